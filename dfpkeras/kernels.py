@@ -1,0 +1,318 @@
+"""The integer kernels on NumPy arrays.
+
+Operands are `DFPTensor`; products are INT16×INT16, summed in INT32 and flushed into FP32 as often as
+the data require for INT32 never to overflow. The result is FP32: the sum times
+``2**(exponent + exponent)``, within ``(flushes + 1) * 2**-24 * sum(|a * b|)`` of the exact result, and
+the same to the last bit for every instruction set and number of threads. If an operand is not finite,
+the result is all NaN.
+
+``flush_every`` replaces the proven schedule by a fixed interval of that many products, an even
+number; it must be safe for the largest magnitudes present: ``max|a| * max|b| * flush_every <= 2**31-1``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from dfpkeras import _native, isa, threads
+from dfpkeras.arrays import aligned_empty
+from dfpkeras.isa import available_isas, get_isa, set_isa
+from dfpkeras.tensor import DFPTensor, _integer, _kind
+
+__all__ = [
+    "available_isas",
+    "conv2d_backward_data",
+    "conv2d_backward_weights",
+    "conv2d_forward",
+    "get_isa",
+    "info",
+    "matmul",
+    "set_isa",
+]
+
+INT32_MAX = 2**31 - 1
+
+
+def conv2d_forward(
+    x, w, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
+):
+    """Two-dimensional convolution.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        w: `DFPTensor` of shape (kernel height, kernel width, channels / groups, filters).
+        strides: integer, or a pair for height and width.
+        padding: "valid" or "same" (as in TensorFlow: output size = ceil(input size / stride)).
+        dilation_rate: integer, or a pair for height and width.
+        groups: integer that divides channels and filters.
+        flush_every: None, or a fixed flush interval in products (see the module's description).
+
+    Returns:
+        ``float32`` array of shape (batch, new height, new width, filters).
+
+    Raises:
+        TypeError: if an operand is not a `DFPTensor` or a number not an integer.
+        ValueError: if shapes or arguments do not fit, or ``flush_every`` is not safe.
+    """
+    x, w = _tensor("x", x, 4), _tensor("w", w, 4)
+    geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate, groups)
+    y = aligned_empty((geometry["batch"], *_output_size(geometry)), np.float32)
+    return _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y)
+
+
+def conv2d_backward_data(
+    dy, w, input_shape, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
+):
+    """Gradient of `conv2d_forward` with respect to ``x``.
+
+    Args:
+        dy: `DFPTensor` of the shape of the forward result.
+        w: `DFPTensor` of shape (kernel height, kernel width, channels / groups, filters).
+        input_shape: shape of ``x``: (batch, height, width, channels).
+        strides, padding, dilation_rate, groups, flush_every: as in `conv2d_forward`.
+
+    Returns:
+        ``float32`` array of shape ``input_shape``.
+
+    Raises:
+        TypeError, ValueError: as in `conv2d_forward`.
+    """
+    dy, w = _tensor("dy", dy, 4), _tensor("w", w, 4)
+    shape = _shape("input_shape", input_shape, 4)
+    geometry = _geometry(shape, "input_shape", w.shape, "w", strides, padding, dilation_rate, groups)
+    _check_output("dy", dy.shape, geometry)
+    dx = aligned_empty(shape, np.float32)
+    return _convolve(_native.conv_backward_data, geometry, dy, w, "dy", "w", flush_every, dx)
+
+
+def conv2d_backward_weights(
+    x, dy, kernel_shape, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
+):
+    """Gradient of `conv2d_forward` with respect to ``w``.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        dy: `DFPTensor` of the shape of the forward result.
+        kernel_shape: shape of ``w``: (kernel height, kernel width, channels / groups, filters).
+        strides, padding, dilation_rate, groups, flush_every: as in `conv2d_forward`.
+
+    Returns:
+        ``float32`` array of shape ``kernel_shape``.
+
+    Raises:
+        TypeError, ValueError: as in `conv2d_forward`.
+    """
+    x, dy = _tensor("x", x, 4), _tensor("dy", dy, 4)
+    shape = _shape("kernel_shape", kernel_shape, 4)
+    geometry = _geometry(
+        x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate, groups
+    )
+    _check_output("dy", dy.shape, geometry)
+    dw = aligned_empty(shape, np.float32)
+    return _convolve(_native.conv_backward_weights, geometry, x, dy, "x", "dy", flush_every, dw)
+
+
+def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None):
+    """Matrix product.
+
+    Args:
+        a: `DFPTensor` of shape (m, k), or (k, m) with ``transpose_a``.
+        b: `DFPTensor` of shape (k, n), or (n, k) with ``transpose_b``.
+        transpose_a, transpose_b: whether that operand is transposed first.
+        flush_every: None, or a fixed flush interval in products (see the module's description).
+
+    Returns:
+        ``float32`` array of shape (m, n).
+
+    Raises:
+        TypeError: if an operand is not a `DFPTensor`.
+        ValueError: if shapes do not fit, or ``flush_every`` is not safe.
+    """
+    a, b = _tensor("a", a, 2), _tensor("b", b, 2)
+    m, k = reversed(a.shape) if transpose_a else a.shape
+    b_k, n = reversed(b.shape) if transpose_b else b.shape
+    if k != b_k:
+        raise ValueError(
+            f"b: {k} rows are needed to multiply a of shape {a.shape} "
+            f"(transpose_a={bool(transpose_a)}), got shape {b.shape} "
+            f"(transpose_b={bool(transpose_b)})"
+        )
+    flush_every = _check_flush_every(flush_every, a, "a", b, "b")
+    c = aligned_empty((m, n), np.float32)
+    if _is_trivial(c, a, b):
+        return c
+    operands = (*_parts(a), *_parts(b), c.reshape(-1))
+    _native.matmul(m, n, k, bool(transpose_a), bool(transpose_b), flush_every, *operands)
+    return c
+
+
+def info():
+    """What the kernels run on: a dict of the CPU's name, instruction sets, threads and caches."""
+    return {
+        "cpu": _native.cpu_name(),
+        "isa": get_isa(),
+        "isa_reason": isa.reason(),
+        "compiled_isas": isa.compiled_isas(),
+        "available_isas": available_isas(),
+        "num_threads": threads.get_num_threads(),
+        "num_threads_reason": threads.reason(),
+        "l1_bytes": _cache_bytes("Data", 1),
+        "l2_bytes": _cache_bytes("Unified", 2),
+    }
+
+
+def _cache_bytes(kind, level):
+    """Size of a cache of the first CPU as Linux knows it, None if it does not."""
+    for cache in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        if _read(cache / "type") == kind and _read(cache / "level") == str(level):
+            return int(_read(cache / "size").rstrip("K")) * 1024
+    return None
+
+
+def _read(path):
+    return path.read_text().strip()
+
+
+def _tensor(name, value, rank):
+    if not isinstance(value, DFPTensor):
+        raise TypeError(f"{name}: a DFPTensor is needed (see dfpkeras.quantize), got {_kind(value)}")
+    if len(value.shape) != rank:
+        raise ValueError(f"{name}: {rank} dimensions are needed, got shape {value.shape}")
+    return value
+
+
+def _shape(name, value, rank):
+    try:
+        shape = tuple(_integer(name, size) for size in value)
+    except TypeError:
+        raise TypeError(f"{name}: a tuple of {rank} integers is needed, got {value!r}") from None
+    if len(shape) != rank or min(shape) < 0:
+        raise ValueError(f"{name}: {rank} sizes are needed, none negative, got {shape}")
+    return shape
+
+
+def _pair(name, value):
+    values = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(values) != 2:
+        raise ValueError(f"{name}: an integer or a pair is needed, got {value!r}")
+    pair = tuple(_integer(name, v) for v in values)
+    if min(pair) < 1:
+        raise ValueError(f"{name}: integers of at least 1 are needed, got {value!r}")
+    return pair
+
+
+def _geometry(x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate, groups):
+    """The fields of the C structure dfp_conv, in its order, without flush_every."""
+    strides, dilation_rate = _pair("strides", strides), _pair("dilation_rate", dilation_rate)
+    groups = _integer("groups", groups)
+    if padding not in ("valid", "same"):
+        raise ValueError(f"padding: 'valid' or 'same' is needed, got {padding!r}")
+    batch, *size, channels = x_shape
+    *kernel, group_channels, filters = w_shape
+    _check_channels(x_shape, x_name, w_shape, w_name, groups)
+    if min(kernel) < 1 or min(size) < 1:
+        raise ValueError(
+            f"{x_name}, {w_name}: sizes of at least 1 are needed, got shapes {x_shape}, {w_shape}"
+        )
+    out, pad = zip(
+        *map(_output_and_padding, size, kernel, strides, dilation_rate, (padding,) * 2), strict=True
+    )
+    if min(out) < 1:
+        raise ValueError(
+            f"{x_name}: with padding='valid' at least the kernel's extent "
+            f"{tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation_rate, strict=True))} "
+            f"is needed, got shape {x_shape}"
+        )
+    return {
+        "batch": batch,
+        "in_h": size[0],
+        "in_w": size[1],
+        "in_channels": channels,
+        "out_h": out[0],
+        "out_w": out[1],
+        "out_channels": filters,
+        "kernel_h": kernel[0],
+        "kernel_w": kernel[1],
+        "stride_h": strides[0],
+        "stride_w": strides[1],
+        "dilation_h": dilation_rate[0],
+        "dilation_w": dilation_rate[1],
+        "pad_top": pad[0],
+        "pad_left": pad[1],
+        "groups": groups,
+    }
+
+
+def _check_channels(x_shape, x_name, w_shape, w_name, groups):
+    channels, group_channels, filters = x_shape[3], w_shape[2], w_shape[3]
+    if groups < 1 or channels % groups or filters % groups:
+        raise ValueError(
+            f"groups: a divisor of the {channels} channels of {x_name} and the {filters} filters "
+            f"of {w_name} is needed, got {groups}"
+        )
+    if group_channels * groups != channels or not group_channels or not filters:
+        raise ValueError(
+            f"{w_name}: {channels // groups} channels (the {channels} of {x_name} / {groups} "
+            f"groups) and at least one filter are needed, got shape {w_shape}"
+        )
+
+
+def _output_and_padding(size, kernel, stride, dilation, padding):
+    """(output size, zeros before the first element) along one axis."""
+    extent = (kernel - 1) * dilation + 1
+    if padding == "valid":
+        return (size - extent) // stride + 1, 0
+    out = -(-size // stride)
+    return out, max((out - 1) * stride + extent - size, 0) // 2
+
+
+def _output_size(geometry):
+    return geometry["out_h"], geometry["out_w"], geometry["out_channels"]
+
+
+def _check_output(name, shape, geometry):
+    expected = (geometry["batch"], *_output_size(geometry))
+    if shape != expected:
+        raise ValueError(f"{name}: the forward result's shape {expected} is needed, got {shape}")
+
+
+def _check_flush_every(flush_every, a, a_name, b, b_name):
+    """The interval, 0 for None."""
+    if flush_every is None:
+        return 0
+    flush_every = _integer("flush_every", flush_every)
+    if flush_every < 2 or flush_every % 2:
+        raise ValueError(
+            f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"
+        )
+    largest = a.max_abs * b.max_abs
+    if largest * flush_every > INT32_MAX:
+        raise ValueError(
+            f"flush_every: {flush_every} products of max|{a_name}| = {a.max_abs} and "
+            f"max|{b_name}| = {b.max_abs} may overflow INT32; at most "
+            f"{INT32_MAX // largest // 2 * 2} are safe, or quantise with fewer bits"
+        )
+    # A longer interval than any reduction has is one run.
+    return min(flush_every, INT32_MAX - 1)
+
+
+def _is_trivial(result, a, b):
+    """Fills a result that needs no multiplication: empty, not finite, or a sum over nothing."""
+    if not (a.is_finite and b.is_finite):
+        result.fill(np.nan)
+    elif not a.data.size or not b.data.size:
+        result.fill(0)
+    else:
+        return not result.size
+    return True
+
+
+def _parts(tensor):
+    return tensor.data.reshape(-1), tensor.exponent, tensor.max_abs
+
+
+def _convolve(kernel, geometry, a, b, a_name, b_name, flush_every, result):
+    flush_every = _check_flush_every(flush_every, a, a_name, b, b_name)
+    if not _is_trivial(result, a, b):
+        kernel((*geometry.values(), flush_every), *_parts(a), *_parts(b), result.reshape(-1))
+    return result

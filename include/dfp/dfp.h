@@ -1,0 +1,48 @@
+/* The C API: everything the Cython module may call. */
+#ifndef DFP_H
+#define DFP_H
+
+#include "threads.h"
+#include "types.h"
+
+/* All operations of one instruction set. Tensors are C-contiguous and not empty; arguments have been
+ * checked. Results are the same, bit for bit, for every instruction set and number of threads.
+ * Functions that return dfp_status take turns on the thread pool (see threads.h). */
+typedef struct {
+    const char *name;
+    dfp_status (*conv_forward)(const dfp_conv *c, const dfp_tensor *x, const dfp_tensor *w,
+                               float *y);
+    dfp_status (*conv_backward_data)(const dfp_conv *c, const dfp_tensor *dy, const dfp_tensor *w,
+                                     float *dx);
+    dfp_status (*conv_backward_weights)(const dfp_conv *c, const dfp_tensor *x,
+                                        const dfp_tensor *dy, float *dw);
+    dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
+    dfp_status (*quantize)(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
+                           uint64_t seed, int16_t *q, dfp_scale *result);
+    void (*dequantize)(const int16_t *q, int64_t n, int32_t exponent, float *x);
+    int32_t (*max_abs)(const int16_t *q, int64_t n);
+    dfp_scale (*down_convert)(const int32_t *v, int64_t n, int32_t exponent, int32_t bits,
+                              dfp_rounding rounding, uint64_t seed, int16_t *q);
+    int32_t (*add_aligned)(const int16_t *large, int32_t large_exponent, const int16_t *small,
+                           int32_t small_exponent, int64_t n, int32_t *sum);
+    void (*multiply)(const int16_t *a, const int16_t *b, int64_t n, int32_t *product);
+} dfp_kernels;
+
+#define DFP_MAX_ISAS 5
+
+/* The instruction sets compiled into this library, slowest first; `runs` tells whether this CPU and
+ * operating system can execute it. Returns their number. */
+typedef struct {
+    const dfp_kernels *kernels;
+    int runs;
+} dfp_isa;
+int dfp_list_isas(const dfp_isa **isas);
+
+/* The fastest instruction set that runs here and is not faster than `most` ("scalar", "avx2",
+ * "avxvnni", "avx512bw", "avx512vnni"; NULL for no limit), or NULL if there is no such name. */
+const dfp_kernels *dfp_best_isa(const char *most);
+
+/* The CPU's name, "" where it cannot be read; at most 48 characters and a 0. */
+void dfp_cpu_name(char name[49]);
+
+#endif

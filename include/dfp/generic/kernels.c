@@ -1,0 +1,41 @@
+/* Every algorithm, compiled once per instruction set: DFP_ISA names it (avx2) and DFP_ISA_HEADER is
+ * the file of its primitives ("isa/avx2.h"). */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include DFP_ISA_HEADER
+
+#include "accumulate.h"
+#include "dfp.h"
+#include "threads.h"
+#include "types.h"
+
+#include "generic/scale.h"
+#include "generic/tile.h"
+#include "generic/pack.h"
+#include "generic/transpose.h"
+#include "generic/tap_convolution.h"
+#include "generic/conv_forward.h"
+#include "generic/conv_backward_data.h"
+#include "generic/conv_backward_weights.h"
+#include "generic/matmul.h"
+#include "generic/quantize.h"
+#include "generic/arithmetic.h"
+
+#define DFP_STRING_(x) #x
+#define DFP_STRING(x) DFP_STRING_(x)
+
+const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
+    .name = DFP_STRING(DFP_ISA),
+    .conv_forward = dfp_conv_forward,
+    .conv_backward_data = dfp_conv_backward_data,
+    .conv_backward_weights = dfp_conv_backward_weights,
+    .matmul = dfp_matrix_multiply,
+    .quantize = dfp_quantize,
+    .dequantize = dfp_dequantize,
+    .max_abs = dfp_max_abs,
+    .down_convert = dfp_down_convert,
+    .add_aligned = dfp_add_aligned,
+    .multiply = dfp_multiply,
+};

@@ -1,0 +1,53 @@
+/* C = op(A) * op(B): a tap convolution with one tap over an image of m rows and one column. */
+
+/* Rows of op(A) that one task transposes. */
+#define DFP_TRANSPOSE_ROWS 64
+
+typedef struct {
+    const int16_t *from;
+    int16_t *to;
+    int64_t rows, columns; /* of `to` */
+} dfp_transposition;
+
+/* to[r][c] = from[c][r] for one stripe of rows. */
+static void dfp_transpose_task(void *context, int64_t task, int worker) {
+    const dfp_transposition *t = context;
+    int64_t first = task * DFP_TRANSPOSE_ROWS;
+    int64_t last = first + DFP_TRANSPOSE_ROWS < t->rows ? first + DFP_TRANSPOSE_ROWS : t->rows;
+    (void)worker;
+    dfp_transpose(t->from + first, t->rows, t->to + first * t->columns, t->columns, t->columns,
+                  last - first);
+}
+
+static dfp_status dfp_run_matmul(const dfp_matmul *m, const dfp_tensor *a, dfp_tap_convolution *t,
+                                 char *memory) {
+    int64_t zero[2] = {0, 0};
+    t->rows = (dfp_taps){1, zero, zero + 1};
+    t->columns = t->rows;
+    if (m->transpose_a) {
+        int16_t *transposed = dfp_take(&memory, (size_t)(m->m * m->k) * sizeof(int16_t));
+        dfp_transposition job = {a->data, transposed, m->m, m->k};
+        dfp_parallel(dfp_ceil_div(m->m, DFP_TRANSPOSE_ROWS), dfp_transpose_task, &job);
+        t->in = transposed;
+    }
+    return dfp_tap_run(t, memory);
+}
+
+static dfp_status dfp_matrix_multiply(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b,
+                                      float *c) {
+    dfp_tap_convolution t = {
+        .in = a->data, .batch = 1, .in_h = m->m, .in_w = 1, .in_channels = m->k, .channels = m->k,
+        .grid_h = m->m, .grid_w = 1, .step_h = 1, .step_w = 1, .groups = 1, .out_columns = m->n,
+        .rule = {a->max_abs, m->flush_every},
+        .weights = b->data, .kernel_w = 1,
+        .inner_stride = m->transpose_b ? 1 : m->n, .column_stride = m->transpose_b ? m->k : 1,
+        .out = c, .out_row = m->n, .scale = dfp_power_of_two(a->exponent + b->exponent),
+    };
+    size_t transposed = m->transpose_a ? (size_t)(m->m * m->k) * sizeof(int16_t) : 0;
+    dfp_status status = DFP_OUT_OF_MEMORY;
+    dfp_begin();
+    char *memory = dfp_shared_workspace(dfp_round_up(transposed, 64) + dfp_tap_plan_bytes(&t, 1));
+    if (memory) status = dfp_run_matmul(m, a, &t, memory);
+    dfp_end();
+    return status;
+}

@@ -1,0 +1,169 @@
+/* FP32 to INT16 with one shared power-of-two exponent, and back. */
+
+/* Elements that one task converts: 256 KiB of FP32, a fraction of a second-level cache. */
+#define DFP_CHUNK 65536
+#define DFP_CHUNKS(n) (((n) + DFP_CHUNK - 1) / DFP_CHUNK)
+
+typedef struct {
+    const float *x;
+    int16_t *q;
+    int64_t n;
+    int32_t limit; /* 2^bits - 1 */
+    dfp_rounding rounding;
+    uint64_t seed;
+    dfp_power scale;
+    int32_t *chunk_max;
+} dfp_quantization;
+
+/* The bits of max|x|. Without their signs FP32 numbers are ordered like their bits, and NaN and Inf
+ * come out on top. */
+static int32_t dfp_largest_bits(const float *x, int64_t n) {
+    const int32_t *bits = (const int32_t *)x;
+    int32_t largest = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        int32_t magnitude = bits[i] & 0x7fffffff;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+static void dfp_largest_task(void *context, int64_t task, int worker) {
+    const dfp_quantization *q = context;
+    int64_t first = task * DFP_CHUNK, count = q->n - first;
+    (void)worker;
+    q->chunk_max[task] = dfp_largest_bits(q->x + first, count < DFP_CHUNK ? count : DFP_CHUNK);
+}
+
+/* Counter-based generator: 24 random bits from (seed, index), by the 64-bit finalizer of splitmix64
+ * (Steele, Lea and Flood, 2014). */
+static inline uint32_t dfp_random24(uint64_t seed, uint64_t index) {
+    uint64_t z = seed + (index + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return (uint32_t)((z ^ (z >> 31)) >> 40);
+}
+
+/* Whether a magnitude with the discarded `fraction`, 0 <= fraction < 1, is rounded up. */
+static inline int dfp_rounds_up(dfp_rounding rounding, float fraction, uint64_t seed,
+                                uint64_t index) {
+    if (rounding == DFP_STOCHASTIC)
+        return (float)dfp_random24(seed, index) * 0x1p-24f < fraction;
+    return rounding == DFP_BIASED && fraction >= 0.25f;
+}
+
+static void dfp_convert_nearest(const dfp_quantization *q, int64_t first, int64_t last) {
+    dfp_vf s = dfp_broadcast_float(q->scale.first), t = dfp_broadcast_float(q->scale.second);
+    int64_t i = first;
+    for (; i + 2 * DFP_LANES <= last; i += 2 * DFP_LANES) {
+        dfp_vf low = dfp_multiply_float(dfp_multiply_float(dfp_load_float(q->x + i), s), t);
+        dfp_vf high = dfp_load_float(q->x + i + DFP_LANES);
+        high = dfp_multiply_float(dfp_multiply_float(high, s), t);
+        dfp_store_narrow(q->q + i, dfp_clamp(dfp_round(low), q->limit),
+                         dfp_clamp(dfp_round(high), q->limit));
+    }
+    for (; i < last; ++i) {
+        int32_t v = (int32_t)lrintf(q->x[i] * q->scale.first * q->scale.second);
+        q->q[i] = (int16_t)(v > q->limit ? q->limit : v < -q->limit ? -q->limit : v);
+    }
+}
+
+static void dfp_convert_otherwise(const dfp_quantization *q, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+        float scaled = q->x[i] * q->scale.first * q->scale.second;
+        float magnitude = fabsf(scaled);
+        int32_t v = (int32_t)magnitude;
+        v += dfp_rounds_up(q->rounding, magnitude - (float)v, q->seed, (uint64_t)i);
+        v = v > q->limit ? q->limit : v;
+        q->q[i] = (int16_t)(scaled < 0 ? -v : v);
+    }
+}
+
+static int32_t dfp_largest_int16(const int16_t *q, int64_t n) {
+    int32_t largest = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        int32_t v = q[i], magnitude = v < 0 ? -v : v;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+static void dfp_convert_task(void *context, int64_t task, int worker) {
+    const dfp_quantization *q = context;
+    int64_t first = task * DFP_CHUNK, last = first + DFP_CHUNK < q->n ? first + DFP_CHUNK : q->n;
+    (void)worker;
+    if (q->rounding == DFP_NEAREST)
+        dfp_convert_nearest(q, first, last);
+    else
+        dfp_convert_otherwise(q, first, last);
+    q->chunk_max[task] = dfp_largest_int16(q->q + first, last - first);
+}
+
+static int32_t dfp_largest_of(const int32_t *v, int64_t n) {
+    int32_t largest = 0;
+    for (int64_t i = 0; i < n; ++i) largest = v[i] > largest ? v[i] : largest;
+    return largest;
+}
+
+/* floor(log2(x)) of the positive finite number with these bits. */
+static int32_t dfp_floor_log2(int32_t bits) {
+    if (bits >= 1 << 23) return (bits >> 23) - 127;
+    int32_t exponent = -150;
+    for (; bits; bits >>= 1) ++exponent;
+    return exponent;
+}
+
+static int32_t dfp_shared_exponent(int32_t largest_bits, int32_t magnitude_bits) {
+    if (largest_bits >= 0x7f800000) return DFP_NONFINITE_EXPONENT;
+    if (largest_bits == 0) return 0;
+    int32_t e = dfp_floor_log2(largest_bits) - (magnitude_bits - 1);
+    return e < DFP_MIN_EXPONENT ? DFP_MIN_EXPONENT : e;
+}
+
+static dfp_scale dfp_run_quantization(dfp_quantization *q, int32_t bits) {
+    int64_t chunks = DFP_CHUNKS(q->n);
+    dfp_parallel(chunks, dfp_largest_task, q);
+    dfp_scale result = {dfp_shared_exponent(dfp_largest_of(q->chunk_max, chunks), bits), 0};
+    if (result.exponent == DFP_NONFINITE_EXPONENT) {
+        memset(q->q, 0, (size_t)q->n * sizeof(int16_t));
+        return result;
+    }
+    q->scale = dfp_power_of_two(-result.exponent);
+    dfp_parallel(chunks, dfp_convert_task, q);
+    result.max_abs = dfp_largest_of(q->chunk_max, chunks);
+    return result;
+}
+
+static dfp_status dfp_quantize(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
+                               uint64_t seed, int16_t *q, dfp_scale *result) {
+    dfp_quantization job = {.x = x, .q = q, .n = n, .limit = (1 << bits) - 1, .rounding = rounding,
+                            .seed = seed};
+    dfp_begin();
+    job.chunk_max = dfp_shared_workspace((size_t)(DFP_CHUNKS(n) + 1) * sizeof(int32_t));
+    if (job.chunk_max) *result = dfp_run_quantization(&job, bits);
+    dfp_end();
+    return job.chunk_max ? DFP_OK : DFP_OUT_OF_MEMORY;
+}
+
+typedef struct {
+    const int16_t *q;
+    float *x;
+    int64_t n;
+    dfp_power scale;
+} dfp_dequantization;
+
+static void dfp_dequantize_task(void *context, int64_t task, int worker) {
+    const dfp_dequantization *d = context;
+    int64_t first = task * DFP_CHUNK, last = first + DFP_CHUNK < d->n ? first + DFP_CHUNK : d->n;
+    (void)worker;
+    for (int64_t i = first; i < last; ++i)
+        d->x[i] = (float)d->q[i] * d->scale.first * d->scale.second;
+}
+
+static void dfp_dequantize(const int16_t *q, int64_t n, int32_t exponent, float *x) {
+    dfp_dequantization job = {q, x, n, dfp_power_of_two(exponent)};
+    dfp_begin();
+    dfp_parallel(DFP_CHUNKS(n), dfp_dequantize_task, &job);
+    dfp_end();
+}
+
+static int32_t dfp_max_abs(const int16_t *q, int64_t n) { return dfp_largest_int16(q, n); }

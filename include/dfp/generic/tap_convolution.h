@@ -1,0 +1,309 @@
+/* The convolution behind forward, backward_data and matmul: every pixel of an output grid is a sum
+ * over taps, each a fixed offset into the input.
+ *
+ *   out[n, i, j, :] = sum over taps (r, c) of in[n, i * step_h + r, j * step_w + c, :] * B[tap]
+ *
+ * Input rows that a task needs are copied once into a padded scratch buffer, in which the window of
+ * one tap row is contiguous: no im2col. A single tap that never leaves the input is read in place. */
+
+/* Rows or columns of taps: input offsets, ascending, and the kernel index that each belongs to. */
+typedef struct {
+    int64_t count;
+    int64_t *offset;
+    int64_t *kernel_index;
+} dfp_taps;
+
+typedef struct {
+    const int16_t *in;
+    int64_t batch, in_h, in_w, in_channels;
+    int64_t channels; /* of one group */
+    int64_t grid_h, grid_w, step_h, step_w;
+    dfp_taps rows, columns;
+
+    int64_t groups;
+    int64_t out_columns; /* of one group */
+    dfp_flush_rule rule;
+    const int16_t *weights;
+    int64_t kernel_w, kernel_stride; /* weights of tap (h, w) begin at (h * kernel_w + w) * kernel_stride */
+    int64_t inner_stride, column_stride, group_stride;
+
+    float *out;
+    int64_t out_image, out_row, out_pixel; /* strides in elements */
+    dfp_power scale;
+
+    /* Derived by dfp_tap_plan. */
+    int64_t pairs, blocks, segment_count;
+    int in_place;
+    int64_t scratch_w;
+    int64_t *b_rows;
+    dfp_segment *segments;
+    int16_t *packed;
+    dfp_span *spans;
+    int64_t *span_counts;
+    int64_t rows_per_task, row_tasks, column_tasks;
+    char *workers;
+    size_t worker_bytes, scratch_bytes;
+} dfp_tap_convolution;
+
+static inline int64_t dfp_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static int dfp_consecutive(const dfp_taps *t) {
+    for (int64_t i = 1; i < t->count; ++i)
+        if (t->offset[i] != t->offset[i - 1] + 1) return 0;
+    return 1;
+}
+
+static int dfp_never_leaves(const dfp_taps *t, int64_t grid, int64_t step, int64_t extent) {
+    return t->offset[0] >= 0 && (grid - 1) * step + t->offset[t->count - 1] < extent;
+}
+
+/* Lists the segments of the reduction and where each row of B lies in the weights. */
+static void dfp_tap_order(dfp_tap_convolution *t) {
+    int joined = dfp_consecutive(&t->columns);
+    int64_t per_segment = joined ? t->columns.count : 1;
+    int64_t k = 0, segment = 0;
+    for (int64_t r = 0; r < t->rows.count; ++r) {
+        int64_t row = (t->rows.offset[r] - t->rows.offset[0]) * t->scratch_w;
+        for (int64_t c = 0; c < t->columns.count; ++c) {
+            if (c % per_segment == 0) {
+                int64_t column = t->columns.offset[c] - t->columns.offset[0];
+                int64_t pairs = dfp_ceil_div(per_segment * t->channels, 2);
+                t->segments[segment++] = (dfp_segment){(row + column) * t->channels, pairs};
+            }
+            int64_t tap = t->rows.kernel_index[r] * t->kernel_w + t->columns.kernel_index[c];
+            for (int64_t i = 0; i < t->channels; ++i)
+                t->b_rows[k++] = tap * t->kernel_stride + i * t->inner_stride;
+            if ((c + 1) % per_segment == 0 && k % 2) t->b_rows[k++] = -1;
+        }
+    }
+    t->segments[segment] = (dfp_segment){0, 0};
+    t->pairs = k / 2;
+    t->segment_count = segment;
+}
+
+/* Enough for every subset of the kernel's taps. */
+static size_t dfp_tap_plan_bytes(const dfp_tap_convolution *t, int64_t taps) {
+    int64_t pairs = taps * dfp_ceil_div(t->channels, 2);
+    int64_t blocks = t->groups * dfp_ceil_div(t->out_columns, DFP_BLOCK);
+    return dfp_round_up((size_t)pairs * 2 * sizeof(int64_t), 64) +
+           dfp_round_up((size_t)(taps + 1) * sizeof(dfp_segment), 64) +
+           dfp_round_up((size_t)blocks * (size_t)pairs * 2 * DFP_BLOCK * sizeof(int16_t), 64) +
+           dfp_round_up((size_t)blocks * (size_t)(pairs + taps) * sizeof(dfp_span), 64) +
+           dfp_round_up((size_t)blocks * sizeof(int64_t), 64);
+}
+
+static void *dfp_take(char **memory, size_t bytes) {
+    void *taken = *memory;
+    *memory += dfp_round_up(bytes, 64);
+    return taken;
+}
+
+/* Pixels of a task: enough to reuse the packed weights of a block that comes from the second-level
+ * cache, few enough that the input rows stay there too. */
+#define DFP_TASK_PIXELS 240
+#define DFP_TASK_SCRATCH (192 << 10)
+
+static int64_t dfp_scratch_rows(const dfp_tap_convolution *t, int64_t rows) {
+    int64_t reach = t->rows.offset[t->rows.count - 1] - t->rows.offset[0] + 1;
+    int64_t images = rows / t->grid_h + 2;
+    return rows * t->step_h + images * reach;
+}
+
+static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
+    if (t->in_place) return 0;
+    int64_t values = dfp_scratch_rows(t, rows) * t->scratch_w * t->channels;
+    return dfp_round_up((size_t)(values + 2) * sizeof(int16_t), 64);
+}
+
+/* Cuts the grid into tasks; results do not depend on how. */
+static void dfp_tap_tasks(dfp_tap_convolution *t) {
+    int64_t total = t->batch * t->grid_h, threads = dfp_get_num_threads();
+    int64_t rows = DFP_TASK_PIXELS / t->grid_w;
+    int64_t fair = total * t->groups / (4 * threads);
+    int64_t least = dfp_ceil_div(4 * DFP_TILE_ROWS, t->grid_w);
+    if (rows > fair) rows = fair;
+    if (rows < least) rows = least;
+    if (rows > total) rows = total;
+    while (rows > 1 && dfp_scratch_bytes(t, rows) > DFP_TASK_SCRATCH) rows = (rows + 1) / 2;
+    t->rows_per_task = rows;
+    t->row_tasks = dfp_ceil_div(total, rows);
+    t->column_tasks = dfp_ceil_div(2 * threads, t->row_tasks * t->groups);
+    if (t->column_tasks > t->blocks) t->column_tasks = t->blocks;
+}
+
+/* Fills in what is derived from the description; `memory` holds dfp_tap_plan_bytes. */
+static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
+    int64_t taps = t->rows.count * t->columns.count;
+    int64_t most_pairs = taps * dfp_ceil_div(t->channels, 2);
+    int64_t last_column = t->columns.offset[t->columns.count - 1];
+    t->in_place = taps == 1 && t->channels % 2 == 0 &&
+                  dfp_never_leaves(&t->rows, t->grid_h, t->step_h, t->in_h) &&
+                  dfp_never_leaves(&t->columns, t->grid_w, t->step_w, t->in_w);
+    t->scratch_w = (t->grid_w - 1) * t->step_w + last_column - t->columns.offset[0] + 1;
+    t->b_rows = dfp_take(&memory, (size_t)most_pairs * 2 * sizeof(int64_t));
+    t->segments = dfp_take(&memory, (size_t)(taps + 1) * sizeof(dfp_segment));
+    dfp_tap_order(t);
+    t->blocks = dfp_ceil_div(t->out_columns, DFP_BLOCK);
+    int64_t blocks = t->groups * t->blocks;
+    size_t packed_bytes = (size_t)(blocks * t->pairs) * 2 * DFP_BLOCK * sizeof(int16_t);
+    t->packed = dfp_take(&memory, packed_bytes);
+    t->spans = dfp_take(&memory, (size_t)(blocks * (t->pairs + taps)) * sizeof(dfp_span));
+    t->span_counts = dfp_take(&memory, (size_t)blocks * sizeof(int64_t));
+    dfp_tap_tasks(t);
+    t->scratch_bytes = dfp_scratch_bytes(t, t->rows_per_task);
+    size_t pointers = (size_t)(t->rows_per_task * t->grid_w) * (sizeof(void *) + sizeof(int64_t));
+    size_t ends = (size_t)t->pairs * sizeof(int32_t);
+    t->worker_bytes = dfp_round_up(t->scratch_bytes + pointers, 64);
+    if (t->worker_bytes < ends) t->worker_bytes = dfp_round_up(ends, 64);
+    t->workers = dfp_worker_workspace(t->worker_bytes);
+    return t->workers ? DFP_OK : DFP_OUT_OF_MEMORY;
+}
+
+static int64_t dfp_spans_per_block(const dfp_tap_convolution *t) {
+    return t->pairs + t->segment_count;
+}
+
+static void dfp_tap_pack_task(void *context, int64_t task, int worker) {
+    dfp_tap_convolution *t = context;
+    int64_t group = task / t->blocks, block = task % t->blocks;
+    dfp_pack_source source = {t->weights + group * t->group_stride, t->b_rows, t->pairs,
+                              t->out_columns, t->column_stride};
+    int32_t *ends = (int32_t *)(t->workers + (size_t)worker * t->worker_bytes);
+    t->span_counts[task] =
+        dfp_pack_block(&source, block * DFP_BLOCK, t->rule, t->segments,
+                       t->packed + task * t->pairs * 2 * DFP_BLOCK, ends,
+                       t->spans + task * dfp_spans_per_block(t));
+}
+
+/* One input row of one group, from the first tap's column on, zeros where it leaves the input. */
+static void dfp_copy_row(const dfp_tap_convolution *t, int64_t group, int64_t image, int64_t row,
+                         int16_t *to) {
+    int64_t first = t->columns.offset[0], end = first + t->scratch_w;
+    int64_t from_column = first > 0 ? first : 0, to_column = end < t->in_w ? end : t->in_w;
+    size_t pixel = (size_t)t->channels * sizeof(int16_t);
+    if (row < 0 || row >= t->in_h || from_column >= to_column) {
+        memset(to, 0, (size_t)t->scratch_w * pixel);
+        return;
+    }
+    const int16_t *from = t->in + ((image * t->in_h + row) * t->in_w + from_column) * t->in_channels +
+                          group * t->channels;
+    int64_t before = from_column - first, inside = to_column - from_column;
+    memset(to, 0, (size_t)before * pixel);
+    to += before * t->channels;
+    if (t->groups == 1) {
+        memcpy(to, from, (size_t)inside * pixel);
+    } else {
+        for (int64_t i = 0; i < inside; ++i)
+            memcpy(to + i * t->channels, from + i * t->in_channels, pixel);
+    }
+    memset(to + inside * t->channels, 0, (size_t)(t->scratch_w - before - inside) * pixel);
+}
+
+/* The pixels of one task: where each one's window begins and where its result goes. */
+typedef struct {
+    int64_t count;
+    const int16_t **window;
+    int64_t *out;
+} dfp_pixels;
+
+/* Copies the rows [first, last] of the grid of one image to scratch (or finds them in place) and
+ * appends their pixels. Returns the scratch memory behind them. */
+static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int64_t image,
+                                int64_t first, int64_t last, int16_t *scratch, dfp_pixels *pixels) {
+    int64_t top = first * t->step_h + t->rows.offset[0];
+    int64_t height = (last - first) * t->step_h + t->rows.offset[t->rows.count - 1] -
+                     t->rows.offset[0] + 1;
+    int64_t row_stride = t->scratch_w * t->channels, pixel_stride = t->step_w * t->channels;
+    const int16_t *window = scratch;
+    if (t->in_place) {
+        row_stride = t->in_w * t->in_channels;
+        pixel_stride = t->step_w * t->in_channels;
+        window = t->in + (image * t->in_h + top) * row_stride +
+                 t->columns.offset[0] * t->in_channels + group * t->channels;
+    } else {
+        for (int64_t r = 0; r < height; ++r)
+            dfp_copy_row(t, group, image, top + r, scratch + r * row_stride);
+        scratch += height * row_stride;
+    }
+    for (int64_t i = first; i <= last; ++i) {
+        int64_t out = image * t->out_image + i * t->out_row + group * t->out_columns;
+        for (int64_t j = 0; j < t->grid_w; ++j) {
+            pixels->window[pixels->count] =
+                window + (i - first) * t->step_h * row_stride + j * pixel_stride;
+            pixels->out[pixels->count++] = out + j * t->out_pixel;
+        }
+    }
+    return scratch;
+}
+
+/* out = tile * scale for the rows and columns of the tile that exist. */
+static void dfp_store_tile(const dfp_tap_convolution *t, const float *tile, const int64_t *out,
+                           int64_t rows, int64_t column, int64_t columns) {
+    dfp_vf first = dfp_broadcast_float(t->scale.first);
+    dfp_vf second = dfp_broadcast_float(t->scale.second);
+    for (int64_t r = 0; r < rows; ++r, tile += DFP_BLOCK) {
+        float *to = t->out + out[r] + column;
+        int64_t c = 0;
+        for (; c + DFP_LANES <= columns; c += DFP_LANES) {
+            dfp_vf v = dfp_multiply_float(dfp_load_float(tile + c), first);
+            dfp_store_float(to + c, dfp_multiply_float(v, second));
+        }
+        for (; c < columns; ++c) to[c] = tile[c] * t->scale.first * t->scale.second;
+    }
+}
+
+/* All pixels of a task times one block of columns. */
+static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t block,
+                          const dfp_pixels *pixels) {
+    _Alignas(64) float tile[DFP_TILE_ROWS * DFP_BLOCK];
+    const int16_t *rows[DFP_TILE_ROWS];
+    int64_t index = group * t->blocks + block, panel_stride = t->pairs * 2 * DFP_PANEL;
+    int64_t panels = dfp_block_panels(t->out_columns, block * DFP_BLOCK);
+    for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
+        int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
+        const int16_t *b = t->packed + index * t->pairs * 2 * DFP_BLOCK + panel * panel_stride;
+        int64_t column = block * DFP_BLOCK + panel * DFP_PANEL;
+        int64_t columns = t->out_columns - column;
+        if (columns > count * DFP_PANEL) columns = count * DFP_PANEL;
+        for (int64_t p = 0; p < pixels->count; p += DFP_TILE_ROWS) {
+            int64_t valid = pixels->count - p < DFP_TILE_ROWS ? pixels->count - p : DFP_TILE_ROWS;
+            for (int64_t r = 0; r < DFP_TILE_ROWS; ++r)
+                rows[r] = pixels->window[p + (r < valid ? r : valid - 1)];
+            memset(tile, 0, sizeof tile);
+            dfp_tile(rows, t->spans + index * dfp_spans_per_block(t), t->span_counts[index], b,
+                     panel_stride, count, tile);
+            dfp_store_tile(t, tile, pixels->out + p, valid, column, columns);
+        }
+    }
+}
+
+static void dfp_tap_task(void *context, int64_t task, int worker) {
+    const dfp_tap_convolution *t = context;
+    int64_t column_task = task % t->column_tasks, row_task = task / t->column_tasks % t->row_tasks;
+    int64_t group = task / t->column_tasks / t->row_tasks;
+    int64_t row = row_task * t->rows_per_task, end = row + t->rows_per_task;
+    char *memory = t->workers + (size_t)worker * t->worker_bytes;
+    int16_t *scratch = (int16_t *)memory;
+    dfp_pixels pixels = {0, (const int16_t **)(memory + t->scratch_bytes), NULL};
+    pixels.out = (int64_t *)(pixels.window + t->rows_per_task * t->grid_w);
+    if (end > t->batch * t->grid_h) end = t->batch * t->grid_h;
+    while (row < end) {
+        int64_t image = row / t->grid_h, first = row % t->grid_h;
+        int64_t count = t->grid_h - first < end - row ? t->grid_h - first : end - row;
+        scratch = dfp_gather_rows(t, group, image, first, first + count - 1, scratch, &pixels);
+        row += count;
+    }
+    int64_t first_block = column_task * t->blocks / t->column_tasks;
+    int64_t end_block = (column_task + 1) * t->blocks / t->column_tasks;
+    for (int64_t block = first_block; block < end_block; ++block)
+        dfp_tap_block(t, group, block, &pixels);
+}
+
+/* Plans, packs the weights and computes; `memory` holds dfp_tap_plan_bytes. */
+static dfp_status dfp_tap_run(dfp_tap_convolution *t, char *memory) {
+    dfp_status status = dfp_tap_plan(t, memory);
+    if (status != DFP_OK) return status;
+    dfp_parallel(t->groups * t->blocks, dfp_tap_pack_task, t);
+    dfp_parallel(t->groups * t->row_tasks * t->column_tasks, dfp_tap_task, t);
+    return DFP_OK;
+}

@@ -1,0 +1,114 @@
+/* Portable C: the meaning of the primitives, and the kernels of every machine without a faster file.
+ *
+ * An instruction set defines, for a vector of DFP_LANES INT32 or FP32 lanes:
+ *   dfp_zero, dfp_load, dfp_broadcast_pair, dfp_multiply_add   the multiply-add of pairs
+ *   dfp_to_float, dfp_load_float, dfp_store_float, dfp_add_float, dfp_multiply_float,
+ *   dfp_broadcast_float                                        the flush into FP32
+ *   dfp_round, dfp_clamp, dfp_store_narrow                     quantisation
+ *   dfp_transpose_8x8                                          packing for backward_weights
+ * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define DFP_LANES 16
+#define DFP_TILE_PANELS 1
+
+typedef struct {
+    int32_t lane[DFP_LANES];
+} dfp_vi;
+
+typedef struct {
+    float lane[DFP_LANES];
+} dfp_vf;
+
+#define DFP_EACH_LANE for (int i = 0; i < DFP_LANES; ++i)
+
+static inline dfp_vi dfp_zero(void) {
+    dfp_vi r = {{0}};
+    return r;
+}
+
+/* DFP_LANES pairs of INT16, each lane's even element in its low half. */
+static inline dfp_vi dfp_load(const int16_t *pairs) {
+    dfp_vi r;
+    DFP_EACH_LANE r.lane[i] =
+        (int32_t)((uint16_t)pairs[2 * i] | (uint32_t)(uint16_t)pairs[2 * i + 1] << 16);
+    return r;
+}
+
+static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
+    dfp_vi r;
+    int32_t both = (int32_t)((uint16_t)pair[0] | (uint32_t)(uint16_t)pair[1] << 16);
+    DFP_EACH_LANE r.lane[i] = both;
+    return r;
+}
+
+/* sum + a.even * b.even + a.odd * b.odd in each lane, modulo 2^32. */
+static inline dfp_vi dfp_multiply_add(dfp_vi sum, dfp_vi a, dfp_vi b) {
+    DFP_EACH_LANE {
+        int32_t even = (int32_t)(int16_t)a.lane[i] * (int16_t)b.lane[i];
+        int32_t odd = (a.lane[i] >> 16) * (b.lane[i] >> 16);
+        sum.lane[i] = (int32_t)((uint32_t)sum.lane[i] + (uint32_t)even + (uint32_t)odd);
+    }
+    return sum;
+}
+
+static inline dfp_vf dfp_to_float(dfp_vi v) {
+    dfp_vf r;
+    DFP_EACH_LANE r.lane[i] = (float)v.lane[i];
+    return r;
+}
+
+static inline dfp_vf dfp_load_float(const float *p) {
+    dfp_vf r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+
+static inline void dfp_store_float(float *p, dfp_vf v) { memcpy(p, &v, sizeof v); }
+
+static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) {
+    DFP_EACH_LANE a.lane[i] += b.lane[i];
+    return a;
+}
+
+static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) {
+    DFP_EACH_LANE a.lane[i] *= b.lane[i];
+    return a;
+}
+
+static inline dfp_vf dfp_broadcast_float(float x) {
+    dfp_vf r;
+    DFP_EACH_LANE r.lane[i] = x;
+    return r;
+}
+
+/* To the nearest integer, ties to even; |v| < 2^31. */
+static inline dfp_vi dfp_round(dfp_vf v) {
+    dfp_vi r;
+    DFP_EACH_LANE r.lane[i] = (int32_t)lrintf(v.lane[i]);
+    return r;
+}
+
+static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
+    DFP_EACH_LANE {
+        int32_t x = v.lane[i];
+        v.lane[i] = x > limit ? limit : x < -limit ? -limit : x;
+    }
+    return v;
+}
+
+/* The 2 * DFP_LANES values of low, then high, which fit INT16. */
+static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
+    DFP_EACH_LANE p[i] = (int16_t)low.lane[i];
+    DFP_EACH_LANE p[DFP_LANES + i] = (int16_t)high.lane[i];
+}
+
+/* to[j * to_stride + i] = from[i * from_stride + j] for 0 <= i, j < 8. */
+static inline void dfp_transpose_8x8(const int16_t *from, int64_t from_stride, int16_t *to,
+                                     int64_t to_stride) {
+    for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 8; ++j) to[j * to_stride + i] = from[i * from_stride + j];
+}

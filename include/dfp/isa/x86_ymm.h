@@ -1,0 +1,45 @@
+/* What AVX2 and AVX-VNNI have in common: everything but the multiply-add. */
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "x86_transpose.h"
+
+#define DFP_LANES 8
+#define DFP_TILE_PANELS 1
+
+typedef __m256i dfp_vi;
+typedef __m256 dfp_vf;
+
+static inline dfp_vi dfp_zero(void) { return _mm256_setzero_si256(); }
+
+static inline dfp_vi dfp_load(const int16_t *pairs) {
+    return _mm256_loadu_si256((const __m256i *)pairs);
+}
+
+static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
+    return _mm256_castps_si256(_mm256_broadcast_ss((const float *)pair));
+}
+
+static inline dfp_vf dfp_to_float(dfp_vi v) { return _mm256_cvtepi32_ps(v); }
+
+static inline dfp_vf dfp_load_float(const float *p) { return _mm256_loadu_ps(p); }
+
+static inline void dfp_store_float(float *p, dfp_vf v) { _mm256_storeu_ps(p, v); }
+
+static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) { return _mm256_add_ps(a, b); }
+
+static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) { return _mm256_mul_ps(a, b); }
+
+static inline dfp_vf dfp_broadcast_float(float x) { return _mm256_set1_ps(x); }
+
+static inline dfp_vi dfp_round(dfp_vf v) { return _mm256_cvtps_epi32(v); }
+
+static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
+    v = _mm256_min_epi32(v, _mm256_set1_epi32(limit));
+    return _mm256_max_epi32(v, _mm256_set1_epi32(-limit));
+}
+
+static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
+    __m256i halves_mixed = _mm256_packs_epi32(low, high);
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(halves_mixed, 0xd8));
+}

@@ -1,0 +1,43 @@
+/* What AVX-512BW and AVX-512 VNNI have in common: everything but the multiply-add. */
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "x86_transpose.h"
+
+#define DFP_LANES 16
+#define DFP_TILE_PANELS 4
+
+typedef __m512i dfp_vi;
+typedef __m512 dfp_vf;
+
+static inline dfp_vi dfp_zero(void) { return _mm512_setzero_si512(); }
+
+static inline dfp_vi dfp_load(const int16_t *pairs) { return _mm512_loadu_si512(pairs); }
+
+static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
+    return _mm512_castps_si512(_mm512_broadcastss_ps(_mm_load_ss((const float *)pair)));
+}
+
+static inline dfp_vf dfp_to_float(dfp_vi v) { return _mm512_cvtepi32_ps(v); }
+
+static inline dfp_vf dfp_load_float(const float *p) { return _mm512_loadu_ps(p); }
+
+static inline void dfp_store_float(float *p, dfp_vf v) { _mm512_storeu_ps(p, v); }
+
+static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) { return _mm512_add_ps(a, b); }
+
+static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) { return _mm512_mul_ps(a, b); }
+
+static inline dfp_vf dfp_broadcast_float(float x) { return _mm512_set1_ps(x); }
+
+static inline dfp_vi dfp_round(dfp_vf v) { return _mm512_cvtps_epi32(v); }
+
+static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
+    v = _mm512_min_epi32(v, _mm512_set1_epi32(limit));
+    return _mm512_max_epi32(v, _mm512_set1_epi32(-limit));
+}
+
+static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(low));
+    _mm256_storeu_si256((__m256i *)(p + DFP_LANES), _mm512_cvtepi32_epi16(high));
+}

@@ -1,0 +1,160 @@
+#include "threads.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+typedef struct {
+    dfp_task fn;
+    void *context;
+    int64_t tasks;
+} job;
+
+typedef struct {
+    void *memory;
+    size_t bytes;
+} area;
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+static pthread_mutex_t state = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t job_posted = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t job_finished = PTHREAD_COND_INITIALIZER;
+static job current;
+static uint64_t generation;
+static int workers_wanted;
+static int workers_busy;
+static int workers_started;
+static atomic_int_fast64_t next_task;
+
+static atomic_int num_threads = 1;
+static area shared_area, worker_area;
+static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
+
+static void run_tasks(const job *j, int worker) {
+#if defined(__x86_64__)
+    unsigned int caller_environment = _mm_getcsr();
+    _mm_setcsr(0x1f80);
+#endif
+    for (;;) {
+        int64_t task = atomic_fetch_add(&next_task, 1);
+        if (task >= j->tasks) break;
+        j->fn(j->context, task, worker);
+    }
+#if defined(__x86_64__)
+    _mm_setcsr(caller_environment);
+#endif
+}
+
+static void *worker_main(void *argument) {
+    int worker = (int)(intptr_t)argument;
+    uint64_t seen = 0;
+    pthread_mutex_lock(&state);
+    for (;;) {
+        while (generation == seen || worker > workers_wanted) {
+            seen = generation;
+            pthread_cond_wait(&job_posted, &state);
+        }
+        seen = generation;
+        job j = current;
+        pthread_mutex_unlock(&state);
+        run_tasks(&j, worker);
+        pthread_mutex_lock(&state);
+        if (--workers_busy == 0) pthread_cond_signal(&job_finished);
+    }
+    return NULL;
+}
+
+/* A forked child has none of its parent's workers, and locks in whatever state the fork found. */
+static void after_fork_in_child(void) {
+    pthread_mutex_init(&turn, NULL);
+    pthread_mutex_init(&state, NULL);
+    pthread_cond_init(&job_posted, NULL);
+    pthread_cond_init(&job_finished, NULL);
+    workers_started = 0;
+    workers_busy = 0;
+    generation = 0;
+    shared_area = worker_area = (area){NULL, 0};
+}
+
+static void install_fork_handlers(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
+
+/* Called with `state` held. A thread that cannot be had is done without. */
+static void start_workers(int wanted) {
+    while (workers_started < wanted) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, worker_main, (void *)(intptr_t)(workers_started + 1)))
+            return;
+        pthread_detach(thread);
+        ++workers_started;
+    }
+}
+
+void dfp_begin(void) { pthread_mutex_lock(&turn); }
+
+void dfp_end(void) { pthread_mutex_unlock(&turn); }
+
+void dfp_parallel(int64_t tasks, dfp_task fn, void *context) {
+    job j = {fn, context, tasks};
+    int64_t helpers = dfp_get_num_threads() - 1;
+    if (helpers > tasks - 1) helpers = tasks - 1;
+    atomic_store(&next_task, 0);
+    if (helpers <= 0) {
+        run_tasks(&j, 0);
+        return;
+    }
+    pthread_mutex_lock(&state);
+    start_workers((int)helpers);
+    current = j;
+    workers_wanted = helpers < workers_started ? (int)helpers : workers_started;
+    workers_busy = workers_wanted;
+    ++generation;
+    pthread_cond_broadcast(&job_posted);
+    pthread_mutex_unlock(&state);
+
+    run_tasks(&j, 0);
+
+    pthread_mutex_lock(&state);
+    while (workers_busy > 0) pthread_cond_wait(&job_finished, &state);
+    pthread_mutex_unlock(&state);
+}
+
+void dfp_set_num_threads(int threads) {
+    if (threads < 1) threads = 1;
+    if (threads > DFP_MAX_THREADS) threads = DFP_MAX_THREADS;
+    pthread_once(&fork_handlers, install_fork_handlers);
+    pthread_mutex_lock(&turn);
+    atomic_store(&num_threads, threads);
+    pthread_mutex_unlock(&turn);
+}
+
+int dfp_get_num_threads(void) { return atomic_load(&num_threads); }
+
+static void *reserve(area *a, size_t bytes) {
+    if (bytes > a->bytes) {
+        free(a->memory);
+        a->bytes = dfp_round_up(bytes, 4096);
+        a->memory = NULL;
+        if (posix_memalign(&a->memory, 64, a->bytes)) a->memory = NULL;
+        if (!a->memory) a->bytes = 0;
+    }
+    return a->memory;
+}
+
+void *dfp_shared_workspace(size_t bytes) { return reserve(&shared_area, bytes); }
+
+void *dfp_worker_workspace(size_t bytes_per_worker) {
+    return reserve(&worker_area, dfp_round_up(bytes_per_worker, 64) * (size_t)dfp_get_num_threads());
+}
+
+void dfp_release_workspace(void) {
+    dfp_begin();
+    free(shared_area.memory);
+    free(worker_area.memory);
+    shared_area = worker_area = (area){NULL, 0};
+    dfp_end();
+}

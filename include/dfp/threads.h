@@ -1,0 +1,40 @@
+/* One pool of threads for the whole process, and the workspace of the one operation that runs on it.
+ *
+ * Kernels are called from many threads at once (TensorFlow's executors); a pool per caller, as OpenMP
+ * keeps, would oversubscribe the machine. So operations take turns: dfp_begin waits for its turn,
+ * dfp_end gives it back. Between the two the caller owns the pool and the workspace.
+ */
+#ifndef DFP_THREADS_H
+#define DFP_THREADS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define DFP_MAX_THREADS 256
+
+typedef void (*dfp_task)(void *context, int64_t task, int worker);
+
+void dfp_begin(void);
+void dfp_end(void);
+
+/* Runs fn(context, t, worker) for every 0 <= t < tasks and returns when all are done. Threads take
+ * tasks in ascending order; worker < dfp_get_num_threads() names the thread for scratch memory.
+ * Every thread runs with the default floating-point environment (round to nearest, denormals kept),
+ * whatever the caller has set. */
+void dfp_parallel(int64_t tasks, dfp_task fn, void *context);
+
+/* Number of threads, at least 1. Takes effect with the next operation. */
+void dfp_set_num_threads(int threads);
+int dfp_get_num_threads(void);
+
+/* Two 64-byte-aligned areas that live until the next request for them or dfp_release_workspace:
+ * one shared by all threads, one of `bytes_per_worker` for each thread. NULL if out of memory. */
+void *dfp_shared_workspace(size_t bytes);
+void *dfp_worker_workspace(size_t bytes_per_worker);
+void dfp_release_workspace(void);
+
+static inline size_t dfp_round_up(size_t value, size_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+#endif

@@ -1,0 +1,85 @@
+"""Builds the one binary, dfpkeras._native: the kernels of include/dfp, compiled once for each
+instruction set with that set's flags, and the Cython module of src_pyx."""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+# Results must be the same on every instruction set: no fused multiply-adds behind our back.
+FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off"]
+
+AVX512BW = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"]
+X86_ISAS = {
+    "avx2": ["-mavx2"],
+    "avxvnni": ["-mavx2", "-mavxvnni"],
+    "avx512bw": AVX512BW,
+    "avx512vnni": [*AVX512BW, "-mavx512vnni"],
+}
+
+KERNELS = "include/dfp/generic/kernels.c"
+COMMON_SOURCES = ["include/dfp/threads.c", "include/dfp/dispatch.c"]
+HEADERS = [str(path) for path in Path("include").rglob("*.h")]
+
+
+class BuildKernels(build_ext):
+    """build_ext with a set of flags per instruction set, which setuptools does not know."""
+
+    def build_extension(self, extension):
+        isas = {"scalar": [], **self.supported_x86_isas()}
+        extension.define_macros = [("DFP_HAVE_" + name.upper(), None) for name in isas]
+        if len(isas) > 1:
+            extension.define_macros.append(("DFP_X86_ISAS", None))
+        extension.extra_objects = [self.compile_isa(name, flags) for name, flags in isas.items()]
+        super().build_extension(extension)
+
+    def supported_x86_isas(self):
+        """The x86 instruction sets that this compiler knows; none on other machines."""
+        if platform.machine().lower() not in ("x86_64", "amd64"):
+            return {}
+        return {name: flags for name, flags in X86_ISAS.items() if self.compiler_takes(flags)}
+
+    def compiler_takes(self, flags):
+        with tempfile.TemporaryDirectory() as folder:
+            source = os.path.join(folder, "probe.c")
+            Path(source).write_text("int probe;\n")
+            try:
+                self.compiler.compile([source], output_dir=folder, extra_postargs=flags)
+            except CompileError:
+                self.announce(f"the compiler does not take {' '.join(flags)}: left out", level=3)
+                return False
+        return True
+
+    def compile_isa(self, name, flags):
+        macros = [("DFP_ISA", name), ("DFP_ISA_HEADER", f'"isa/{name}.h"')]
+        objects = self.compiler.compile(
+            [KERNELS],
+            output_dir=os.path.join(self.build_temp, name),
+            macros=macros,
+            include_dirs=["include/dfp"],
+            extra_postargs=FLAGS + flags,
+            depends=[KERNELS, *HEADERS],
+        )
+        return objects[0]
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                "dfpkeras._native",
+                ["src_pyx/_native.pyx", *COMMON_SOURCES],
+                include_dirs=["include/dfp"],
+                depends=HEADERS,
+                extra_compile_args=FLAGS,
+                extra_link_args=["-pthread"],
+            )
+        ]
+    ),
+    cmdclass={"build_ext": BuildKernels},
+)

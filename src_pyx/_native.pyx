@@ -1,0 +1,212 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The compiled kernels: takes buffers whose shapes ``dfpkeras.kernels`` has checked, releases the GIL
+and calls the C API of ``include/dfp/dfp.h``."""
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
+
+
+cdef extern from "dfp.h" nogil:
+    ctypedef enum dfp_rounding:
+        pass
+    ctypedef enum dfp_status:
+        DFP_OK
+    ctypedef struct dfp_tensor:
+        const int16_t *data
+        int32_t exponent
+        int32_t max_abs
+    ctypedef struct dfp_scale:
+        int32_t exponent
+        int32_t max_abs
+    ctypedef struct dfp_conv:
+        int64_t batch, in_h, in_w, in_channels, out_h, out_w, out_channels, kernel_h, kernel_w
+        int64_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups, flush_every
+    ctypedef struct dfp_matmul:
+        int64_t m, n, k
+        int transpose_a, transpose_b
+        int64_t flush_every
+    ctypedef dfp_status (*convolution_kernel)(
+        const dfp_conv *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
+    ctypedef struct dfp_kernels:
+        const char *name
+        convolution_kernel conv_forward
+        convolution_kernel conv_backward_data
+        convolution_kernel conv_backward_weights
+        dfp_status (*matmul)(
+            const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
+        dfp_status (*quantize)(
+            const float *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
+            dfp_scale *) noexcept nogil
+        void (*dequantize)(const int16_t *, int64_t, int32_t, float *) noexcept nogil
+        int32_t (*max_abs)(const int16_t *, int64_t) noexcept nogil
+        dfp_scale (*down_convert)(
+            const int32_t *, int64_t, int32_t, int32_t, dfp_rounding, uint64_t,
+            int16_t *) noexcept nogil
+        int32_t (*add_aligned)(
+            const int16_t *, int32_t, const int16_t *, int32_t, int64_t, int32_t *) noexcept nogil
+        void (*multiply)(const int16_t *, const int16_t *, int64_t, int32_t *) noexcept nogil
+    ctypedef struct dfp_isa:
+        const dfp_kernels *kernels
+        int runs
+    int dfp_list_isas(const dfp_isa **)
+    const dfp_kernels *dfp_best_isa(const char *)
+    void dfp_cpu_name(char *)
+    void dfp_set_num_threads(int)
+    int dfp_get_num_threads()
+    void dfp_release_workspace()
+
+
+cdef const dfp_kernels *kernels = dfp_best_isa(NULL)
+
+
+cdef int check(dfp_status status) except -1:
+    if status != DFP_OK:
+        raise MemoryError("dfpkeras: the kernel's workspace could not be allocated")
+    return 0
+
+
+cdef dfp_tensor describe(const int16_t[::1] data, int exponent, int max_abs) noexcept:
+    cdef dfp_tensor t
+    t.data = &data[0]
+    t.exponent = exponent
+    t.max_abs = max_abs
+    return t
+
+
+cdef dfp_conv convolution(tuple geometry) except *:
+    """From the 17 numbers of dfp_conv, in its order."""
+    cdef dfp_conv c
+    (c.batch, c.in_h, c.in_w, c.in_channels, c.out_h, c.out_w, c.out_channels, c.kernel_h,
+     c.kernel_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w, c.pad_top, c.pad_left,
+     c.groups, c.flush_every) = geometry
+    return c
+
+
+cdef convolve(convolution_kernel kernel, tuple geometry, const int16_t[::1] a, int a_exponent,
+              int a_max, const int16_t[::1] b, int b_exponent, int b_max, float[::1] result):
+    cdef dfp_conv c = convolution(geometry)
+    cdef dfp_tensor ta = describe(a, a_exponent, a_max)
+    cdef dfp_tensor tb = describe(b, b_exponent, b_max)
+    cdef dfp_status status
+    with nogil:
+        status = kernel(&c, &ta, &tb, &result[0])
+    check(status)
+
+
+def conv_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, y):
+    convolve(kernels.conv_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, y)
+
+
+def conv_backward_data(geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max, dx):
+    convolve(kernels.conv_backward_data, geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max,
+             dx)
+
+
+def conv_backward_weights(geometry, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
+    convolve(kernels.conv_backward_weights, geometry, x, x_exponent, x_max, dy, dy_exponent,
+             dy_max, dw)
+
+
+def matmul(int64_t m, int64_t n, int64_t k, bint transpose_a, bint transpose_b,
+           int64_t flush_every, const int16_t[::1] a, int a_exponent, int a_max,
+           const int16_t[::1] b, int b_exponent, int b_max, float[::1] c):
+    cdef dfp_matmul description
+    cdef dfp_tensor ta = describe(a, a_exponent, a_max)
+    cdef dfp_tensor tb = describe(b, b_exponent, b_max)
+    cdef dfp_status status
+    description.m, description.n, description.k = m, n, k
+    description.transpose_a, description.transpose_b = transpose_a, transpose_b
+    description.flush_every = flush_every
+    with nogil:
+        status = kernels.matmul(&description, &ta, &tb, &c[0])
+    check(status)
+
+
+def quantize(const float[::1] x, int bits, int rounding, uint64_t seed, int16_t[::1] q):
+    """Fills q; returns (exponent, max_abs)."""
+    cdef dfp_scale result
+    cdef dfp_status status
+    with nogil:
+        status = kernels.quantize(&x[0], x.shape[0], bits, <dfp_rounding>rounding, seed, &q[0],
+                                  &result)
+    check(status)
+    return result.exponent, result.max_abs
+
+
+def dequantize(const int16_t[::1] q, int exponent, float[::1] x):
+    with nogil:
+        kernels.dequantize(&q[0], q.shape[0], exponent, &x[0])
+
+
+def max_abs(const int16_t[::1] q):
+    cdef int32_t result
+    with nogil:
+        result = kernels.max_abs(&q[0], q.shape[0])
+    return result
+
+
+def down_convert(const int32_t[::1] v, int exponent, int bits, int rounding, uint64_t seed,
+                 int16_t[::1] q):
+    """Fills q; returns (exponent, max_abs)."""
+    cdef dfp_scale result
+    with nogil:
+        result = kernels.down_convert(&v[0], v.shape[0], exponent, bits, <dfp_rounding>rounding,
+                                      seed, &q[0])
+    return result.exponent, result.max_abs
+
+
+def add_aligned(const int16_t[::1] large, int large_exponent, const int16_t[::1] small,
+                int small_exponent, int32_t[::1] total):
+    """Fills total; returns its exponent. large_exponent >= small_exponent."""
+    cdef int32_t exponent
+    with nogil:
+        exponent = kernels.add_aligned(&large[0], large_exponent, &small[0], small_exponent,
+                                       large.shape[0], &total[0])
+    return exponent
+
+
+def multiply(const int16_t[::1] a, const int16_t[::1] b, int32_t[::1] product):
+    with nogil:
+        kernels.multiply(&a[0], &b[0], a.shape[0], &product[0])
+
+
+def list_isas():
+    """[(name, whether it runs here)], slowest first."""
+    cdef const dfp_isa *isas
+    cdef int n = dfp_list_isas(&isas)
+    return [(isas[i].kernels.name.decode(), bool(isas[i].runs)) for i in range(n)]
+
+
+def select_isa(most):
+    """Selects the fastest instruction set that runs here and is not faster than `most` (a name, or
+    None for no limit); returns its name, or None, selecting nothing, if there is no such name."""
+    global kernels
+    cdef bytes name = b"" if most is None else most.encode()
+    cdef const dfp_kernels *best = dfp_best_isa(NULL if most is None else <const char *>name)
+    if best == NULL:
+        return None
+    kernels = best
+    return best.name.decode()
+
+
+def isa():
+    return kernels.name.decode()
+
+
+def cpu_name():
+    cdef char[49] name
+    dfp_cpu_name(name)
+    return name.decode().strip()
+
+
+def set_num_threads(int threads):
+    with nogil:
+        dfp_set_num_threads(threads)
+
+
+def get_num_threads():
+    return dfp_get_num_threads()
+
+
+def release_workspace():
+    with nogil:
+        dfp_release_workspace()
