@@ -1,13 +1,14 @@
 """The integer kernels on NumPy arrays.
 
-Operands are `DFPTensor`; products are INT16×INT16, summed in INT32 and flushed into FP32 as often as
-the data require for INT32 never to overflow. The result is FP32: the sum times
-``2**(exponent + exponent)``, within ``(flushes + 1) * 2**-24 * sum(|a * b|)`` of the exact result, and
-the same to the last bit for every instruction set and number of threads. If an operand is not finite,
-the result is all NaN.
+Operands are `DFPTensor`; products are INT16 by INT16, summed in INT32 and flushed into FP32 as
+often as the data require for INT32 never to overflow (section 4 of the paper; the proof is in
+``include/dfp/accumulate.h``). The result is FP32: the sum times ``2**(exponent + exponent)``,
+within ``(flushes + 1) * 2**-24 * sum(|a * b|)`` of the exact result, and the same to the last bit
+for every instruction set and number of threads. If an operand is not finite, the result is all NaN.
 
 ``flush_every`` replaces the proven schedule by a fixed interval of that many products, an even
-number; it must be safe for the largest magnitudes present: ``max|a| * max|b| * flush_every <= 2**31-1``.
+number; it must be safe for the largest magnitudes present:
+``max|a| * max|b| * flush_every <= 2**31 - 1``.
 """
 
 from pathlib import Path
@@ -79,7 +80,9 @@ def conv2d_backward_data(
     """
     dy, w = _tensor("dy", dy, 4), _tensor("w", w, 4)
     shape = _shape("input_shape", input_shape, 4)
-    geometry = _geometry(shape, "input_shape", w.shape, "w", strides, padding, dilation_rate, groups)
+    geometry = _geometry(
+        shape, "input_shape", w.shape, "w", strides, padding, dilation_rate, groups
+    )
     _check_output("dy", dy.shape, geometry)
     dx = aligned_empty(shape, np.float32)
     return _convolve(_native.conv_backward_data, geometry, dy, w, "dy", "w", flush_every, dx)
@@ -175,7 +178,7 @@ def _read(path):
 
 def _tensor(name, value, rank):
     if not isinstance(value, DFPTensor):
-        raise TypeError(f"{name}: a DFPTensor is needed (see dfpkeras.quantize), got {_kind(value)}")
+        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(value)}")
     if len(value.shape) != rank:
         raise ValueError(f"{name}: {rank} dimensions are needed, got shape {value.shape}")
     return value
@@ -208,7 +211,7 @@ def _geometry(x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate,
     if padding not in ("valid", "same"):
         raise ValueError(f"padding: 'valid' or 'same' is needed, got {padding!r}")
     batch, *size, channels = x_shape
-    *kernel, group_channels, filters = w_shape
+    kernel, filters = w_shape[:2], w_shape[3]
     _check_channels(x_shape, x_name, w_shape, w_name, groups)
     if min(kernel) < 1 or min(size) < 1:
         raise ValueError(

@@ -22,10 +22,10 @@ class DFPTensor:
     """``data * 2**exponent``: a dynamic fixed point tensor (Das et al., ICLR 2018, section 3).
 
     Args:
-        data: C-contiguous ``int16`` array of any shape. The value -32768 is not allowed: two products
-            of it by itself overflow an INT32 sum.
-        exponent: the shared exponent, an integer in [-128, 126]; 127 marks a tensor that held NaN or
-            Inf, from which only NaN can be computed.
+        data: C-contiguous ``int16`` array of any shape. The value -32768 is not allowed: two
+            products of it by itself overflow an INT32 sum.
+        exponent: the shared exponent, an integer in [-128, 126]; 127 marks a tensor that held NaN
+            or Inf, from which only NaN can be computed.
 
     Attributes:
         data: the ``int16`` array.
@@ -76,9 +76,9 @@ class DFPTensor:
 
         Args:
             data: ``int32`` array.
-            exponent: exponent of ``data``, any integer. Where the result's exponent would be smaller
-                than -128, more bits are shifted out; where it would be larger than 126, the result
-                is the non-finite tensor.
+            exponent: exponent of ``data``, any integer. Where the result's exponent would be
+                smaller than -128, more bits are shifted out; where it would be larger than 126, the
+                result is the non-finite tensor.
             bits: magnitude bits of the result, 2 to 15.
             rounding: see `quantize`.
             seed: see `quantize`.
@@ -166,18 +166,19 @@ def quantize(x, bits=MAX_BITS, rounding="nearest", seed=None):
     """Quantises a FP32 array to dynamic fixed point (section 3 of the paper).
 
     ``exponent = floor(log2(max|x|)) - (bits - 1)``, raised to -128 if smaller, and
-    ``data = round(x * 2**-exponent)``, clamped to ±(2**bits - 1). An all-zero array gets exponent 0.
-    An array with NaN or Inf gives the non-finite tensor, from which only NaN can be computed.
+    ``data = round(x * 2**-exponent)``, clamped to ±(2**bits - 1). An all-zero array gets
+    exponent 0. An array with NaN or Inf gives the non-finite tensor, from which only NaN can be
+    computed.
 
     Args:
         x: ``float32`` array of any shape.
         bits: magnitude bits, 2 to 15; 15 is full INT16.
-        rounding: how magnitudes are rounded, always symmetrically in sign: "nearest" (ties to even),
-            "stochastic" (up with the probability of the discarded fraction), "truncate", or "biased"
-            (up if one of the top two discarded bits is set, that is, if the discarded fraction is at
-            least 1/4).
-        seed: integer for "stochastic" rounding, which needs it: the result is a function of the seed
-            and each element's index, whatever the number of threads.
+        rounding: how magnitudes are rounded, always symmetrically in sign: "nearest" (ties to
+            even), "stochastic" (up with the probability of the discarded fraction), "truncate", or
+            "biased" (up if one of the top two discarded bits is set, that is, if the discarded
+            fraction is at least 1/4).
+        seed: integer for "stochastic" rounding, which needs it: the result is a function of the
+            seed and each element's index, whatever the number of threads.
 
     Returns:
         A `DFPTensor` of the shape of ``x``.

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The compiled kernels: takes buffers whose shapes ``dfpkeras.kernels`` has checked, releases the GIL
-and calls the C API of ``include/dfp/dfp.h``."""
+"""The compiled kernels: takes buffers whose shapes ``dfpkeras.kernels`` has checked, releases the
+GIL and calls the C API of ``include/dfp/dfp.h``."""
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
 
@@ -24,13 +24,13 @@ cdef extern from "dfp.h" nogil:
         int64_t m, n, k
         int transpose_a, transpose_b
         int64_t flush_every
-    ctypedef dfp_status (*convolution_kernel)(
+    ctypedef dfp_status (*dfp_convolution)(
         const dfp_conv *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
     ctypedef struct dfp_kernels:
         const char *name
-        convolution_kernel conv_forward
-        convolution_kernel conv_backward_data
-        convolution_kernel conv_backward_weights
+        dfp_convolution conv_forward
+        dfp_convolution conv_backward_data
+        dfp_convolution conv_backward_weights
         dfp_status (*matmul)(
             const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
         dfp_status (*quantize)(
@@ -81,7 +81,7 @@ cdef dfp_conv convolution(tuple geometry) except *:
     return c
 
 
-cdef convolve(convolution_kernel kernel, tuple geometry, const int16_t[::1] a, int a_exponent,
+cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int a_exponent,
               int a_max, const int16_t[::1] b, int b_exponent, int b_max, float[::1] result):
     cdef dfp_conv c = convolution(geometry)
     cdef dfp_tensor ta = describe(a, a_exponent, a_max)

@@ -5,17 +5,17 @@
 #include "threads.h"
 #include "types.h"
 
+typedef dfp_status (*dfp_convolution)(const dfp_conv *c, const dfp_tensor *a, const dfp_tensor *b,
+                                      float *result);
+
 /* All operations of one instruction set. Tensors are C-contiguous and not empty; arguments have been
  * checked. Results are the same, bit for bit, for every instruction set and number of threads.
  * Functions that return dfp_status take turns on the thread pool (see threads.h). */
 typedef struct {
     const char *name;
-    dfp_status (*conv_forward)(const dfp_conv *c, const dfp_tensor *x, const dfp_tensor *w,
-                               float *y);
-    dfp_status (*conv_backward_data)(const dfp_conv *c, const dfp_tensor *dy, const dfp_tensor *w,
-                                     float *dx);
-    dfp_status (*conv_backward_weights)(const dfp_conv *c, const dfp_tensor *x,
-                                        const dfp_tensor *dy, float *dw);
+    dfp_convolution conv_forward;          /* x, w -> y */
+    dfp_convolution conv_backward_data;    /* dy, w -> dx */
+    dfp_convolution conv_backward_weights; /* x, dy -> dw */
     dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
     dfp_status (*quantize)(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
                            uint64_t seed, int16_t *q, dfp_scale *result);

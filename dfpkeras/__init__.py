@@ -1,0 +1,35 @@
+"""Train Keras CNNs on ordinary CPUs with INT16 dynamic fixed point kernels.
+
+Importing this package registers the dtype policy "dfp16"::
+
+    import dfpkeras
+    keras.mixed_precision.set_global_policy("dfp16")
+"""
+
+from dfpkeras import isa, threads
+
+isa.set_default()
+threads.set_default()
+
+from dfpkeras import kernels, policy, routing  # noqa: E402
+from dfpkeras.report import report  # noqa: E402
+from dfpkeras.tensor import DFPTensor, quantize  # noqa: E402
+from dfpkeras.threads import get_num_threads, set_num_threads  # noqa: E402
+
+policy.register()
+routing.install()
+
+from dfpkeras import layers  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DFPTensor",
+    "get_num_threads",
+    "kernels",
+    "layers",
+    "policy",
+    "quantize",
+    "report",
+    "set_num_threads",
+]
