@@ -1,6 +1,7 @@
 """Builds the one binary, dfpkeras._native: the kernels of include/dfp, compiled once for each
 instruction set with that set's flags, and the Cython module of src_pyx."""
 
+import json
 import os
 import platform
 import tempfile
@@ -14,13 +15,7 @@ from setuptools.errors import CompileError
 # Results must be the same on every instruction set: no fused multiply-adds behind our back.
 FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off"]
 
-AVX512BW = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"]
-X86_ISAS = {
-    "avx2": ["-mavx2"],
-    "avxvnni": ["-mavx2", "-mavxvnni"],
-    "avx512bw": AVX512BW,
-    "avx512vnni": [*AVX512BW, "-mavx512vnni"],
-}
+X86_ISAS = json.loads(Path("include/dfp/isa/flags.json").read_text())
 
 KERNELS = "include/dfp/generic/kernels.c"
 COMMON_SOURCES = ["include/dfp/threads.c", "include/dfp/dispatch.c"]

@@ -1,0 +1,132 @@
+"""Every instruction set, executed on an emulated CPU that has it and on one that lacks it."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ROOT / "include" / "dfp"
+EMULATOR = Path(__file__).parent / "emulator"
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64",
+    reason="the emulator executes x86-64 Linux programs in this process's own memory",
+)
+
+# Bochs' models that stop right at each instruction set.
+MODELS = {
+    "scalar": "corei7_sandy_bridge_2600k",
+    "avx2": "corei7_haswell_4770",
+    "avxvnni": "arrow_lake",
+    "avx512bw": "corei7_skylake_x",
+    "avx512vnni": "corei7_icelake_u",
+}
+# Register states an operating system may enable: SSE, + AVX, + AVX-512.
+SSE_STATE, YMM_STATE, ZMM_STATE = "3", "7", "e7"
+
+INVALID_OPCODE, PAGE_FAULT = 6, 14
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory):
+    """The folder with the compiled shim and the static program of all kernels."""
+    folder = tmp_path_factory.mktemp("emulator")
+    flags = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", f"-I{SOURCES}"]
+    isas = {"scalar": [], **json.loads((SOURCES / "isa" / "flags.json").read_text())}
+    objects = []
+    for name, isa_flags in isas.items():
+        objects.append(folder / f"{name}.o")
+        names = [f"-DDFP_ISA={name}", f'-DDFP_ISA_HEADER="isa/{name}.h"']
+        kernels = SOURCES / "generic" / "kernels.c"
+        compile_c([*flags, *isa_flags, *names, "-fPIE", "-c", kernels, "-o", objects[-1]])
+    have = ["-DDFP_X86_ISAS", *(f"-DDFP_HAVE_{name.upper()}" for name in isas)]
+    sources = [SOURCES / "dispatch.c", SOURCES / "threads.c", EMULATOR / "isa_program.c"]
+    program = folder / "isa_program"
+    link = ["-static-pie", "-fPIE", "-o", program, "-lm", "-pthread"]
+    compile_c([*flags, *have, *sources, *objects, *link])
+    compile_c(["-O2", "-shared", "-fPIC", EMULATOR / "shim.c", "-o", folder / "shim.so", "-ldl"])
+    return folder
+
+
+def compile_c(arguments):
+    command = [*os.environ.get("CC", "cc").split(), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def emulate(build, model, *arguments, state=ZMM_STATE, **environment):
+    """Runs the program on an emulated CPU; status 128 + n tells of CPU exception n."""
+    command = [sys.executable, EMULATOR / "linux.py", build / "shim.so", model, state]
+    return subprocess.run(
+        [*map(str, command), str(build / "isa_program"), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def expected(build):
+    """What the scalar kernels of this machine print."""
+    result = subprocess.run(
+        [build / "isa_program", "kernels", "scalar"], capture_output=True, text=True, check=True
+    )
+    assert len(result.stdout.splitlines()) > 150
+    return result.stdout
+
+
+@pytest.mark.parametrize("isa", MODELS)
+def test_results_are_those_of_scalar(isa, build, expected):
+    """Bit for bit, within the operands' pages, and with no instruction the model lacks."""
+    result = emulate(build, MODELS[isa], "kernels", isa)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == expected
+
+
+@pytest.mark.parametrize(
+    ("isa", "model"),
+    [
+        ("avx2", MODELS["scalar"]),
+        ("avxvnni", MODELS["avx2"]),
+        ("avx512bw", MODELS["avx2"]),
+        ("avx512vnni", MODELS["avx512bw"]),
+    ],
+)
+def test_a_model_without_the_instructions_refuses_them(isa, model, build):
+    assert emulate(build, model, "kernels", isa).returncode == 128 + INVALID_OPCODE
+
+
+@pytest.mark.parametrize("isa", MODELS)
+def test_an_overread_is_noticed(isa, build):
+    assert emulate(build, MODELS[isa], "overread", isa).returncode == 128 + PAGE_FAULT
+
+
+@pytest.mark.parametrize("isa", MODELS)
+def test_each_model_gets_its_instruction_set(isa, build):
+    assert emulate(build, MODELS[isa], "dispatch").stdout.strip() == isa
+
+
+@pytest.mark.parametrize(
+    ("state", "isa"), [(SSE_STATE, "scalar"), (YMM_STATE, "avxvnni"), (ZMM_STATE, "avx512vnni")]
+)
+def test_only_registers_that_the_operating_system_saves_are_used(state, isa, build):
+    result = emulate(build, "sapphire_rapids", "dispatch", state=state)
+    assert result.stdout.strip() == isa
+
+
+@pytest.mark.parametrize("most", MODELS)
+def test_the_variable_caps_the_instruction_set(most, build):
+    result = emulate(build, "sapphire_rapids", "dispatch", DFPKERAS_MAX_ISA=most)
+    assert result.stdout.strip() == most
+
+
+def test_an_unknown_cap_selects_nothing(build):
+    result = emulate(build, "sapphire_rapids", "dispatch", DFPKERAS_MAX_ISA="sse9")
+    assert result.stdout.strip() == "none"
