@@ -5,9 +5,9 @@
  * [channel][row][column % stride][column / stride], where the pixels that one tap sees are contiguous.
  *
  * The order of the FP32 additions depends on the shape alone:
- *   - rows are the batch * out_h output rows, ascending; if a 1x1 convolution of stride 1 without
- *     padding has an odd out_w and at most 1024 pixels an image, each whole image is one row;
- *   - a block is max(1, 1024 / row length) rows; the flush schedule begins anew in each block;
+ *   - a block is max(1, 1024 / out_w) of the batch * out_h output rows, or, for a 1x1 convolution
+ *     without padding, 1024 consecutive output pixels, which then count as one row; the last block
+ *     may be smaller; the flush schedule begins anew in each block;
  *   - blocks are dealt to P = min(blocks, 16, max(1, 2^20 / elements of dw)) parts, part p taking the
  *     blocks [p * blocks / P, (p + 1) * blocks / P);
  *   - within a part runs are added in ascending order, starting from 0; then parts, ascending. */
@@ -29,7 +29,9 @@ typedef struct {
     dfp_power scale;
 
     int64_t group_in, group_out, taps, elements;
-    int64_t rows, rows_per_block, blocks, parts;
+    int pointwise;
+    int64_t rows_per_block, blocks, parts;
+    int64_t segments_per_block, pairs_per_block; /* at most */
     int64_t pairs_per_row, phase_w, row_stride;
     int64_t plane; /* INT16 of one transposed channel */
     int64_t channels_per_task, channel_tasks, blocks_per_task, column_tasks;
@@ -47,30 +49,42 @@ typedef struct {
     dfp_span *spans;
 } dfp_weights_scratch;
 
-static int dfp_is_pointwise(const dfp_conv *c) {
-    return c->kernel_h * c->kernel_w == 1 && c->stride_h * c->stride_w == 1 && c->pad_top == 0 &&
-           c->pad_left == 0 && c->in_h == c->out_h && c->in_w == c->out_w;
-}
-
-static void dfp_merge_rows(dfp_conv *c) {
-    int64_t pixels = c->out_h * c->out_w;
-    if (!dfp_is_pointwise(c) || c->out_w % 2 == 0 || pixels > DFP_BLOCK_PIXELS) return;
-    c->in_h = c->out_h = 1;
-    c->in_w = c->out_w = pixels;
-}
-
 static int64_t dfp_slots(const dfp_weights_gradient *g) {
     const dfp_conv *c = &g->c;
     int64_t reach = (c->kernel_h - 1) * c->dilation_h + 1;
     return g->rows_per_block * c->stride_h + (g->rows_per_block / c->out_h + 2) * reach;
 }
 
-static void dfp_plan_parts(dfp_weights_gradient *g) {
-    g->rows = g->c.batch * g->c.out_h;
-    g->rows_per_block = DFP_BLOCK_PIXELS / g->c.out_w;
+static int64_t dfp_odd_lines(int64_t values) {
+    /* An odd number of cache lines: planes must not compete for the same cache sets. */
+    return (dfp_ceil_div(values, DFP_LINE) | 1) * DFP_LINE;
+}
+
+static void dfp_plan_pixels(dfp_weights_gradient *g) {
+    int64_t pixels = g->c.batch * g->c.out_h * g->c.out_w;
+    g->blocks = dfp_ceil_div(pixels, DFP_BLOCK_PIXELS);
+    g->segments_per_block = 1;
+    g->pairs_per_block = dfp_ceil_div(pixels < DFP_BLOCK_PIXELS ? pixels : DFP_BLOCK_PIXELS, 2);
+    g->plane = dfp_odd_lines(2 * g->pairs_per_block);
+}
+
+static void dfp_plan_rows(dfp_weights_gradient *g) {
+    const dfp_conv *c = &g->c;
+    int64_t rows = c->batch * c->out_h;
+    int64_t scratch_w = (c->out_w - 1) * c->stride_w + (c->kernel_w - 1) * c->dilation_w + 1;
+    g->rows_per_block = DFP_BLOCK_PIXELS / c->out_w;
     if (g->rows_per_block < 1) g->rows_per_block = 1;
-    if (g->rows_per_block > g->rows) g->rows_per_block = g->rows;
-    g->blocks = dfp_ceil_div(g->rows, g->rows_per_block);
+    if (g->rows_per_block > rows) g->rows_per_block = rows;
+    g->blocks = dfp_ceil_div(rows, g->rows_per_block);
+    g->pairs_per_row = dfp_ceil_div(c->out_w, 2);
+    g->segments_per_block = g->rows_per_block;
+    g->pairs_per_block = g->rows_per_block * g->pairs_per_row;
+    g->phase_w = dfp_ceil_div(scratch_w, c->stride_w);
+    g->row_stride = c->stride_w * g->phase_w;
+    g->plane = dfp_odd_lines(dfp_slots(g) * g->row_stride + 2);
+}
+
+static void dfp_plan_parts(dfp_weights_gradient *g) {
     g->parts = DFP_PARTS_ELEMENTS / g->elements;
     if (g->parts > DFP_MOST_PARTS) g->parts = DFP_MOST_PARTS;
     if (g->parts > g->blocks) g->parts = g->blocks;
@@ -94,35 +108,23 @@ static void dfp_plan_tasks(dfp_weights_gradient *g) {
     g->column_tasks = dfp_ceil_div(blocks, g->blocks_per_task);
 }
 
-static void dfp_plan_geometry(dfp_weights_gradient *g) {
-    const dfp_conv *c = &g->c;
-    int64_t scratch_w = (c->out_w - 1) * c->stride_w + (c->kernel_w - 1) * c->dilation_w + 1;
-    g->pairs_per_row = dfp_ceil_div(c->out_w, 2);
-    g->phase_w = dfp_ceil_div(scratch_w, c->stride_w);
-    g->row_stride = c->stride_w * g->phase_w;
-    /* An odd number of cache lines: planes must not compete for the same cache sets. */
-    int64_t lines = dfp_ceil_div(dfp_slots(g) * g->row_stride + 2, DFP_LINE);
-    g->plane = (lines | 1) * DFP_LINE;
-}
-
 static dfp_weights_scratch dfp_weights_take(const dfp_weights_gradient *g, char *memory) {
     dfp_weights_scratch s;
-    int64_t pairs = g->rows_per_block * g->pairs_per_row;
+    int64_t pairs = g->pairs_per_block, segments = g->segments_per_block;
     s.transposed =
         dfp_take(&memory, (size_t)(g->channels_per_task * g->plane) * sizeof(int16_t));
     s.packed = dfp_take(&memory, (size_t)pairs * 2 * DFP_BLOCK * sizeof(int16_t));
     s.dy_rows = dfp_take(&memory, (size_t)pairs * 2 * sizeof(int64_t));
     s.ends = dfp_take(&memory, (size_t)pairs * sizeof(int32_t));
-    s.segments = dfp_take(&memory, (size_t)(g->rows_per_block + 1) * sizeof(dfp_segment));
-    s.spans = dfp_take(&memory, (size_t)(pairs + g->rows_per_block) * sizeof(dfp_span));
+    s.segments = dfp_take(&memory, (size_t)(segments + 1) * sizeof(dfp_segment));
+    s.spans = dfp_take(&memory, (size_t)(pairs + segments) * sizeof(dfp_span));
     return s;
 }
 
 static size_t dfp_weights_scratch_bytes(const dfp_weights_gradient *g) {
     char *nowhere = (char *)(uintptr_t)64;
     dfp_weights_scratch s = dfp_weights_take(g, nowhere);
-    int64_t pairs = g->rows_per_block * g->pairs_per_row;
-    return (size_t)((char *)(s.spans + pairs + g->rows_per_block) - nowhere);
+    return (size_t)((char *)(s.spans + g->pairs_per_block + g->segments_per_block) - nowhere);
 }
 
 /* Transposes one input row of `channels` channels, a phase of columns at a time. */
@@ -175,13 +177,41 @@ static int64_t dfp_transpose_rows(const dfp_weights_gradient *g, int64_t image, 
     return height;
 }
 
-/* Transposes a block of x, lists its segments and where its pixels lie in dy; returns its pairs. */
-static int64_t dfp_gather_block(const dfp_weights_gradient *g, int64_t block, int64_t channel,
+/* Transposes a block of pixels; lists where they lie in dy and the one segment; returns its pairs. */
+static int64_t dfp_gather_pixels(const dfp_weights_gradient *g, int64_t block, int64_t channel,
+                                 int64_t channels, const dfp_weights_scratch *s) {
+    const dfp_conv *c = &g->c;
+    int64_t image_pixels = c->out_h * c->out_w, first = block * DFP_BLOCK_PIXELS;
+    int64_t end = first + DFP_BLOCK_PIXELS, pixels = c->batch * image_pixels;
+    if (end > pixels) end = pixels;
+    for (int64_t pixel = first; pixel < end;) {
+        int64_t image = pixel / image_pixels, row = pixel % image_pixels / c->out_w;
+        int64_t column = pixel % c->out_w, count = c->out_w - column;
+        /* Without strides all pixels of x follow each other. */
+        if (c->stride_h * c->stride_w == 1) count = end - pixel;
+        if (count > end - pixel) count = end - pixel;
+        int64_t in_row = image * c->in_h + row * c->stride_h;
+        const int16_t *x = g->x + (in_row * c->in_w + column * c->stride_w) * c->in_channels;
+        dfp_transpose(x + channel, c->stride_w * c->in_channels, s->transposed + pixel - first,
+                      g->plane, count, channels);
+        pixel += count;
+    }
+    int64_t k = 0;
+    for (int64_t pixel = first; pixel < end; ++pixel) s->dy_rows[k++] = pixel * c->out_channels;
+    if (k % 2) s->dy_rows[k++] = -1;
+    s->segments[0] = (dfp_segment){0, k / 2};
+    s->segments[1] = (dfp_segment){0, 0};
+    return k / 2;
+}
+
+/* Transposes a block of rows; lists where their pixels lie in dy and their segments; returns its
+ * pairs. */
+static int64_t dfp_gather_rows_of_pixels(const dfp_weights_gradient *g, int64_t block, int64_t channel,
                                 int64_t channels, const dfp_weights_scratch *s) {
     const dfp_conv *c = &g->c;
     int64_t row = block * g->rows_per_block, end = row + g->rows_per_block, slot = 0, k = 0;
     dfp_segment *segment = s->segments;
-    if (end > g->rows) end = g->rows;
+    if (end > c->batch * c->out_h) end = c->batch * c->out_h;
     while (row < end) {
         int64_t image = row / c->out_h, first = row % c->out_h;
         int64_t count = c->out_h - first < end - row ? c->out_h - first : end - row;
@@ -260,8 +290,9 @@ static void dfp_weights_task(void *context, int64_t task, int worker) {
     int64_t end = first + g->blocks_per_task * DFP_BLOCK;
     if (end > g->group_out) end = g->group_out;
     for (int64_t block = first_block; block < end_block; ++block) {
-        int64_t pairs =
-            dfp_gather_block(g, block, group * g->group_in + channel, channels, &s);
+        int64_t in_channel = group * g->group_in + channel;
+        int64_t pairs = g->pointwise ? dfp_gather_pixels(g, block, in_channel, channels, &s)
+                                     : dfp_gather_rows_of_pixels(g, block, in_channel, channels, &s);
         dfp_pack_source source = {g->dy + group * g->group_out, s.dy_rows, pairs, g->group_out, 1};
         for (int64_t column = first; column < end; column += DFP_BLOCK) {
             int64_t spans = dfp_pack_block(&source, column, g->rule, s.segments, s.packed, s.ends,
@@ -307,9 +338,12 @@ static dfp_status dfp_conv_backward_weights(const dfp_conv *c, const dfp_tensor 
     g.group_out = c->out_channels / c->groups;
     g.taps = c->kernel_h * c->kernel_w;
     g.elements = g.taps * g.group_in * c->out_channels;
-    dfp_merge_rows(&g.c);
+    g.pointwise = g.taps == 1 && c->pad_top == 0 && c->pad_left == 0;
+    if (g.pointwise)
+        dfp_plan_pixels(&g);
+    else
+        dfp_plan_rows(&g);
     dfp_plan_parts(&g);
-    dfp_plan_geometry(&g);
     dfp_begin();
     dfp_plan_tasks(&g);
     g.worker_bytes = dfp_round_up(dfp_weights_scratch_bytes(&g), 64);
