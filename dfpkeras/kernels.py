@@ -34,9 +34,7 @@ __all__ = [
 INT32_MAX = 2**31 - 1
 
 
-def conv2d_forward(
-    x, w, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
-):
+def conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None):
     """Two-dimensional convolution.
 
     Args:
@@ -83,7 +81,7 @@ def conv2d_backward_data(
     geometry = _geometry(
         shape, "input_shape", w.shape, "w", strides, padding, dilation_rate, groups
     )
-    _check_output("dy", dy.shape, geometry)
+    _check_output(dy.shape, geometry, "input_shape", shape)
     dx = aligned_empty(shape, np.float32)
     return _convolve(_native.conv_backward_data, geometry, dy, w, "dy", "w", flush_every, dx)
 
@@ -110,7 +108,7 @@ def conv2d_backward_weights(
     geometry = _geometry(
         x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate, groups
     )
-    _check_output("dy", dy.shape, geometry)
+    _check_output(dy.shape, geometry, "kernel_shape", shape)
     dw = aligned_empty(shape, np.float32)
     return _convolve(_native.conv_backward_weights, geometry, x, dy, "x", "dy", flush_every, dw)
 
@@ -273,10 +271,13 @@ def _output_size(geometry):
     return geometry["out_h"], geometry["out_w"], geometry["out_channels"]
 
 
-def _check_output(name, shape, geometry):
+def _check_output(dy_shape, geometry, name, shape):
     expected = (geometry["batch"], *_output_size(geometry))
-    if shape != expected:
-        raise ValueError(f"{name}: the forward result's shape {expected} is needed, got {shape}")
+    if dy_shape != expected:
+        raise ValueError(
+            f"dy: the shape {expected} of the forward result is needed for {name}={shape}, "
+            f"got {dy_shape}"
+        )
 
 
 def _check_flush_every(flush_every, a, a_name, b, b_name):

@@ -134,6 +134,9 @@ class DFPTensor:
             large, small = small, large
         if not large.is_finite:
             return _nonfinite(self.shape)
+        if not large.max_abs:
+            # A zero tensor's exponent says nothing; it must not shift the other operand away.
+            large = DFPTensor._wrap(large.data, small.exponent, 0)
         total = np.empty(self.shape, np.int32)
         if not total.size:
             return DFPTensor.from_int32(total, 0)
