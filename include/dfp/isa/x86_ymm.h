@@ -1,6 +1,7 @@
 /* What AVX2 and AVX-VNNI have in common: everything but the multiply-add. */
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "x86_transpose.h"
 
@@ -17,7 +18,9 @@ static inline dfp_vi dfp_load(const int16_t *pairs) {
 }
 
 static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
-    return _mm256_castps_si256(_mm256_broadcast_ss((const float *)pair));
+    int32_t both;
+    memcpy(&both, pair, sizeof both);
+    return _mm256_set1_epi32(both);
 }
 
 static inline dfp_vf dfp_to_float(dfp_vi v) { return _mm256_cvtepi32_ps(v); }

@@ -1,6 +1,7 @@
 /* What AVX-512BW and AVX-512 VNNI have in common: everything but the multiply-add. */
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "x86_transpose.h"
 
@@ -15,7 +16,9 @@ static inline dfp_vi dfp_zero(void) { return _mm512_setzero_si512(); }
 static inline dfp_vi dfp_load(const int16_t *pairs) { return _mm512_loadu_si512(pairs); }
 
 static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
-    return _mm512_castps_si512(_mm512_broadcastss_ps(_mm_load_ss((const float *)pair)));
+    int32_t both;
+    memcpy(&both, pair, sizeof both);
+    return _mm512_set1_epi32(both);
 }
 
 static inline dfp_vf dfp_to_float(dfp_vi v) { return _mm512_cvtepi32_ps(v); }
