@@ -12,6 +12,7 @@ isa.set_default()
 threads.set_default()
 
 from dfpkeras import kernels, policy, routing  # noqa: E402
+from dfpkeras.arrays import memory_stats, release_memory  # noqa: E402
 from dfpkeras.report import report  # noqa: E402
 from dfpkeras.tensor import DFPTensor, quantize  # noqa: E402
 from dfpkeras.threads import get_num_threads, set_num_threads  # noqa: E402
@@ -28,8 +29,10 @@ __all__ = [
     "get_num_threads",
     "kernels",
     "layers",
+    "memory_stats",
     "policy",
     "quantize",
+    "release_memory",
     "report",
     "set_num_threads",
 ]

@@ -1,19 +1,38 @@
-"""Memory for results."""
+"""Memory for results: 64-byte aligned, and reused when its last reader is gone."""
 
 import math
 
 import numpy as np
 
-ALIGNMENT = 64
+from dfpkeras import _native
 
 
 def aligned_empty(shape, dtype):
-    """An uninitialised C-contiguous array whose first byte is 64-byte aligned.
+    """An uninitialised C-contiguous array from the memory pool.
 
-    TensorFlow takes such arrays without copying them; ``np.empty`` gives 16-byte alignment.
+    TensorFlow takes arrays whose first byte is 64-byte aligned without copying them; ``np.empty``
+    aligns to 16 bytes only. The memory returns to the pool when the last reference to the array,
+    or to any view of it, is dropped.
     """
     dtype = np.dtype(dtype)
     count = math.prod(shape)
-    raw = np.empty(count * dtype.itemsize + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+    if not count:
+        return np.empty(shape, dtype)
+    memory = _native.Memory(count * dtype.itemsize)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def memory_stats():
+    """What the memory pool holds, in bytes.
+
+    Returns:
+        dict with ``in_use`` (results that somebody still refers to), ``cached`` (freed, kept for
+        reuse) and ``peak_in_use`` (the most in use at one time, which also bounds ``in_use +
+        cached``). Results of less than 64 KiB are not counted.
+    """
+    return dict(zip(("in_use", "cached", "peak_in_use"), _native.memory_statistics(), strict=True))
+
+
+def release_memory():
+    """Returns all memory to the system that no result is using."""
+    _native.release_memory()

@@ -2,6 +2,7 @@
 """The compiled kernels: takes buffers whose shapes ``dfpkeras.kernels`` has checked, releases the
 GIL and calls the C API of ``include/dfp/dfp.h``."""
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
 
 
@@ -53,6 +54,15 @@ cdef extern from "dfp.h" nogil:
     void dfp_set_num_threads(int)
     int dfp_get_num_threads()
     void dfp_release_workspace()
+
+
+cdef extern from "pool.h" nogil:
+    ctypedef struct dfp_pool_statistics:
+        size_t in_use, cached, peak_in_use
+    void *dfp_pool_take(size_t)
+    void dfp_pool_give(void *, size_t)
+    void dfp_pool_release()
+    dfp_pool_statistics dfp_pool_read()
 
 
 cdef const dfp_kernels *kernels = dfp_best_isa(NULL)
@@ -207,6 +217,34 @@ def get_num_threads():
     return dfp_get_num_threads()
 
 
-def release_workspace():
+cdef class Memory:
+    """A block of the memory pool that returns to it with its last reference."""
+
+    cdef void *memory
+    cdef Py_ssize_t size
+
+    def __cinit__(self, Py_ssize_t size):
+        self.size = size
+        self.memory = dfp_pool_take(size)
+        if self.memory == NULL:
+            raise MemoryError(f"dfpkeras: {size} bytes could not be allocated")
+
+    def __dealloc__(self):
+        if self.memory != NULL:
+            dfp_pool_give(self.memory, self.size)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.memory, self.size, False, flags)
+
+
+def memory_statistics():
+    """(bytes in use, bytes kept for reuse, most bytes in use at one time)."""
+    cdef dfp_pool_statistics s = dfp_pool_read()
+    return s.in_use, s.cached, s.peak_in_use
+
+
+def release_memory():
+    """Frees what is kept for reuse, and the workspace of the kernels."""
     with nogil:
+        dfp_pool_release()
         dfp_release_workspace()

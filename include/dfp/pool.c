@@ -1,0 +1,123 @@
+#include "pool.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+/* Sizes are rounded up to one of 8 steps between powers of two: at most 1/8 of a block is wasted. */
+#define STEP_BITS 3
+#define CLASSES (64 << STEP_BITS)
+/* Below this the C library reuses memory itself. */
+#define SMALLEST (64 << 10)
+
+typedef struct block {
+    struct block *next;
+} block;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
+static block *free_blocks[CLASSES];
+static dfp_pool_statistics statistics;
+
+static void after_fork_in_child(void) { pthread_mutex_init(&lock, NULL); }
+
+static void lock_for_fork(void) { pthread_mutex_lock(&lock); }
+
+static void unlock_after_fork(void) { pthread_mutex_unlock(&lock); }
+
+/* The lists are whole when the child is made: nobody changes them during a fork. */
+static void install_fork_handlers(void) {
+    pthread_atfork(lock_for_fork, unlock_after_fork, after_fork_in_child);
+}
+
+static int class_of(size_t bytes) {
+    if (bytes < SMALLEST) bytes = SMALLEST;
+    int power = 63 - __builtin_clzll(bytes);
+    size_t step = (size_t)1 << (power - STEP_BITS);
+    size_t steps = (bytes - ((size_t)1 << power) + step - 1) / step;
+    return (power << STEP_BITS) + (int)steps;
+}
+
+static size_t class_bytes(int class) {
+    int power = class >> STEP_BITS, steps = class & ((1 << STEP_BITS) - 1);
+    return ((size_t)1 << power) + ((size_t)steps << (power - STEP_BITS));
+}
+
+static void count_use(size_t bytes) {
+    statistics.in_use += bytes;
+    if (statistics.in_use > statistics.peak_in_use) statistics.peak_in_use = statistics.in_use;
+}
+
+static void *fresh(size_t bytes) {
+    void *memory;
+    return posix_memalign(&memory, 64, bytes) ? NULL : memory;
+}
+
+void *dfp_pool_take(size_t bytes) {
+    if (bytes < SMALLEST) return fresh(bytes ? bytes : 1);
+    if (bytes > SIZE_MAX / 4) return NULL;
+    int class = class_of(bytes);
+    size_t size = class_bytes(class);
+    pthread_once(&fork_handlers, install_fork_handlers);
+    pthread_mutex_lock(&lock);
+    block *found = free_blocks[class];
+    if (found) {
+        free_blocks[class] = found->next;
+        statistics.cached -= size;
+    }
+    count_use(size);
+    pthread_mutex_unlock(&lock);
+    if (found) return found;
+    void *memory = fresh(size);
+    if (!memory) {
+        pthread_mutex_lock(&lock);
+        statistics.in_use -= size;
+        pthread_mutex_unlock(&lock);
+    }
+    return memory;
+}
+
+void dfp_pool_give(void *memory, size_t bytes) {
+    int kept = 0;
+    if (bytes >= SMALLEST) {
+        int class = class_of(bytes);
+        size_t size = class_bytes(class);
+        pthread_mutex_lock(&lock);
+        statistics.in_use -= size;
+        kept = statistics.in_use + statistics.cached + size <= statistics.peak_in_use;
+        if (kept) {
+            block *b = memory;
+            b->next = free_blocks[class];
+            free_blocks[class] = b;
+            statistics.cached += size;
+        }
+        pthread_mutex_unlock(&lock);
+    }
+    if (!kept) free(memory);
+}
+
+void dfp_pool_release(void) {
+    block *all[CLASSES];
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < CLASSES; ++i) {
+        all[i] = free_blocks[i];
+        free_blocks[i] = NULL;
+    }
+    statistics.cached = 0;
+    statistics.peak_in_use = statistics.in_use;
+    pthread_mutex_unlock(&lock);
+    for (int i = 0; i < CLASSES; ++i) {
+        while (all[i]) {
+            block *next = all[i]->next;
+            free(all[i]);
+            all[i] = next;
+        }
+    }
+}
+
+dfp_pool_statistics dfp_pool_read(void) {
+    pthread_mutex_lock(&lock);
+    dfp_pool_statistics copy = statistics;
+    pthread_mutex_unlock(&lock);
+    return copy;
+}

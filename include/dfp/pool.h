@@ -1,0 +1,22 @@
+/* Memory for results, 64-byte aligned and reused.
+ *
+ * A fresh large allocation costs a page fault for every 4 KiB, more than a kernel spends writing the
+ * page. Freed blocks are therefore kept, by size, up to as much as was in use at any one time. */
+#ifndef DFP_POOL_H
+#define DFP_POOL_H
+
+#include <stddef.h>
+
+/* NULL if out of memory. The block holds at least `bytes` and may have held anything. */
+void *dfp_pool_take(size_t bytes);
+/* `bytes` is what dfp_pool_take was asked for. */
+void dfp_pool_give(void *memory, size_t bytes);
+/* Frees all blocks that are not in use, and begins anew to watch how much is. */
+void dfp_pool_release(void);
+
+typedef struct {
+    size_t in_use, cached, peak_in_use; /* bytes */
+} dfp_pool_statistics;
+dfp_pool_statistics dfp_pool_read(void);
+
+#endif
