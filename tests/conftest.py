@@ -1,0 +1,75 @@
+"""Hypothesis profiles, and fixtures that run a kernel on every ISA and thread count."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=400,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile(
+    "thorough", settings.get_profile("ci"), max_examples=4000, derandomize=False
+)
+settings.load_profile("ci")
+
+THREAD_COUNTS = (1, 2, 3)
+
+
+@pytest.fixture(scope="session")
+def on_every_isa():
+    """Return a function that calls its argument on each available ISA: {name: result}."""
+    from dfpkeras import kernels
+
+    def run(call):
+        before, results = kernels.get_isa(), {}
+        try:
+            for name in kernels.available_isas():
+                kernels.set_isa(name)
+                results[name] = call()
+        finally:
+            kernels.set_isa(before)
+        return results
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def on_every_thread_count():
+    """Return a function that calls its argument with 1, 2 and 3 threads: {count: result}."""
+    import dfpkeras
+
+    def run(call):
+        before, results = dfpkeras.get_num_threads(), {}
+        try:
+            for count in THREAD_COUNTS:
+                dfpkeras.set_num_threads(count)
+                results[count] = call()
+        finally:
+            dfpkeras.set_num_threads(before)
+        return results
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Return a function that runs code in a fresh interpreter with environment variables."""
+
+    def run(code, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
