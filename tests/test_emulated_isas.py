@@ -1,6 +1,5 @@
 """Every instruction set, executed on an emulated CPU that has it and on one that lacks it."""
 
-import json
 import os
 import platform
 import subprocess
@@ -8,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from native_program import build_isa_program, compile_c
 
-ROOT = Path(__file__).parent.parent
-SOURCES = ROOT / "include" / "dfp"
 EMULATOR = Path(__file__).parent / "emulator"
 
 pytestmark = pytest.mark.skipif(
@@ -36,27 +34,9 @@ INVALID_OPCODE, PAGE_FAULT = 6, 14
 def build(tmp_path_factory):
     """The folder with the compiled shim and the static program of all kernels."""
     folder = tmp_path_factory.mktemp("emulator")
-    flags = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", f"-I{SOURCES}"]
-    isas = {"scalar": [], **json.loads((SOURCES / "isa" / "flags.json").read_text())}
-    objects = []
-    for name, isa_flags in isas.items():
-        objects.append(folder / f"{name}.o")
-        names = [f"-DDFP_ISA={name}", f'-DDFP_ISA_HEADER="isa/{name}.h"']
-        kernels = SOURCES / "generic" / "kernels.c"
-        compile_c([*flags, *isa_flags, *names, "-fPIE", "-c", kernels, "-o", objects[-1]])
-    have = ["-DDFP_X86_ISAS", *(f"-DDFP_HAVE_{name.upper()}" for name in isas)]
-    sources = [SOURCES / "dispatch.c", SOURCES / "threads.c", EMULATOR / "isa_program.c"]
-    program = folder / "isa_program"
-    link = ["-static-pie", "-fPIE", "-o", program, "-lm", "-pthread"]
-    compile_c([*flags, *have, *sources, *objects, *link])
-    compile_c(["-O2", "-shared", "-fPIC", EMULATOR / "shim.c", "-o", folder / "shim.so", "-ldl"])
+    build_isa_program(folder, "-O3", "-fPIE", link=["-static-pie"])
+    compile_c("-O2", "-shared", "-fPIC", EMULATOR / "shim.c", "-o", folder / "shim.so", "-ldl")
     return folder
-
-
-def compile_c(arguments):
-    command = [*os.environ.get("CC", "cc").split(), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
 
 
 def emulate(build, model, *arguments, state=ZMM_STATE, **environment):

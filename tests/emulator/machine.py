@@ -96,7 +96,7 @@ class Machine:
             entries[index] = 0
 
     def run(self):
-        """Runs from `state` until the program executes HLT; raises CPUExceptionError on an exception."""
+        """Runs from `state` to the program's HLT; raises CPUExceptionError on an exception."""
         self._vector = None
         self._session.cpu.state = self.state
         self._session.run([self._hook])

@@ -3,8 +3,10 @@
  *     isa_program kernels NAME     one line per case
  *     isa_program dispatch         the instruction set that DFPKERAS_MAX_ISA and this CPU lead to
  *     isa_program overread NAME    reads one element too much on purpose
+ *     isa_program concurrent NAME  the convolutions from four threads at once, three threads each
  *
  * Operands end where a page without access begins: whoever reads on, faults. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +154,33 @@ static const dfp_kernels *find(const char *name) {
     exit(2);
 }
 
+static void *convolve_repeatedly(void *kernels) {
+    const dfp_kernels *k = kernels;
+    static int16_t x[2 * 9 * 9 * 8], w[3 * 3 * 8 * 40];
+    float *y = malloc(2 * 9 * 9 * 40 * sizeof *y), *dx = malloc(sizeof x * 2);
+    float *dw = malloc(sizeof w * 2);
+    dfp_conv c = {2, 9, 9, 8, 9, 9, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0};
+    static int16_t dy[2 * 9 * 9 * 40];
+    dfp_tensor tx = {x, 0, 1}, tw = {w, 0, 1}, tdy = {dy, 0, 1};
+    for (int i = 0; i < 20 && y && dx && dw; ++i) {
+        k->conv_forward(&c, &tx, &tw, y);
+        k->conv_backward_data(&c, &tdy, &tw, dx);
+        k->conv_backward_weights(&c, &tx, &tdy, dw);
+    }
+    free(y);
+    free(dx);
+    free(dw);
+    return NULL;
+}
+
+static void run_concurrently(const dfp_kernels *k) {
+    pthread_t threads[4];
+    dfp_set_num_threads(3);
+    for (int i = 0; i < 4; ++i)
+        if (pthread_create(&threads[i], NULL, convolve_repeatedly, (void *)k)) exit(2);
+    for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && !strcmp(argv[1], "dispatch")) {
         const dfp_kernels *best = dfp_best_isa(getenv("DFPKERAS_MAX_ISA"));
@@ -170,6 +199,10 @@ int main(int argc, char **argv) {
         dfp_tensor a = tensor(100, 15, RANDOM);
         return find(argv[2])->max_abs(a.data, 101) > 0 ? 0 : 1;
     }
-    fputs("usage: isa_program kernels NAME | dispatch | overread NAME\n", stderr);
+    if (argc == 3 && !strcmp(argv[1], "concurrent")) {
+        run_concurrently(find(argv[2]));
+        return 0;
+    }
+    fputs("usage: isa_program kernels NAME | dispatch | overread NAME | concurrent NAME\n", stderr);
     return 2;
 }
