@@ -1,0 +1,50 @@
+"""Differentiable integer operations, one module per Keras backend.
+
+Everything a backend module must offer is what `dfpkeras.routing` calls: ``unsupported``,
+``is_saving``, ``convolution``, ``matmul``. The module is imported when the first layer needs it,
+so that ``import dfpkeras`` works without TensorFlow.
+"""
+
+import collections
+import importlib
+import threading
+
+import keras
+
+from dfpkeras.policy import require_supported_backend
+
+
+class KernelHits(collections.Counter):
+    """How often each kernel ran, by operation name; a missing name counts 0.
+
+    Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``, and for both
+    ``conv`` and ``dense``: ``<kind>_forward``, ``<kind>_backward_data``,
+    ``<kind>_backward_weights``.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def add(self, name):
+        """Counts one run of the kernel `name` (str); safe to call from several threads."""
+        with self._lock:
+            self[name] += 1
+
+    def reset(self):
+        """Forgets all counts."""
+        with self._lock:
+            self.clear()
+
+
+hits = KernelHits()
+
+
+def operations():
+    """Returns the module of differentiable operations for the current Keras backend.
+
+    Raises:
+        RuntimeError: the Keras backend is not TensorFlow.
+    """
+    require_supported_backend()
+    return importlib.import_module(f"dfpkeras.backend.{keras.backend.backend()}")

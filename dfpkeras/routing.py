@@ -1,0 +1,209 @@
+"""Which Keras layer runs on which integer operation.
+
+``install()`` (called by ``import dfpkeras``) wraps the methods in which Keras' own layers compute
+their products. A layer of the policy "dfp16" then runs the integer operation, any other layer
+what Keras wrote; subclasses that call ``super().call()`` or ``super().convolution_op()`` are
+served as well, and saved models keep naming Keras' classes.
+"""
+
+import contextlib
+import functools
+import threading
+import typing
+import weakref
+
+import keras
+from keras import ops
+from keras.src.backend.common.keras_tensor import any_symbolic_tensors
+from keras.src.layers.convolutional.base_conv import BaseConv
+
+from dfpkeras import backend
+from dfpkeras.policy import DFP16Policy, policy_of
+
+
+class Decision(typing.NamedTuple):
+    """Where a layer computes.
+
+    Attributes:
+        integer: bool, True if its products run on the integer kernels.
+        reason: str, why; one phrase.
+    """
+
+    integer: bool
+    reason: str
+
+
+_last_call = weakref.WeakKeyDictionary()
+_float32_only = threading.local()
+
+
+def decide(layer):
+    """Says whether the products of a Keras layer run on integers.
+
+    Args:
+        layer: `keras.Layer`, built or not.
+
+    Returns:
+        `Decision` from what is known without calling the layer.
+    """
+    policy = policy_of(layer)
+    if not isinstance(policy, DFP16Policy):
+        return Decision(False, f"its dtype policy is {policy.name!r}")
+    if _product(layer) is None:
+        return Decision(False, _why_no_product(layer))
+    if layer.lora_enabled:
+        return Decision(False, "LoRA is enabled: its weights are meant to stay float32")
+    return Decision(True, _product(layer))
+
+
+def observe(layer):
+    """Like `decide`, but takes into account what the latest call of the layer did.
+
+    A call may have met inputs the kernels do not take; and of a layer that overrides Keras' own
+    computation only a call can tell whether it still reaches it.
+    """
+    decision = decide(layer)
+    if not decision.integer:
+        return decision
+    latest = _last_call.get(layer)
+    if latest is not None and not latest.integer:
+        return latest
+    if _overrides_keras(layer):
+        if latest is None:
+            return Decision(False, "it overrides Keras' computation and has not called it so far")
+        return Decision(True, f"{latest.reason}, where it calls Keras' own")
+    return decision
+
+
+@contextlib.contextmanager
+def float32_only():
+    """Within this context, in this thread, every layer computes in float32."""
+    outer = getattr(_float32_only, "active", False)
+    _float32_only.active = True
+    try:
+        yield
+    finally:
+        _float32_only.active = outer
+
+
+def install():
+    """Wraps Keras' classes. Calling it again, or on another backend, changes nothing."""
+    if keras.backend.backend() != "tensorflow" or hasattr(keras.layers.Dense.call, "_dfpkeras"):
+        return
+    _route(BaseConv, "convolution_op", _convolution_op)
+    _route(keras.layers.Conv1D, "call", _conv1d_call)
+    _route(keras.layers.Dense, "call", _dense_call)
+    _keep_out_of_xla()
+    _export_in_float32()
+
+
+def _product(layer):
+    if isinstance(layer, keras.layers.Dense):
+        return "matrix product"
+    if isinstance(layer, BaseConv) and layer.rank in (1, 2):
+        return f"{layer.rank}-D convolution"
+    return None
+
+
+def _overrides_keras(layer):
+    cls = type(layer)
+    if isinstance(layer, keras.layers.Dense):
+        return cls.call is not keras.layers.Dense.call
+    if isinstance(layer, keras.layers.Conv1D):
+        return cls.call is not keras.layers.Conv1D.call
+    return cls.call is not BaseConv.call or cls.convolution_op is not BaseConv.convolution_op
+
+
+def _why_no_product(layer):
+    if layer._layers:
+        return "its inner layers are listed by themselves, what it adds is float32"
+    name = type(layer).__name__
+    if not layer.weights:
+        return f"{name} holds no weights, no integer path"
+    return f"{name} has no integer path yet"
+
+
+def _route(cls, method, integer_method):
+    original = getattr(cls, method)
+
+    @functools.wraps(original)
+    def routed(self, inputs, *args, **kwargs):
+        decision = decide(self)
+        if decision.integer and not any_symbolic_tensors((inputs,)) and not _exporting():
+            why_not = backend.operations().unsupported(inputs)
+            decision = Decision(False, why_not) if why_not else decision
+            _last_call[self] = decision
+            if decision.integer:
+                return integer_method(self, inputs, *args, **kwargs)
+        return original(self, inputs, *args, **kwargs)
+
+    routed._dfpkeras = True
+    setattr(cls, method, routed)
+
+
+def _exporting():
+    return getattr(_float32_only, "active", False) or backend.operations().is_saving()
+
+
+def _convolution_op(layer, inputs, kernel):
+    return backend.operations().convolution(
+        inputs,
+        kernel,
+        strides=layer.strides,
+        padding=layer.padding,
+        dilation_rate=layer.dilation_rate,
+        groups=layer.groups,
+        data_format=layer.data_format,
+    )
+
+
+def _conv1d_call(layer, inputs):
+    padding = layer.padding
+    if padding == "causal":
+        inputs = ops.pad(inputs, layer._compute_causal_padding())
+        padding = "valid"
+    outputs = backend.operations().convolution(
+        inputs,
+        layer.kernel,
+        strides=layer.strides,
+        padding=padding,
+        dilation_rate=layer.dilation_rate,
+        groups=layer.groups,
+        data_format=layer.data_format,
+    )
+    if layer.use_bias:
+        shape = (1, 1, -1) if layer.data_format == "channels_last" else (1, -1, 1)
+        outputs = ops.add(outputs, ops.reshape(layer.bias, shape))
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _dense_call(layer, inputs, training=None):
+    outputs = backend.operations().matmul(inputs, layer.kernel)
+    if layer.bias is not None:
+        outputs = ops.add(outputs, layer.bias)
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _keep_out_of_xla():
+    """Has Keras turn `jit_compile=True` off, with its own warning: XLA knows no callbacks."""
+    from keras.src.trainers import trainer
+
+    original = trainer.model_supports_jit
+
+    @functools.wraps(original)
+    def model_supports_jit(model):
+        return original(model) and not any(decide(x).integer for x in model._flatten_layers())
+
+    trainer.model_supports_jit = model_supports_jit
+
+
+def _export_in_float32():
+    """Has `model.export`, to any format, trace TensorFlow's own float32 operations."""
+    original = keras.Model.export
+
+    @functools.wraps(original)
+    def export(*args, **kwargs):
+        with float32_only():
+            return original(*args, **kwargs)
+
+    keras.Model.export = export

@@ -1,0 +1,61 @@
+"""What the tests of the Keras side share."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from dfpkeras.backend import hits
+
+# Largest error quantisation explains here, relative to the tensor's maximum: operands carry 13
+# or 14 bits (half a step is 2**-14 to 2**-15 of their maximum) and sums have up to 1000 terms.
+QUANTIZATION_TOLERANCE = 3e-3
+
+
+@contextlib.contextmanager
+def dtype_policy(name="dfp16"):
+    """Sets the global dtype policy, with the hit counts at zero; then the old policy again."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    hits.reset()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def random_array(*shape, seed=0):
+    """A float32 array of normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def relative_error(actual, expected):
+    """max|actual - expected| / max|expected|, of two arrays of one shape; NaN if any is NaN."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    return np.max(np.abs(actual - expected)) / np.max(np.abs(expected))
+
+
+def float32_twin(model):
+    """A copy of a functional or sequential model, all its layers under "float32"."""
+
+    def clone(layer):
+        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+
+    twin = keras.models.clone_model(model, clone_function=clone)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def small_cnn():
+    """Two convolutions and a dense layer on (8, 8, 3), under the global policy."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(8, 3, activation="relu", name="first"),
+            layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="second"),
+            layers.Flatten(),
+            layers.Dense(5, name="top"),
+        ]
+    )

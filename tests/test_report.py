@@ -1,0 +1,142 @@
+"""`dfpkeras.report`: which layers run on integers, and why the others do not."""
+
+import keras
+import pytest
+from keras_support import dtype_policy, random_array
+
+import dfpkeras
+from dfpkeras.backend import hits
+
+layers = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def dfp16():
+    with dtype_policy():
+        yield
+
+
+def rows(model):
+    report = dfpkeras.report(model)
+    return {row.path: (row.class_name, row.computes, row.reason) for row in report.rows}
+
+
+def test_every_layer_of_a_nested_model():
+    block = keras.Sequential(
+        [
+            keras.Input((6, 6, 4)),
+            layers.Conv2D(4, 3, name="conv"),
+            layers.BatchNormalization(name="bn"),
+        ],
+        name="block",
+    )
+    inputs = keras.Input((6, 6, 4), name="image")
+    x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(inputs)
+    x = layers.Flatten(name="flatten")(block(x))
+    outputs = layers.Dense(3, dtype="float32", name="head")(x)
+    model = keras.Model(inputs, [outputs, layers.Dense(2, name="other")(x)], name="net")
+    assert rows(model) == {
+        "net/image": ("InputLayer", "float32", "InputLayer holds no weights, no integer path"),
+        "net/depthwise": ("DepthwiseConv2D", "float32", "DepthwiseConv2D has no integer path yet"),
+        "net/block/conv": ("Conv2D", "int16", "2-D convolution"),
+        "net/block/bn": (
+            "BatchNormalization",
+            "float32",
+            "BatchNormalization has no integer path yet",
+        ),
+        "net/flatten": ("Flatten", "float32", "Flatten holds no weights, no integer path"),
+        "net/head": ("Dense", "float32", "its dtype policy is 'float32'"),
+        "net/other": ("Dense", "int16", "matrix product"),
+    } | {
+        path: ("InputLayer", "float32", "InputLayer holds no weights, no integer path")
+        for path in rows(model)
+        if path.startswith("net/block/input_layer")
+    }
+    assert not hits
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: layers.Conv3D(2, 2), (2, 4, 4, 4, 3)),
+        (lambda: layers.Conv2DTranspose(2, 2), (2, 4, 4, 3)),
+        (lambda: layers.SeparableConv2D(2, 2), (2, 4, 4, 3)),
+        (lambda: layers.DepthwiseConv1D(2), (2, 4, 3)),
+        (lambda: layers.EinsumDense("ab,bc->ac", output_shape=4), (2, 3)),
+        (lambda: layers.LSTM(2), (2, 4, 3)),
+    ],
+)
+def test_layers_without_an_integer_path_run_in_float32(make, shape):
+    layer = make()
+    x = random_array(*shape)
+    result = layer(x)
+    assert not hits
+    first = dfpkeras.report(layer).rows[0]
+    assert (first.class_name, first.computes) == (type(layer).__name__, "float32")
+    assert "no integer path yet" in first.reason or "inner layers" in first.reason
+    with dtype_policy("float32"):
+        twin = make()
+        twin.build(shape)
+        twin.set_weights(layer.get_weights())
+        assert (twin(x).numpy() == result.numpy()).all()
+
+
+def test_layers_inside_layers():
+    attention = layers.MultiHeadAttention(2, 4, name="attention")
+    x = random_array(2, 3, 8)
+    attention(x, x)
+    table = rows(attention)
+    assert table["attention"][1:] == (
+        "float32",
+        "its inner layers are listed by themselves, what it adds is float32",
+    )
+    assert table["attention/query"][1:] == ("float32", "EinsumDense has no integer path yet")
+    wrapped = layers.TimeDistributed(layers.Dense(3, name="inner"), name="outer")
+    wrapped(random_array(2, 4, 5))
+    assert rows(wrapped)["outer/inner"][1] == "int16"
+    assert hits["dense_forward"] > 0
+
+
+def test_a_shared_layer_is_listed_once():
+    dense = layers.Dense(4, name="shared")
+    one = keras.Sequential([keras.Input((4,)), dense], name="one")
+    two = keras.Sequential([keras.Input((4,)), dense], name="two")
+    model = keras.Sequential([keras.Input((4,)), one, two], name="net")
+    paths = [row.path for row in dfpkeras.report(model).rows]
+    assert [path for path in paths if "shared" in path] == ["net/one/shared"]
+
+
+def test_lora_and_quantized_layers():
+    adapted = layers.Dense(3)
+    adapted.build((None, 4))
+    adapted.enable_lora(2)
+    quantized = layers.Dense(3)
+    quantized.build((None, 4))
+    quantized.quantize("int8")
+    assert "LoRA" in dfpkeras.report(adapted).rows[0].reason
+    assert dfpkeras.report(quantized).rows[0].reason == "its dtype policy is 'int8_from_dfp16'"
+
+
+def test_the_report_agrees_with_the_kernels_on_mobilenet():
+    model = keras.applications.MobileNetV2(
+        weights=None, alpha=0.35, input_shape=(32, 32, 3), classes=4
+    )
+    report = dfpkeras.report(model)
+    model(random_array(1, 32, 32, 3))
+    integer = [row for row in report.rows if row.computes == "int16"]
+    assert len(integer) == hits["conv_forward"] + hits["dense_forward"] == 36
+    assert len(report.rows) == len(model.layers)
+
+
+def test_text(capsys):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="top")], name="net")
+    text = str(dfpkeras.report(model))
+    assert capsys.readouterr().out == ""
+    line = next(line for line in text.splitlines() if "net/top" in line)
+    assert "Dense" in line and "int16" in line and "matrix product" in line
+    assert "1 of 2 layers compute their products in int16." in text
+
+
+def test_wrong_argument():
+    with pytest.raises(TypeError, match=r"Argument `model` of dfpkeras\.report.*'resnet'.*str"):
+        dfpkeras.report("resnet")
