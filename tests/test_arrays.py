@@ -68,6 +68,14 @@ def test_no_more_is_kept_than_was_in_use_at_one_time():
     assert arrays.memory_stats()["peak_in_use"] < 20_000_000
 
 
+def test_sizes_no_longer_in_use_make_room():
+    for size in (900_000, 700_000, 500_000):
+        array = arrays.aligned_empty((size,), np.float32)
+        where = address(array)
+        del array
+        assert address(arrays.aligned_empty((size,), np.float32)) == where
+
+
 def test_concurrent_use_never_hands_out_a_block_twice():
     def work(seed):
         rng = np.random.default_rng(seed)

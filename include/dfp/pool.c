@@ -77,23 +77,49 @@ void *dfp_pool_take(size_t bytes) {
     return memory;
 }
 
-void dfp_pool_give(void *memory, size_t bytes) {
-    int kept = 0;
-    if (bytes >= SMALLEST) {
-        int class = class_of(bytes);
-        size_t size = class_bytes(class);
-        pthread_mutex_lock(&lock);
-        statistics.in_use -= size;
-        kept = statistics.in_use + statistics.cached + size <= statistics.peak_in_use;
-        if (kept) {
-            block *b = memory;
-            b->next = free_blocks[class];
-            free_blocks[class] = b;
-            statistics.cached += size;
+/* Takes kept blocks off the lists until `size` more bytes may be kept: sizes that are no longer asked
+ * for must not keep out those that are. Called with the lock held; the caller frees the blocks. */
+static block *evict_for(size_t size) {
+    static int next_class;
+    block *evicted = NULL;
+    for (int i = 0; i < CLASSES; ++i, next_class = (next_class + 1) % CLASSES) {
+        while (free_blocks[next_class]) {
+            if (statistics.in_use + statistics.cached + size <= statistics.peak_in_use)
+                return evicted;
+            block *b = free_blocks[next_class];
+            free_blocks[next_class] = b->next;
+            statistics.cached -= class_bytes(next_class);
+            b->next = evicted;
+            evicted = b;
         }
-        pthread_mutex_unlock(&lock);
     }
-    if (!kept) free(memory);
+    return evicted;
+}
+
+static void free_all(block *blocks) {
+    while (blocks) {
+        block *next = blocks->next;
+        free(blocks);
+        blocks = next;
+    }
+}
+
+void dfp_pool_give(void *memory, size_t bytes) {
+    if (bytes < SMALLEST) {
+        free(memory);
+        return;
+    }
+    int class = class_of(bytes);
+    size_t size = class_bytes(class);
+    block *given = memory;
+    pthread_mutex_lock(&lock);
+    statistics.in_use -= size;
+    block *evicted = evict_for(size);
+    given->next = free_blocks[class];
+    free_blocks[class] = given;
+    statistics.cached += size;
+    pthread_mutex_unlock(&lock);
+    free_all(evicted);
 }
 
 void dfp_pool_release(void) {
@@ -106,13 +132,7 @@ void dfp_pool_release(void) {
     statistics.cached = 0;
     statistics.peak_in_use = statistics.in_use;
     pthread_mutex_unlock(&lock);
-    for (int i = 0; i < CLASSES; ++i) {
-        while (all[i]) {
-            block *next = all[i]->next;
-            free(all[i]);
-            all[i] = next;
-        }
-    }
+    for (int i = 0; i < CLASSES; ++i) free_all(all[i]);
 }
 
 dfp_pool_statistics dfp_pool_read(void) {
