@@ -1,0 +1,114 @@
+"""Results as tables on the terminal."""
+
+from rich import box
+from rich.table import Table
+
+from dfpkeras.benchmark.measure import OURS
+
+
+def print_results(console, results):
+    """Prints everything that was measured.
+
+    Args:
+        console: `rich.console.Console`.
+        results: `Results`.
+    """
+    machine = results.machine
+    console.print(
+        f"{machine['cpu']}, {machine['isa']}, {machine['num_threads']} threads, "
+        f"batch {results.batch_size}",
+        "medians of interleaved calls, in 10^9 multiply-adds per second",
+        "ratio: time of the better FP32 library / time of dfpkeras",
+        f"peak: {results.peak:.0f}, the micro-kernel's, measured through matmul",
+        sep="\n",
+        highlight=False,
+    )
+    directions = dict.fromkeys(m.direction for m in results.measurements)
+    for network in results.networks:
+        for direction in directions:
+            console.print(_layers_table(results, network, direction))
+    console.print(_totals_table(results))
+    console.print(_quantization_table(results))
+    for name, reason in results.missing.items():
+        console.print(f"{name} was left out: {reason}.", highlight=False)
+    for line in _left_out(results):
+        console.print(line, highlight=False)
+
+
+def _layers_table(results, network, direction):
+    table = _table(f"{network}, {direction}", ["layer"])
+    _add_numbers(table, "count", *results.contenders, "ratio", "% peak")
+    for m in results.of_network(network, direction):
+        table.add_row(
+            m.layer.label,
+            str(results.networks[network][m.layer]),
+            *(_number(m.gmacs_per_second(name), 1) for name in results.contenders),
+            _ratio(m.ratio),
+            _number(100 * m.gmacs_per_second(OURS) / results.peak),
+        )
+    return table
+
+
+def _totals_table(results):
+    table = _table("sum of time x count, in ms", ["network", "layers", "direction"])
+    _add_numbers(table, "dfpkeras", "FP32", "ratio", "geo. mean")
+    for total in results.totals:
+        table.add_row(
+            total.network,
+            total.kind,
+            total.direction,
+            _milliseconds(total.seconds),
+            _milliseconds(total.peer_seconds),
+            _ratio(total.ratio),
+            _ratio(total.geometric_mean),
+        )
+    return table
+
+
+def _quantization_table(results):
+    speeds = results.quantization
+    size = speeds["bytes"] / 2**20
+    table = _table(f"quantising {size:.4g} MiB of FP32", ["reads + writes, bytes per element"])
+    _add_numbers(table, "GB/s", "% copy")
+    for key, text in (
+        ("copy", "4 + 4  numpy.copyto, as many threads"),
+        ("quantize", "8 + 2  quantise, into memory at hand"),
+        ("quantize_new", "8 + 2  dfpkeras.quantize, into new memory"),
+    ):
+        table.add_row(text, _number(speeds[key], 1), _number(100 * speeds[key] / speeds["copy"]))
+    return table
+
+
+def _table(title, columns):
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in columns:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def _add_numbers(table, *headings):
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+
+
+def _left_out(results):
+    """One line per contender and reason."""
+    found = {}
+    for m in results.measurements:
+        for name, reason in m.left_out.items():
+            found.setdefault((name, reason), []).append(f"{m.layer.label} {m.direction}")
+    return [f"{name} left out {', '.join(what)}: {why}" for (name, why), what in found.items()]
+
+
+def _number(value, digits=0):
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _milliseconds(seconds):
+    return "-" if seconds is None else f"{1e3 * seconds:.1f}"
+
+
+def _ratio(value):
+    if value is None:
+        return "-"
+    return f"[red]{value:.2f}[/red]" if value < 1 else f"{value:.2f}"

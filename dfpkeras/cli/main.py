@@ -1,0 +1,178 @@
+"""Entry point and arguments of the command ``dfpkeras``."""
+
+import argparse
+import sys
+
+from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.networks import NETWORKS
+from dfpkeras.cli.bench import ALL, run_bench
+from dfpkeras.cli.config import TrainConfig
+from dfpkeras.cli.errors import CommandError
+from dfpkeras.cli.info import run_info
+from dfpkeras.cli.train import POLICIES, run_train
+
+INTERRUPTED = 130
+
+
+def main(arguments=None):
+    """Runs the command.
+
+    Args:
+        arguments: list of str; None for those of the process.
+
+    Returns:
+        The exit code: 0, 2 for an error the user can put right (printed as one line), 130 after
+        an interrupt.
+    """
+    arguments = _parser().parse_args(arguments)
+    try:
+        arguments.run(arguments)
+    except CommandError as error:
+        message = " ".join(str(error).split())
+        print(f"dfpkeras {arguments.command}: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{interrupt or 'Interrupted.'}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="dfpkeras", description="Train Keras models on INT16 dynamic-fixed-point kernels."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_bench(commands)
+    info = commands.add_parser("info", help="versions, CPU, instruction set and threads")
+    info.set_defaults(run=lambda arguments: run_info())
+    return parser
+
+
+def _add_train(commands):
+    defaults = TrainConfig()
+    train = commands.add_parser(
+        "train",
+        help="train a model and save its history, checkpoints and curves",
+        description="Without --data, trains on 4,000 MNIST digits and tests on 1,000 others.",
+        argument_default=argparse.SUPPRESS,
+    )
+    policy = train.add_mutually_exclusive_group()
+    policy.add_argument("--policy", choices=POLICIES, help="dtype policy (default: dfp16)")
+    policy.add_argument(
+        "--compare", action="store_true", help="train under both policies and plot both"
+    )
+    train.add_argument(
+        "--model",
+        help="resnet-small, or the name of a model in keras.applications "
+        f"(default: {defaults.model})",
+    )
+    train.add_argument(
+        "--data",
+        metavar="DIR",
+        help="directory of TFRecords train-* and validation-*, with the features image/encoded "
+        "(JPEG) and image/class/label (from 1)",
+    )
+    train.add_argument(
+        "--classes", type=_positive_int, help="number of classes in DIR (default: 1000)"
+    )
+    train.add_argument(
+        "--image-size",
+        type=_positive_int,
+        help="side of the images (default: 224 with --data; for the digits 28, or 32 with a model "
+        "in keras.applications)",
+    )
+    for option, kind, help_text in (
+        ("epochs", _positive_int, "times to go through the training images"),
+        ("batch-size", _positive_int, "images in a training step"),
+        ("learning-rate", _positive_float, "highest learning rate"),
+        ("seed", _seed, "of weights, order and augmentation"),
+    ):
+        default = getattr(defaults, option.replace("-", "_"))
+        train.add_argument(f"--{option}", type=kind, help=f"{help_text} (default: {default})")
+    train.add_argument("--runs-dir", default="runs", help="where runs are kept (default: runs)")
+    train.add_argument(
+        "--name", type=_run_name, default=None, help="of the run (default: date, time and model)"
+    )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        default=False,
+        help="go on from the last checkpoint of the run --name, or of the newest run",
+    )
+    train.set_defaults(run=_run_train)
+
+
+def _run_train(arguments):
+    options = vars(arguments)
+    given = {field: options[field] for field in TrainConfig.__annotations__ if field in options}
+    if "policy" in options:
+        given["policies"] = (options["policy"],)
+    if "compare" in options:
+        given["policies"] = POLICIES
+    run_train(given, arguments.runs_dir, arguments.name, arguments.resume)
+
+
+def _add_bench(commands):
+    bench = commands.add_parser(
+        "bench",
+        help="compare the kernels with the FP32 kernels of TensorFlow and PyTorch",
+        description="Times every distinct layer of a network, all libraries taking turns.",
+    )
+    bench.add_argument(
+        "--network",
+        choices=(*NETWORKS, ALL),
+        default="resnet50",
+        help="whose layers (default: resnet50)",
+    )
+    bench.add_argument(
+        "--direction", choices=(*DIRECTIONS, ALL), default=ALL, help="(default: all three)"
+    )
+    bench.add_argument("--batch-size", type=_positive_int, default=16, help="(default: 16)")
+    bench.add_argument(
+        "--seconds",
+        type=_positive_float,
+        default=1.0,
+        help="time for each layer and direction, warm-up excluded (default: 1)",
+    )
+    bench.add_argument("--json", metavar="FILE", help="write everything that was measured")
+    bench.add_argument("--plot", metavar="FILE.png", help="draw a bar chart")
+    bench.set_defaults(run=_run_bench)
+
+
+def _run_bench(arguments):
+    run_bench(
+        arguments.network,
+        arguments.direction,
+        arguments.batch_size,
+        arguments.seconds,
+        json_path=arguments.json,
+        plot_path=arguments.plot,
+    )
+
+
+def _positive_int(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _positive_float(text):
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be greater than 0 and finite, got {text}")
+    return value
+
+
+def _seed(text):
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2147483647, got {text}")
+    return value
+
+
+def _run_name(text):
+    if not text or text in (".", "..") or "/" in text or "\\" in text:
+        raise argparse.ArgumentTypeError(f"must be the name of a directory, not a path: {text!r}")
+    return text

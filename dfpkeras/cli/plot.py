@@ -1,0 +1,59 @@
+"""The picture of a run."""
+
+from dfpkeras.cli.summary import format_speed, summarize
+
+# Colours from Okabe and Ito's palette, which the colour-blind can tell apart.
+_COLOURS = ("#0072B2", "#D55E00")
+
+
+def plot_history(history, title):
+    """Plots accuracy, loss and speed of a run, each policy in its colour.
+
+    Args:
+        history: pandas.DataFrame as ``RunDirectory.history`` returns it.
+        title: heading of the picture.
+
+    Returns:
+        A matplotlib.figure.Figure.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    accuracy, loss, speed = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
+    colours = dict(zip(history["policy"].unique(), _COLOURS, strict=False))
+    for policy, colour in colours.items():
+        rows = history[history["policy"] == policy]
+        _plot_metric(accuracy, rows, "accuracy", policy, colour, scale=100)
+        _plot_metric(loss, rows, "loss", policy, colour)
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="accuracy")
+    loss.set(xlabel="epoch", ylabel="cross-entropy", title="loss")
+    for axes in (accuracy, loss):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _plot_speed(speed, summarize(history), colours)
+    return figure
+
+
+def _plot_metric(axes, rows, metric, policy, colour, scale=1):
+    options = {"color": colour, "marker": "o", "markersize": 4}
+    axes.plot(rows["epoch"], scale * rows[f"val_{metric}"], label=f"{policy}, held out", **options)
+    axes.plot(
+        rows["epoch"],
+        scale * rows[metric],
+        label=f"{policy}, training",
+        linestyle="--",
+        alpha=0.6,
+        **options,
+    )
+
+
+def _plot_speed(axes, summary, colours):
+    speeds = summary["images_per_second"]
+    bars = axes.bar(list(summary.index), speeds, color=[colours[name] for name in summary.index])
+    axes.bar_label(bars, [format_speed(speed) for speed in speeds])
+    axes.set(ylabel="images/s", title="training speed")
+    axes.margins(y=0.12)

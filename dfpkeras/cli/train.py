@@ -1,0 +1,176 @@
+"""``dfpkeras train``.
+
+Modules that import TensorFlow are imported by the functions that need them, so that a missing
+package is reported and not raised.
+"""
+
+import dataclasses
+import datetime
+import itertools
+import shlex
+from pathlib import Path
+
+import keras
+
+from dfpkeras.cli.config import TrainConfig
+from dfpkeras.cli.errors import CommandError
+from dfpkeras.cli.plot import plot_history
+from dfpkeras.cli.requirements import require_packages
+from dfpkeras.cli.run_directory import RunDirectory
+from dfpkeras.cli.summary import print_table, summarize
+from dfpkeras.cli.versions import versions
+from dfpkeras.data.dataset import DataError
+from dfpkeras.models import build_model
+
+POLICIES = ("dfp16", "float32")
+
+
+def run_train(options, runs_dir, name, resume):
+    """Trains, or takes a run up again, and prints and plots the result.
+
+    Args:
+        options: the fields of ``TrainConfig`` that the user gave, as a dict.
+        runs_dir: directory of all runs.
+        name: of the run; None for a new one, or, with ``resume``, for the newest run.
+        resume: go on from the last checkpoint.
+
+    Raises:
+        CommandError: what the user has to put right.
+    """
+    _require_tensorflow_backend()
+    require_packages("tensorflow", "rich", "pandas", "matplotlib", "mlxtend")
+    if resume:
+        run = RunDirectory.find(runs_dir, name)
+        config, details = run.read_config()
+        _refuse_changes(config, options)
+        data = _load_data(config)
+        _refuse_changed_data(details["data"], data.describe())
+    else:
+        config = _complete(options)
+        run = RunDirectory.create(runs_dir, name or _new_name(config, runs_dir))
+        try:
+            data = _load_data(config)
+            _try_model(config, data)
+        except BaseException:
+            run.discard_if_empty()
+            raise
+        run.write_config(config, data=data.describe(), versions=versions())
+    try:
+        train_run(config, data, run)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_resume(run)) from None
+
+
+def train_run(config, data, run, callbacks=()):
+    """Trains under each policy of the run in turn; prints the table and saves the picture.
+
+    Args:
+        config: ``TrainConfig``.
+        data: ``dfpkeras.data.dataset.ImageData``.
+        run: ``RunDirectory``; policies and epochs it has checkpoints of are not trained again.
+        callbacks: further Keras callbacks.
+
+    Raises:
+        CommandError: a record cannot be read, or the loss became NaN.
+    """
+    from dfpkeras.cli.session import train_policy
+
+    for policy in config.policies:
+        print(f"Training {config.model} under {policy}, files in {run.path}")
+        try:
+            train_policy(policy, config, data, run, callbacks)
+        except DataError as error:
+            raise CommandError(str(error)) from error
+        except FloatingPointError as error:
+            raise CommandError(f"{error}; try a lower --learning-rate") from error
+    history = run.history()
+    run.save_curves(plot_history(history, f"{config.model}, {_data_name(config)}"))
+    print_table(str(run.path), summarize(history))
+
+
+def _complete(options):
+    """Returns the ``TrainConfig`` of what the user gave and the defaults that go with it."""
+    options = dict(options)
+    if options.get("data") is not None:
+        options["data"] = str(Path(options["data"]).resolve())
+        options.setdefault("classes", 1000)
+        options.setdefault("image_size", 224)
+    elif "classes" in options:
+        raise CommandError("--classes needs --data: the embedded digits have 10")
+    elif options.get("model", TrainConfig.model).lower() != TrainConfig.model:
+        # The smallest size that most models in keras.applications take.
+        options.setdefault("image_size", 32)
+    return TrainConfig(**options)
+
+
+def _load_data(config):
+    """Returns the data of a run."""
+    if config.data is None:
+        from dfpkeras.data.digits import load_digits
+
+        return load_digits(config.seed, config.image_size)
+    from dfpkeras.data.tfrecords import ImageRecords
+
+    try:
+        return ImageRecords(config.data, config.image_size, config.classes)
+    except DataError as error:
+        raise CommandError(f"--data: {error}") from error
+
+
+def _require_tensorflow_backend():
+    if keras.backend.backend() != "tensorflow":
+        raise CommandError(
+            f"Keras' backend is {keras.backend.backend()}; needed is TensorFlow: "
+            "set KERAS_BACKEND=tensorflow"
+        )
+
+
+def _try_model(config, data):
+    """Builds the model once, so that a wrong name or size comes out before the run begins."""
+    try:
+        build_model(config.model, data.image_shape, data.num_classes)
+    except ValueError as error:
+        raise CommandError(
+            f"--model {config.model} with --image-size {config.image_size}: {error}"
+        ) from error
+
+
+def _refuse_changes(config, options):
+    """A resumed run keeps its hyper-parameters: its learning rate and data order follow them."""
+    if options.get("data") is not None:
+        options = options | {"data": str(Path(options["data"]).resolve())}
+    for field in dataclasses.fields(TrainConfig):
+        before = getattr(config, field.name)
+        now = options.get(field.name, before)
+        if now != before:
+            raise CommandError(
+                f"--resume: the run has {field.name} = {_plain(before)}, asked for is "
+                f"{_plain(now)}; leave the option out, or begin a new run without --resume"
+            )
+
+
+def _refuse_changed_data(before, now):
+    if now != before:
+        raise CommandError(f"--resume: the data have changed: the run had {before}, now {now}")
+
+
+def _plain(value):
+    return "+".join(value) if isinstance(value, tuple) else value
+
+
+def _new_name(config, runs_dir):
+    """Returns a name with date and time that no run has yet."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{now}-{config.model.lower()}-{'-'.join(config.policies)}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not (Path(runs_dir) / name).exists())
+
+
+def _data_name(config):
+    return "MNIST digits" if config.data is None else Path(config.data).name
+
+
+def _how_to_resume(run):
+    command = ["dfpkeras", "train", "--resume", "--name", run.path.name]
+    command += ["--runs-dir", str(run.path.parent)] if str(run.path.parent) != "runs" else []
+    return f"Interrupted. To go on from the last complete epoch: {shlex.join(command)}"

@@ -1,0 +1,287 @@
+"""TFRecords in the layout of ImageNet.
+
+A directory holds files ``train-*`` and ``validation-*``; a record is a ``tf.train.Example`` with
+``image/encoded`` (a JPEG) and ``image/class/label`` (an integer from 1 to the number of classes).
+"""
+
+import concurrent.futures
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from dfpkeras.data import preprocessing
+from dfpkeras.data.dataset import DataError, ImageData
+
+IMAGE_SIZE = 224
+NUM_CLASSES = 1000
+INTERLEAVED_FILES = 16
+SHUFFLE_BUFFER_BYTES = 256 * 2**20
+
+_FEATURES = {
+    "image/encoded": tf.io.FixedLenFeature([], tf.string),
+    "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+}
+# A record: length (uint64) and its checksum (uint32), the data and their checksum (uint32).
+_HEADER_BYTES = 12
+_FOOTER_BYTES = 4
+
+
+class RecordFiles:
+    """The files of one split, and how many records each holds.
+
+    Records have a number within their file and an index within the split, both from 0.
+
+    Args:
+        directory: where the files are.
+        split: ``"train"`` or ``"validation"``; the files' names begin with it and a hyphen.
+
+    Raises:
+        DataError: there is no such directory or file, no record, or a file ends within a record.
+    """
+
+    def __init__(self, directory, split):
+        self.split = split
+        self.paths = _list_files(Path(directory), split)
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            self.counts = np.array(list(pool.map(_count_records, self.paths)), dtype=np.int64)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.num_records = int(self.counts.sum())
+        if not self.num_records:
+            raise DataError(f"{directory}: the files {split}-* hold no records")
+
+    def mean_record_bytes(self):
+        """Returns the mean size of a record in its file."""
+        return sum(path.stat().st_size for path in self.paths) / self.num_records
+
+    def locate(self, index):
+        """Returns the path of the file and the record's number in it."""
+        position = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.paths[position], int(index - self.starts[position])
+
+
+class ImageRecords(ImageData):
+    """Images read from TFRecords with tf.data.
+
+    Training reads the files in a shuffled order, 16 at a time, one record of each in turn, passes
+    the records through a shuffle buffer of 256 MiB (at least 1,024 records), and decodes only the
+    part of a JPEG that random-resized-crop asks for. See ``preprocessing`` for the crops.
+
+    Making one counts the records of all files, by reading the records' lengths, and reads the
+    first record of each file. The other records are checked when they are read.
+
+    Args:
+        directory: holds ``train-*`` and ``validation-*``.
+        image_size: side of the square images in the batches.
+        num_classes: labels must be in ``1..num_classes``; in the batches they count from 0.
+
+    Raises:
+        DataError: names the directory, or the file and the record, and what is wrong with it.
+    """
+
+    def __init__(self, directory, image_size=IMAGE_SIZE, num_classes=NUM_CLASSES):
+        self.directory = Path(directory)
+        self.image_shape = (image_size, image_size, 3)
+        self.num_classes = num_classes
+        self._files = {split: RecordFiles(directory, split) for split in ("train", "validation")}
+        self.num_train = self._files["train"].num_records
+        self.num_validation = self._files["validation"].num_records
+        for files in self._files.values():
+            for path, count in zip(files.paths, files.counts, strict=True):
+                if count:
+                    _check_records(path, [0], num_classes)
+
+    def train_batches(self, batch_size, seed, initial_epoch, epochs, normalize=True):
+        files = self._files["train"]
+
+        def decode(index, record, image_seed):
+            encoded, label = self._parse(record)
+            image_seed = tf.random.fold_in(image_seed, index)
+            image = preprocessing.random_resized_crop(encoded, self.image_shape[0], image_seed)
+            return preprocessing.normalize(image) if normalize else image, label
+
+        def epoch_batches(epoch):
+            image_seed = tf.stack([tf.cast(seed, tf.int64), epoch])
+            records = _shuffled(files, seed, epoch, _read_file(files))
+            images = records.map(
+                lambda index, record: decode(index, record, image_seed),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+            return images.batch(batch_size)
+
+        batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(epoch_batches)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def validation_batches(self, batch_size, normalize=True):
+        def decode(record):
+            encoded, label = self._parse(record)
+            image = preprocessing.central_crop(encoded, self.image_shape[0])
+            return preprocessing.normalize(image) if normalize else image, label
+
+        paths = [str(path) for path in self._files["validation"].paths]
+        images = tf.data.TFRecordDataset(paths).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        # Without a known number of batches Keras would warn at the end of the data.
+        num_batches = -(-self.num_validation // batch_size)
+        batches = images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return batches.apply(tf.data.experimental.assert_cardinality(num_batches))
+
+    def raise_for_bad_record(self, split, epoch, batch, batch_size, seed):
+        files = self._files[split]
+        begin = batch * batch_size
+        if split == "train":
+            order = _shuffled(files, seed, epoch, _enumerate_file(files))
+            indices = order.skip(begin).take(batch_size).as_numpy_iterator()
+        else:
+            indices = range(begin, min(begin + batch_size, files.num_records))
+        numbers = {}
+        for path, number in map(files.locate, indices):
+            numbers.setdefault(path, []).append(number)
+        for path in sorted(numbers):
+            _check_records(path, sorted(numbers[path]), self.num_classes)
+
+    def describe(self):
+        return {
+            "source": str(self.directory.resolve()),
+            "num_classes": self.num_classes,
+            "num_train": self.num_train,
+            "num_validation": self.num_validation,
+        }
+
+    def _parse(self, record):
+        """Returns the JPEG and the label, counted from 0, of a serialized example."""
+        features = tf.io.parse_single_example(record, _FEATURES)
+        label = features["image/class/label"]
+        in_range = tf.debugging.Assert(
+            (label >= 1) & (label <= self.num_classes), ["image/class/label", label]
+        )
+        with tf.control_dependencies([in_range]):
+            return features["image/encoded"], label - 1
+
+
+def _list_files(directory, split):
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such directory")
+    paths = sorted(path for path in directory.glob(f"{split}-*") if path.is_file())
+    if not paths:
+        raise DataError(
+            f"{directory}: no files {split}-*; needed are TFRecord files train-* and validation-*"
+        )
+    return paths
+
+
+def _count_records(path):
+    """Counts the records of a file by their lengths; raises if the last one is not whole."""
+    count = offset = 0
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            while offset < size:
+                header = os.pread(file.fileno(), _HEADER_BYTES, offset)
+                if len(header) == _HEADER_BYTES:
+                    (length,) = struct.unpack("<Q", header[:8])
+                    offset += _HEADER_BYTES + length + _FOOTER_BYTES
+                if len(header) < _HEADER_BYTES or offset > size:
+                    raise DataError(
+                        f"{_name(path, count)}: the file ends within this record "
+                        "(it is truncated, or no TFRecord file)"
+                    )
+                count += 1
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return count
+
+
+def _read_file(files):
+    """Returns a function from a file's position to a dataset of (index, serialized example)."""
+    paths = tf.constant([str(path) for path in files.paths])
+    starts = tf.constant(files.starts)
+    return lambda position: tf.data.TFRecordDataset(paths[position]).enumerate(starts[position])
+
+
+def _enumerate_file(files):
+    """Returns a function from a file's position to a dataset of its records' indices."""
+    starts, ends = tf.constant(files.starts), tf.constant(files.starts + files.counts)
+    return lambda position: tf.data.Dataset.range(starts[position], ends[position])
+
+
+def _shuffled(files, seed, epoch, open_file):
+    """Returns the elements of all files in the order of an epoch.
+
+    The order depends on the number of elements in each file, not on what they are: with
+    ``_enumerate_file`` it tells which record came when, without reading any.
+    """
+
+    def epoch_elements(epoch):
+        # The shuffle buffer's order depends on TensorFlow's global seed as well, which must not
+        # tell a resumed run from an unbroken one: this sets it for the function being traced.
+        tf.random.set_seed(1)
+        positions = tf.random.experimental.stateless_shuffle(
+            tf.range(len(files.paths), dtype=tf.int64),
+            seed=tf.stack([tf.cast(seed, tf.int64), epoch]),
+        )
+        elements = tf.data.Dataset.from_tensor_slices(positions).interleave(
+            open_file,
+            cycle_length=INTERLEAVED_FILES,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return elements.shuffle(
+            _shuffle_buffer(files),
+            seed=tf.cast(seed, tf.int64) * 65537 + epoch,
+            reshuffle_each_iteration=False,
+        )
+
+    return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(epoch_elements)
+
+
+def _shuffle_buffer(files):
+    affordable = int(SHUFFLE_BUFFER_BYTES / files.mean_record_bytes())
+    return min(files.num_records, max(affordable, 1024))
+
+
+def _check_records(path, numbers, num_classes):
+    """Raises a ``DataError`` for the first of the given records of a file that is not usable."""
+    wanted = set(numbers)
+    records = iter(tf.data.TFRecordDataset(str(path)))
+    for number in range(max(wanted) + 1):
+        try:
+            record = next(records).numpy()
+        except (StopIteration, tf.errors.OpError) as error:
+            raise DataError(f"{_name(path, number)}: damaged or truncated") from error
+        problem = _find_problem(record, num_classes) if number in wanted else None
+        if problem:
+            raise DataError(f"{_name(path, number)}: {problem}")
+
+
+def _find_problem(record, num_classes):
+    """Returns what makes a serialized example unusable, or None."""
+    try:
+        example = tf.train.Example.FromString(record)
+    except DecodeError:
+        return "not a tf.train.Example"
+    features = example.features.feature
+    encoded = features["image/encoded"].bytes_list.value
+    labels = features["image/class/label"].int64_list.value
+    if len(encoded) != 1:
+        return "the feature image/encoded (one JPEG) is missing"
+    if len(labels) != 1:
+        return "the feature image/class/label (one integer) is missing"
+    if not 1 <= labels[0] <= num_classes:
+        return (
+            f"image/class/label is {labels[0]}, but must be from 1 to the number of classes, "
+            f"{num_classes}"
+        )
+    if not encoded[0].startswith(b"\xff\xd8\xff"):
+        return "image/encoded is not a JPEG"
+    try:
+        tf.io.decode_jpeg(encoded[0], channels=3)
+    except tf.errors.InvalidArgumentError:
+        return "the JPEG in image/encoded is truncated or damaged"
+    return None
+
+
+def _name(path, number):
+    return f"{path}: record {number} (counting from 0)"
