@@ -76,7 +76,9 @@ def train_run(config, data, run, callbacks=()):
     from dfpkeras.cli.session import train_policy
 
     for policy in config.policies:
-        print(f"Training {config.model} under {policy}, files in {run.path}")
+        complete = run.latest_checkpoint(policy)[1] >= config.epochs
+        doing = "Already trained" if complete else "Training"
+        print(f"{doing}: {config.model} under {policy}, files in {run.path}")
         try:
             train_policy(policy, config, data, run, callbacks)
         except DataError as error:
