@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -63,7 +63,12 @@ class BuildKernels(build_ext):
         return objects[0]
 
 
+COMMAND = "dfpkeras.cli.command"
+
 setup(
+    # The command's entry point is a package of its own: see its docstring.
+    packages=[*find_packages(include=["dfpkeras*"], exclude=[COMMAND]), "dfpkeras_command"],
+    package_dir={"dfpkeras_command": COMMAND.replace(".", "/")},
     ext_modules=cythonize(
         [
             Extension(

@@ -27,8 +27,8 @@ def memory_stats():
 
     Returns:
         dict with ``in_use`` (results that somebody still refers to), ``cached`` (freed, kept for
-        reuse) and ``peak_in_use`` (the most in use at one time, which also bounds ``in_use +
-        cached``). Results of less than 64 KiB are not counted.
+        reuse) and ``peak_in_use`` (the most in use at one time); ``in_use + cached`` stays
+        below 3/2 of it.
     """
     return dict(zip(("in_use", "cached", "peak_in_use"), _native.memory_statistics(), strict=True))
 

@@ -29,12 +29,15 @@ __all__ = [
     "info",
     "matmul",
     "set_isa",
+    "sum_channels",
 ]
 
 INT32_MAX = 2**31 - 1
 
 
-def conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None):
+def conv2d_forward(
+    x, w, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None, bias=None
+):
     """Two-dimensional convolution.
 
     Args:
@@ -45,6 +48,7 @@ def conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, groups=1, 
         dilation_rate: integer, or a pair for height and width.
         groups: integer that divides channels and filters.
         flush_every: None, or a fixed flush interval in products (see the module's description).
+        bias: None, or a ``float32`` array of shape (filters,) that is added to the FP32 result.
 
     Returns:
         ``float32`` array of shape (batch, new height, new width, filters).
@@ -56,7 +60,8 @@ def conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, groups=1, 
     x, w = _tensor("x", x, 4), _tensor("w", w, 4)
     geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate, groups)
     y = aligned_empty((geometry["batch"], *_output_size(geometry)), np.float32)
-    return _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y)
+    extra = (_check_bias(bias, w.shape[3]),)
+    return _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y, extra)
 
 
 def conv2d_backward_data(
@@ -113,7 +118,7 @@ def conv2d_backward_weights(
     return _convolve(_native.conv_backward_weights, geometry, x, dy, "x", "dy", flush_every, dw)
 
 
-def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None):
+def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None, bias=None):
     """Matrix product.
 
     Args:
@@ -121,6 +126,7 @@ def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None):
         b: `DFPTensor` of shape (k, n), or (n, k) with ``transpose_b``.
         transpose_a, transpose_b: whether that operand is transposed first.
         flush_every: None, or a fixed flush interval in products (see the module's description).
+        bias: None, or a ``float32`` array of shape (n,) that is added to every row.
 
     Returns:
         ``float32`` array of shape (m, n).
@@ -139,12 +145,36 @@ def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None):
             f"(transpose_b={bool(transpose_b)})"
         )
     flush_every = _check_flush_every(flush_every, a, "a", b, "b")
+    bias = _check_bias(bias, n)
     c = aligned_empty((m, n), np.float32)
     if _is_trivial(c, a, b):
-        return c
-    operands = (*_parts(a), *_parts(b), c.reshape(-1))
+        return c if bias is None else np.add(c, bias, out=c)
+    operands = (*_parts(a), *_parts(b), bias, c.reshape(-1))
     _native.matmul(m, n, k, bool(transpose_a), bool(transpose_b), flush_every, *operands)
     return c
+
+
+def sum_channels(dy):
+    """Gradient of a bias: the sum over all axes but the last, exact before one rounding to FP32.
+
+    Args:
+        dy: `DFPTensor` of shape (..., channels).
+
+    Returns:
+        ``float32`` array of shape (channels,).
+
+    Raises:
+        TypeError: if ``dy`` is not a `DFPTensor`.
+        ValueError: if it has no dimension.
+    """
+    if not isinstance(dy, DFPTensor):
+        raise TypeError(f"dy: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(dy)}")
+    if not dy.shape:
+        raise ValueError("dy: at least one dimension is needed, got shape ()")
+    sums = aligned_empty(dy.shape[-1:], np.float32)
+    if not _is_trivial(sums, dy, dy):
+        _native.sum_channels(*_parts(dy), dy.shape[-1], sums)
+    return sums
 
 
 def info():
@@ -315,8 +345,17 @@ def _parts(tensor):
     return tensor.data.reshape(-1), tensor.exponent, tensor.max_abs
 
 
-def _convolve(kernel, geometry, a, b, a_name, b_name, flush_every, result):
+def _check_bias(bias, size):
+    if bias is None:
+        return None
+    if not isinstance(bias, np.ndarray) or bias.dtype != np.float32 or bias.shape != (size,):
+        raise ValueError(f"bias: a float32 array of shape ({size},) is needed, got {_kind(bias)}")
+    return np.ascontiguousarray(bias)
+
+
+def _convolve(kernel, geometry, a, b, a_name, b_name, flush_every, result, extra=()):
     flush_every = _check_flush_every(flush_every, a, a_name, b, b_name)
     if not _is_trivial(result, a, b):
-        kernel((*geometry.values(), flush_every), *_parts(a), *_parts(b), result.reshape(-1))
+        operands = (*_parts(a), *_parts(b), *extra, result.reshape(-1))
+        kernel((*geometry.values(), flush_every), *operands)
     return result

@@ -91,6 +91,7 @@ def install():
     if keras.backend.backend() != "tensorflow" or hasattr(keras.layers.Dense.call, "_dfpkeras"):
         return
     _route(BaseConv, "convolution_op", _convolution_op)
+    _route(BaseConv, "call", _convolution_call, applies=_keeps_convolution_op)
     _route(keras.layers.Conv1D, "call", _conv1d_call)
     _route(keras.layers.Dense, "call", _dense_call)
     _keep_out_of_xla()
@@ -123,13 +124,22 @@ def _why_no_product(layer):
     return f"{name} has no integer path yet"
 
 
-def _route(cls, method, integer_method):
+def _keeps_convolution_op(layer):
+    return type(layer).convolution_op is BaseConv.convolution_op
+
+
+def _route(cls, method, integer_method, applies=lambda layer: True):
     original = getattr(cls, method)
 
     @functools.wraps(original)
     def routed(self, inputs, *args, **kwargs):
         decision = decide(self)
-        if decision.integer and not any_symbolic_tensors((inputs,)) and not _exporting():
+        if (
+            decision.integer
+            and applies(self)
+            and not any_symbolic_tensors((inputs,))
+            and not _exporting()
+        ):
             why_not = backend.operations().unsupported(inputs)
             decision = Decision(False, why_not) if why_not else decision
             _last_call[self] = decision
@@ -145,42 +155,34 @@ def _exporting():
     return getattr(_float32_only, "active", False) or backend.operations().is_saving()
 
 
-def _convolution_op(layer, inputs, kernel):
+def _convolution_op(layer, inputs, kernel, padding=None, bias=None):
     return backend.operations().convolution(
         inputs,
         kernel,
         strides=layer.strides,
-        padding=layer.padding,
+        padding=padding or layer.padding,
         dilation_rate=layer.dilation_rate,
         groups=layer.groups,
         data_format=layer.data_format,
+        bias=bias,
     )
 
 
-def _conv1d_call(layer, inputs):
-    padding = layer.padding
-    if padding == "causal":
-        inputs = ops.pad(inputs, layer._compute_causal_padding())
-        padding = "valid"
-    outputs = backend.operations().convolution(
-        inputs,
-        layer.kernel,
-        strides=layer.strides,
-        padding=padding,
-        dilation_rate=layer.dilation_rate,
-        groups=layer.groups,
-        data_format=layer.data_format,
-    )
-    if layer.use_bias:
-        shape = (1, 1, -1) if layer.data_format == "channels_last" else (1, -1, 1)
-        outputs = ops.add(outputs, ops.reshape(layer.bias, shape))
+def _convolution_call(layer, inputs, padding=None):
+    bias = layer.bias if layer.use_bias else None
+    outputs = _convolution_op(layer, inputs, layer.kernel, padding, bias)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
+def _conv1d_call(layer, inputs):
+    if layer.padding != "causal":
+        return _convolution_call(layer, inputs)
+    inputs = ops.pad(inputs, layer._compute_causal_padding())
+    return _convolution_call(layer, inputs, padding="valid")
+
+
 def _dense_call(layer, inputs, training=None):
-    outputs = backend.operations().matmul(inputs, layer.kernel)
-    if layer.bias is not None:
-        outputs = ops.add(outputs, layer.bias)
+    outputs = backend.operations().matmul(inputs, layer.kernel, layer.bias)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 

@@ -21,10 +21,12 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_conv:
         int64_t batch, in_h, in_w, in_channels, out_h, out_w, out_channels, kernel_h, kernel_w
         int64_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups, flush_every
+        const float *bias
     ctypedef struct dfp_matmul:
         int64_t m, n, k
         int transpose_a, transpose_b
         int64_t flush_every
+        const float *bias
     ctypedef dfp_status (*dfp_convolution)(
         const dfp_conv *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
     ctypedef struct dfp_kernels:
@@ -34,6 +36,7 @@ cdef extern from "dfp.h" nogil:
         dfp_convolution conv_backward_weights
         dfp_status (*matmul)(
             const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
+        dfp_status (*sum_channels)(const dfp_tensor *, int64_t, int64_t, float *) noexcept nogil
         dfp_status (*quantize)(
             const float *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
             dfp_scale *) noexcept nogil
@@ -60,7 +63,7 @@ cdef extern from "pool.h" nogil:
     ctypedef struct dfp_pool_statistics:
         size_t in_use, cached, peak_in_use
     void *dfp_pool_take(size_t)
-    void dfp_pool_give(void *, size_t)
+    void dfp_pool_give(void *)
     void dfp_pool_release()
     dfp_pool_statistics dfp_pool_read()
 
@@ -82,9 +85,14 @@ cdef dfp_tensor describe(const int16_t[::1] data, int exponent, int max_abs) noe
     return t
 
 
+cdef const float *address(const float[::1] numbers) noexcept:
+    return NULL if numbers is None else &numbers[0]
+
+
 cdef dfp_conv convolution(tuple geometry) except *:
-    """From the 17 numbers of dfp_conv, in its order."""
+    """From the 17 numbers of dfp_conv, in its order, without a bias."""
     cdef dfp_conv c
+    c.bias = NULL
     (c.batch, c.in_h, c.in_w, c.in_channels, c.out_h, c.out_w, c.out_channels, c.kernel_h,
      c.kernel_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w, c.pad_top, c.pad_left,
      c.groups, c.flush_every) = geometry
@@ -92,8 +100,10 @@ cdef dfp_conv convolution(tuple geometry) except *:
 
 
 cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int a_exponent,
-              int a_max, const int16_t[::1] b, int b_exponent, int b_max, float[::1] result):
+              int a_max, const int16_t[::1] b, int b_exponent, int b_max, const float[::1] bias,
+              float[::1] result):
     cdef dfp_conv c = convolution(geometry)
+    c.bias = address(bias)
     cdef dfp_tensor ta = describe(a, a_exponent, a_max)
     cdef dfp_tensor tb = describe(b, b_exponent, b_max)
     cdef dfp_status status
@@ -102,23 +112,25 @@ cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int 
     check(status)
 
 
-def conv_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, y):
-    convolve(kernels.conv_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, y)
+def conv_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):
+    """`bias` may be None."""
+    convolve(kernels.conv_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y)
 
 
 def conv_backward_data(geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max, dx):
     convolve(kernels.conv_backward_data, geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max,
-             dx)
+             None, dx)
 
 
 def conv_backward_weights(geometry, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
     convolve(kernels.conv_backward_weights, geometry, x, x_exponent, x_max, dy, dy_exponent,
-             dy_max, dw)
+             dy_max, None, dw)
 
 
 def matmul(int64_t m, int64_t n, int64_t k, bint transpose_a, bint transpose_b,
            int64_t flush_every, const int16_t[::1] a, int a_exponent, int a_max,
-           const int16_t[::1] b, int b_exponent, int b_max, float[::1] c):
+           const int16_t[::1] b, int b_exponent, int b_max, const float[::1] bias, float[::1] c):
+    """`bias` may be None."""
     cdef dfp_matmul description
     cdef dfp_tensor ta = describe(a, a_exponent, a_max)
     cdef dfp_tensor tb = describe(b, b_exponent, b_max)
@@ -126,8 +138,18 @@ def matmul(int64_t m, int64_t n, int64_t k, bint transpose_a, bint transpose_b,
     description.m, description.n, description.k = m, n, k
     description.transpose_a, description.transpose_b = transpose_a, transpose_b
     description.flush_every = flush_every
+    description.bias = address(bias)
     with nogil:
         status = kernels.matmul(&description, &ta, &tb, &c[0])
+    check(status)
+
+
+def sum_channels(const int16_t[::1] q, int exponent, int max_abs, int64_t channels,
+                 float[::1] sums):
+    cdef dfp_tensor t = describe(q, exponent, max_abs)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.sum_channels(&t, q.shape[0] // channels, channels, &sums[0])
     check(status)
 
 
@@ -231,7 +253,7 @@ cdef class Memory:
 
     def __dealloc__(self):
         if self.memory != NULL:
-            dfp_pool_give(self.memory, self.size)
+            dfp_pool_give(self.memory)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.memory, self.size, False, flags)

@@ -30,6 +30,7 @@ FORWARD = {
 }
 STEP = FORWARD | {
     "quantize_gradient": 3,
+    "bias_gradient": 3,
     "conv_backward_data": 1,
     "conv_backward_weights": 2,
     "dense_backward_data": 1,

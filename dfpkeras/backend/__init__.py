@@ -17,7 +17,8 @@ from dfpkeras.policy import require_supported_backend
 class KernelHits(collections.Counter):
     """How often each kernel ran, by operation name; a missing name counts 0.
 
-    Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``, and for both
+    Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``,
+    ``bias_gradient``, and for both
     ``conv`` and ``dense``: ``<kind>_forward``, ``<kind>_backward_data``,
     ``<kind>_backward_weights``.
     """

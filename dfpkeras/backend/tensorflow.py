@@ -67,7 +67,7 @@ def is_saving():
 
 
 @tf.autograph.experimental.do_not_convert
-def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_format):
+def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_format, bias=None):
     """Integer 1-D or 2-D convolution, differentiable to any order.
 
     Args:
@@ -78,6 +78,7 @@ def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_fo
         padding: "valid" or "same" (TensorFlow's SAME).
         groups: int.
         data_format: "channels_last" or "channels_first".
+        bias: float32 tensor or variable (filters,) that is added, or None.
 
     Returns:
         float32 tensor in the layout of `inputs`.
@@ -92,40 +93,42 @@ def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_fo
         groups=groups,
         data_format=data_format,
     )
-    return _forward(products, _local(inputs), _local(kernel))
+    return _forward(products, _local(inputs), _local(kernel), _local_or_none(bias))
 
 
 @tf.autograph.experimental.do_not_convert
-def matmul(inputs, kernel):
+def matmul(inputs, kernel, bias=None):
     """Integer product of (..., K) and (K, M), differentiable to any order.
 
     Args:
         inputs: float32 tensor of rank >= 2, last dimension K.
         kernel: float32 tensor or variable (K, M).
+        bias: float32 tensor or variable (M,) that is added, or None.
 
     Returns:
         float32 tensor (..., M).
     """
-    return _forward(_Dense(), _local(inputs), _local(kernel))
+    return _forward(_Dense(), _local(inputs), _local(kernel), _local_or_none(bias))
 
 
-def _forward(products, x, w):
+def _forward(products, x, w, bias=None):
     xq, wq = _carrier(x, _ACTIVATION), _carrier(w, _WEIGHTS)
     x_shape = products.shape_of(xq)
 
     @tf.custom_gradient
-    def operation(x, w):
+    def operation(x, w, *bias):
         def gradient(dy):
             dy = tf.convert_to_tensor(dy)  # the gradient of a gather comes as IndexedSlices
             dyq = _carrier(dy, _GRADIENT)
             return (
                 _backward_data(products, dy, dyq, w, wq, x_shape),
                 _backward_weights(products, x, xq, dy, dyq, w.shape, x_shape),
+                *(_bias_gradient(products, dy, dyq) for _ in bias),
             )
 
-        return products.forward(xq, wq), gradient
+        return products.forward(xq, wq, *bias), gradient
 
-    return operation(x, w)
+    return operation(x, w) if bias is None else operation(x, w, bias)
 
 
 def _backward_data(products, dy, dyq, w, wq, x_shape):
@@ -160,6 +163,17 @@ def _backward_weights(products, x, xq, dy, dyq, w_shape, x_shape):
     return operation(x, dy)
 
 
+def _bias_gradient(products, dy, dyq):
+    @tf.custom_gradient
+    def operation(dy):
+        def gradient(ddb):
+            return products.broadcast_bias(ddb, tf.shape(dy))
+
+        return products.bias_gradient(dyq), gradient
+
+    return operation(dy)
+
+
 class _Shape(typing.NamedTuple):
     """Shape of an operation's input: as far as known when tracing, and as a tensor."""
 
@@ -181,7 +195,7 @@ class _Convolution:
     groups: int
     data_format: str
 
-    def forward(self, x, w):
+    def forward(self, x, w, *bias):
         shape = compute_conv_output_shape(
             tuple(x.data.shape),
             w.data.shape[-1],
@@ -193,7 +207,7 @@ class _Convolution:
         )
         y = _call(
             functools.partial(_conv_forward, self._arguments()),
-            [self._channels_last(x.data), x.meta, self._kernel(w.data), w.meta],
+            [self._channels_last(x.data), x.meta, self._kernel(w.data), w.meta, *bias],
             [tf.float32],
         )[0]
         return self._restore(y, shape)
@@ -214,6 +228,14 @@ class _Convolution:
             [tf.float32],
         )[0]
         return tf.reshape(dw, w_shape)
+
+    def bias_gradient(self, dy):
+        return _sum_channels(self._channels_last(dy.data), dy.meta)
+
+    def broadcast_bias(self, bias, shape):
+        if self.data_format == "channels_first":
+            bias = tf.reshape(bias, [1, -1] + [1] * len(self.strides))
+        return tf.broadcast_to(bias, shape)
 
     def shape_of(self, x):
         return _Shape(x.data.shape, tf.shape(self._channels_last(x.data)))
@@ -249,10 +271,10 @@ class _Convolution:
 class _Dense:
     """The three products of a matrix product over the last dimension of the input."""
 
-    def forward(self, x, w):
+    def forward(self, x, w, *bias):
         y = _call(
             functools.partial(_matmul, "dense_forward", {}),
-            [_matrix(x.data, w.data.shape[0]), x.meta, w.data, w.meta],
+            [_matrix(x.data, w.data.shape[0]), x.meta, w.data, w.meta, *bias],
             [tf.float32],
         )[0]
         units = w.data.shape[-1]
@@ -274,6 +296,12 @@ class _Dense:
             [tf.float32],
         )[0]
         return _set(dw, w_shape)
+
+    def bias_gradient(self, dy):
+        return _sum_channels(dy.data, dy.meta)
+
+    def broadcast_bias(self, bias, shape):
+        return tf.broadcast_to(bias, shape)
 
     def shape_of(self, x):
         return _Shape(x.data.shape, tf.shape(x.data))
@@ -310,6 +338,10 @@ def _local(x):
     return x if _is_local(x) else tf.identity(x)
 
 
+def _local_or_none(x):
+    return None if x is None else _local(x)
+
+
 def _is_local(tensor):
     """Whether `tensor` belongs to the context that runs now.
 
@@ -317,6 +349,11 @@ def _is_local(tensor):
     scope everywhere else. So carriers are kept on tensors of the current graph only.
     """
     return tf.executing_eagerly() or tensor.graph is tf.compat.v1.get_default_graph()
+
+
+def _sum_channels(data, meta):
+    sums = _call(_bias_sums, [data, meta], [tf.float32])[0]
+    return _set(sums, data.shape[-1:])
 
 
 def _call(function, inputs, dtypes):
@@ -343,9 +380,10 @@ def _unpack(data, meta):
     return DFPTensor._wrap(data, int(meta[0]), int(meta[1]))
 
 
-def _conv_forward(arguments, x, x_meta, w, w_meta):
+def _conv_forward(arguments, x, x_meta, w, w_meta, bias=None):
     hits.add("conv_forward")
-    return [kernels.conv2d_forward(_unpack(x, x_meta), _unpack(w, w_meta), **arguments)]
+    x, w = _unpack(x, x_meta), _unpack(w, w_meta)
+    return [kernels.conv2d_forward(x, w, bias=bias, **arguments)]
 
 
 def _conv_backward_data(arguments, dy, dy_meta, w, w_meta, input_shape):
@@ -361,6 +399,11 @@ def _conv_backward_weights(arguments, kernel_shape, x, x_meta, dy, dy_meta):
     return [kernels.conv2d_backward_weights(x, dy, kernel_shape, **arguments)]
 
 
-def _matmul(name, transposes, a, a_meta, b, b_meta):
+def _matmul(name, transposes, a, a_meta, b, b_meta, bias=None):
     hits.add(name)
-    return [kernels.matmul(_unpack(a, a_meta), _unpack(b, b_meta), **transposes)]
+    return [kernels.matmul(_unpack(a, a_meta), _unpack(b, b_meta), bias=bias, **transposes)]
+
+
+def _bias_sums(dy, dy_meta):
+    hits.add("bias_gradient")
+    return [kernels.sum_channels(_unpack(dy, dy_meta))]

@@ -17,6 +17,8 @@ typedef struct {
     dfp_convolution conv_backward_data;    /* dy, w -> dx */
     dfp_convolution conv_backward_weights; /* x, dy -> dw */
     dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
+    /* sums[c] = sum over pixels of q[pixel][c], rounded to FP32 once. */
+    dfp_status (*sum_channels)(const dfp_tensor *q, int64_t pixels, int64_t channels, float *sums);
     dfp_status (*quantize)(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
                            uint64_t seed, int16_t *q, dfp_scale *result);
     void (*dequantize)(const int16_t *q, int64_t n, int32_t exponent, float *x);

@@ -7,11 +7,15 @@
 /* Sizes are rounded up to one of 8 steps between powers of two: at most 1/8 of a block is wasted. */
 #define STEP_BITS 3
 #define CLASSES (64 << STEP_BITS)
-/* Below this the C library reuses memory itself. */
-#define SMALLEST (64 << 10)
+#define SMALLEST 256
 
+/* A block may serve a request of up to this many classes less: half as much again. */
+#define CLASSES_BELOW 4
+
+/* Lies before the memory that is handed out. */
 typedef struct block {
-    struct block *next;
+    _Alignas(64) struct block *next;
+    int class;
 } block;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -48,33 +52,41 @@ static void count_use(size_t bytes) {
     if (statistics.in_use > statistics.peak_in_use) statistics.peak_in_use = statistics.in_use;
 }
 
-static void *fresh(size_t bytes) {
+static block *fresh(int class) {
     void *memory;
-    return posix_memalign(&memory, 64, bytes) ? NULL : memory;
+    if (posix_memalign(&memory, 64, sizeof(block) + class_bytes(class))) return NULL;
+    block *b = memory;
+    b->class = class;
+    return b;
+}
+
+/* The smallest kept block that will do, taken off its list, or NULL. */
+static block *find_kept(int class) {
+    for (int i = class; i <= class + CLASSES_BELOW && i < CLASSES; ++i) {
+        block *b = free_blocks[i];
+        if (!b) continue;
+        free_blocks[i] = b->next;
+        statistics.cached -= class_bytes(i);
+        return b;
+    }
+    return NULL;
 }
 
 void *dfp_pool_take(size_t bytes) {
-    if (bytes < SMALLEST) return fresh(bytes ? bytes : 1);
     if (bytes > SIZE_MAX / 4) return NULL;
     int class = class_of(bytes);
-    size_t size = class_bytes(class);
     pthread_once(&fork_handlers, install_fork_handlers);
     pthread_mutex_lock(&lock);
-    block *found = free_blocks[class];
-    if (found) {
-        free_blocks[class] = found->next;
-        statistics.cached -= size;
-    }
-    count_use(size);
+    block *b = find_kept(class);
+    count_use(class_bytes(b ? b->class : class));
     pthread_mutex_unlock(&lock);
-    if (found) return found;
-    void *memory = fresh(size);
-    if (!memory) {
-        pthread_mutex_lock(&lock);
-        statistics.in_use -= size;
-        pthread_mutex_unlock(&lock);
-    }
-    return memory;
+    if (b) return b + 1;
+    b = fresh(class);
+    if (b) return b + 1;
+    pthread_mutex_lock(&lock);
+    statistics.in_use -= class_bytes(class);
+    pthread_mutex_unlock(&lock);
+    return NULL;
 }
 
 /* Takes kept blocks off the lists until `size` more bytes may be kept: sizes that are no longer asked
@@ -84,8 +96,8 @@ static block *evict_for(size_t size) {
     block *evicted = NULL;
     for (int i = 0; i < CLASSES; ++i, next_class = (next_class + 1) % CLASSES) {
         while (free_blocks[next_class]) {
-            if (statistics.in_use + statistics.cached + size <= statistics.peak_in_use)
-                return evicted;
+            size_t most = statistics.peak_in_use + statistics.peak_in_use / 2;
+            if (statistics.in_use + statistics.cached + size <= most) return evicted;
             block *b = free_blocks[next_class];
             free_blocks[next_class] = b->next;
             statistics.cached -= class_bytes(next_class);
@@ -104,19 +116,14 @@ static void free_all(block *blocks) {
     }
 }
 
-void dfp_pool_give(void *memory, size_t bytes) {
-    if (bytes < SMALLEST) {
-        free(memory);
-        return;
-    }
-    int class = class_of(bytes);
-    size_t size = class_bytes(class);
-    block *given = memory;
+void dfp_pool_give(void *memory) {
+    block *given = (block *)memory - 1;
+    size_t size = class_bytes(given->class);
     pthread_mutex_lock(&lock);
     statistics.in_use -= size;
     block *evicted = evict_for(size);
-    given->next = free_blocks[class];
-    free_blocks[class] = given;
+    given->next = free_blocks[given->class];
+    free_blocks[given->class] = given;
     statistics.cached += size;
     pthread_mutex_unlock(&lock);
     free_all(evicted);

@@ -1,7 +1,8 @@
 /* Memory for results, 64-byte aligned and reused.
  *
  * A fresh large allocation costs a page fault for every 4 KiB, more than a kernel spends writing the
- * page. Freed blocks are therefore kept, by size, up to as much as was in use at any one time. */
+ * page. Freed blocks are therefore kept, by size; what is in use and what is kept together stay below
+ * 3/2 of the most that was in use at one time. */
 #ifndef DFP_POOL_H
 #define DFP_POOL_H
 
@@ -9,8 +10,7 @@
 
 /* NULL if out of memory. The block holds at least `bytes` and may have held anything. */
 void *dfp_pool_take(size_t bytes);
-/* `bytes` is what dfp_pool_take was asked for. */
-void dfp_pool_give(void *memory, size_t bytes);
+void dfp_pool_give(void *memory);
 /* Frees all blocks that are not in use, and begins anew to watch how much is. */
 void dfp_pool_release(void);
 

@@ -25,9 +25,9 @@ static pthread_mutex_t state = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t job_posted = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t job_finished = PTHREAD_COND_INITIALIZER;
 static job current;
-static uint64_t generation;
+static _Atomic uint64_t generation;
 static int workers_wanted;
-static int workers_busy;
+static atomic_int workers_busy;
 static int workers_started;
 static atomic_int_fast64_t next_task;
 
@@ -50,6 +50,26 @@ static void run_tasks(const job *j, int worker) {
 #endif
 }
 
+static void pause_briefly(void) {
+#if defined(__x86_64__)
+    _mm_pause();
+#else
+    atomic_signal_fence(memory_order_seq_cst);
+#endif
+}
+
+/* The parts of one operation follow each other within microseconds, sooner than a sleeping thread
+ * wakes up: threads look for the next part this many times before they sleep. */
+#define SPINS 2000
+
+static void await_next_job(uint64_t seen) {
+    for (int i = 0; i < SPINS && atomic_load(&generation) == seen; ++i) pause_briefly();
+}
+
+static void await_workers(void) {
+    for (int i = 0; i < SPINS && atomic_load(&workers_busy) > 0; ++i) pause_briefly();
+}
+
 static void *worker_main(void *argument) {
     int worker = (int)(intptr_t)argument;
     uint64_t seen = 0;
@@ -63,8 +83,14 @@ static void *worker_main(void *argument) {
         job j = current;
         pthread_mutex_unlock(&state);
         run_tasks(&j, worker);
+        /* The last one signals while it holds the lock: a caller that sleeps cannot miss it. */
+        if (atomic_fetch_sub(&workers_busy, 1) == 1) {
+            pthread_mutex_lock(&state);
+            pthread_cond_signal(&job_finished);
+            pthread_mutex_unlock(&state);
+        }
+        await_next_job(seen);
         pthread_mutex_lock(&state);
-        if (--workers_busy == 0) pthread_cond_signal(&job_finished);
     }
     return NULL;
 }
@@ -118,8 +144,9 @@ void dfp_parallel(int64_t tasks, dfp_task fn, void *context) {
 
     run_tasks(&j, 0);
 
+    await_workers();
     pthread_mutex_lock(&state);
-    while (workers_busy > 0) pthread_cond_wait(&job_finished, &state);
+    while (atomic_load(&workers_busy) > 0) pthread_cond_wait(&job_finished, &state);
     pthread_mutex_unlock(&state);
 }
 

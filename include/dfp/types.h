@@ -48,13 +48,15 @@ typedef struct {
     int64_t pad_top, pad_left;
     int64_t groups;
     int64_t flush_every;
+    const float *bias; /* out_channels numbers that forward adds, or NULL */
 } dfp_conv;
 
-/* C (m x n) = op(A) (m x k) * op(B) (k x n), all row-major. */
+/* C (m x n) = op(A) (m x k) * op(B) (k x n) + bias, all row-major. */
 typedef struct {
     int64_t m, n, k;
     int transpose_a, transpose_b;
     int64_t flush_every;
+    const float *bias; /* n numbers added to every row of C, or NULL */
 } dfp_matmul;
 
 #endif

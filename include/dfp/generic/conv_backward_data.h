@@ -24,12 +24,14 @@ static int64_t dfp_phase_extent(int64_t extent, int64_t phase, int64_t stride) {
     return phase < extent ? dfp_ceil_div(extent - phase, stride) : 0;
 }
 
-static void dfp_zero_phase(const dfp_tap_convolution *t, int64_t columns) {
-    for (int64_t n = 0; n < t->batch; ++n)
-        for (int64_t i = 0; i < t->grid_h; ++i)
-            for (int64_t j = 0; j < t->grid_w; ++j)
-                memset(t->out + n * t->out_image + i * t->out_row + j * t->out_pixel, 0,
-                       (size_t)columns * sizeof(float));
+/* No tap reaches this phase: one row of it is zero. */
+static void dfp_zero_row_task(void *context, int64_t task, int worker) {
+    const dfp_tap_convolution *t = context;
+    float *row = t->out + task / t->grid_h * t->out_image + task % t->grid_h * t->out_row;
+    (void)worker;
+    for (int64_t j = 0; j < t->grid_w; ++j)
+        memset(row + j * t->out_pixel, 0,
+               (size_t)(t->groups * t->out_columns) * sizeof(float));
 }
 
 static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char *memory) {
@@ -44,7 +46,7 @@ static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char
             t->out = dx + (row * c->in_w + column) * c->in_channels;
             if (!t->grid_h || !t->grid_w) continue;
             if (!t->rows.count || !t->columns.count) {
-                dfp_zero_phase(t, c->in_channels);
+                dfp_parallel(t->batch * t->grid_h, dfp_zero_row_task, t);
                 continue;
             }
             dfp_status status = dfp_tap_run(t, memory);

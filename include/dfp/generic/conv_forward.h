@@ -1,4 +1,4 @@
-/* y = conv(x, w): the taps are the kernel's own, ascending. */
+/* y = conv(x, w) + bias: the taps are the kernel's own, ascending. */
 
 static size_t dfp_taps_bytes(int64_t count) {
     return dfp_round_up((size_t)count * 2 * sizeof(int64_t), 64);
@@ -28,7 +28,7 @@ static dfp_status dfp_conv_forward(const dfp_conv *c, const dfp_tensor *x, const
         .inner_stride = c->out_channels, .column_stride = 1, .group_stride = group_out,
         .out = y, .out_image = c->out_h * c->out_w * c->out_channels,
         .out_row = c->out_w * c->out_channels, .out_pixel = c->out_channels,
-        .scale = dfp_power_of_two(x->exponent + w->exponent),
+        .scale = dfp_power_of_two(x->exponent + w->exponent), .bias = c->bias,
     };
     size_t bytes = dfp_tap_plan_bytes(&t, taps) + dfp_taps_bytes(c->kernel_h) +
                    dfp_taps_bytes(c->kernel_w);

@@ -20,6 +20,7 @@
 #include "generic/conv_backward_data.h"
 #include "generic/conv_backward_weights.h"
 #include "generic/matmul.h"
+#include "generic/channel_sums.h"
 #include "generic/quantize.h"
 #include "generic/arithmetic.h"
 
@@ -32,6 +33,7 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .conv_backward_data = dfp_conv_backward_data,
     .conv_backward_weights = dfp_conv_backward_weights,
     .matmul = dfp_matrix_multiply,
+    .sum_channels = dfp_sum_channels,
     .quantize = dfp_quantize,
     .dequantize = dfp_dequantize,
     .max_abs = dfp_max_abs,

@@ -1,4 +1,4 @@
-/* C = op(A) * op(B): a tap convolution with one tap over an image of m rows and one column. */
+/* C = op(A) * op(B) + bias: a tap convolution with one tap over an image of m rows and one column. */
 
 /* Rows of op(A) that one task transposes. */
 #define DFP_TRANSPOSE_ROWS 64
@@ -42,6 +42,7 @@ static dfp_status dfp_matrix_multiply(const dfp_matmul *m, const dfp_tensor *a, 
         .weights = b->data, .kernel_w = 1,
         .inner_stride = m->transpose_b ? 1 : m->n, .column_stride = m->transpose_b ? m->k : 1,
         .out = c, .out_row = m->n, .scale = dfp_power_of_two(a->exponent + b->exponent),
+        .bias = m->bias,
     };
     size_t transposed = m->transpose_a ? (size_t)(m->m * m->k) * sizeof(int16_t) : 0;
     dfp_status status = DFP_OUT_OF_MEMORY;

@@ -30,6 +30,7 @@ typedef struct {
     float *out;
     int64_t out_image, out_row, out_pixel; /* strides in elements */
     dfp_power scale;
+    const float *bias; /* of all groups, or NULL */
 
     /* Derived by dfp_tap_plan. */
     int64_t pairs, blocks, segment_count;
@@ -236,9 +237,9 @@ static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int
     return scratch;
 }
 
-/* out = tile * scale for the rows and columns of the tile that exist. */
+/* out = tile * scale + bias for the rows and columns of the tile that exist. */
 static void dfp_store_tile(const dfp_tap_convolution *t, const float *tile, const int64_t *out,
-                           int64_t rows, int64_t column, int64_t columns) {
+                           int64_t rows, const float *bias, int64_t column, int64_t columns) {
     dfp_vf first = dfp_broadcast_float(t->scale.first);
     dfp_vf second = dfp_broadcast_float(t->scale.second);
     for (int64_t r = 0; r < rows; ++r, tile += DFP_BLOCK) {
@@ -246,9 +247,13 @@ static void dfp_store_tile(const dfp_tap_convolution *t, const float *tile, cons
         int64_t c = 0;
         for (; c + DFP_LANES <= columns; c += DFP_LANES) {
             dfp_vf v = dfp_multiply_float(dfp_load_float(tile + c), first);
-            dfp_store_float(to + c, dfp_multiply_float(v, second));
+            v = dfp_multiply_float(v, second);
+            dfp_store_float(to + c, bias ? dfp_add_float(v, dfp_load_float(bias + c)) : v);
         }
-        for (; c < columns; ++c) to[c] = tile[c] * t->scale.first * t->scale.second;
+        for (; c < columns; ++c) {
+            to[c] = tile[c] * t->scale.first * t->scale.second;
+            if (bias) to[c] += bias[c];
+        }
     }
 }
 
@@ -264,6 +269,7 @@ static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t b
         const int16_t *b = t->packed + index * t->pairs * 2 * DFP_BLOCK + panel * panel_stride;
         int64_t column = block * DFP_BLOCK + panel * DFP_PANEL;
         int64_t columns = t->out_columns - column;
+        const float *bias = t->bias ? t->bias + group * t->out_columns + column : NULL;
         if (columns > count * DFP_PANEL) columns = count * DFP_PANEL;
         for (int64_t p = 0; p < pixels->count; p += DFP_TILE_ROWS) {
             int64_t valid = pixels->count - p < DFP_TILE_ROWS ? pixels->count - p : DFP_TILE_ROWS;
@@ -272,7 +278,7 @@ static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t b
             memset(tile, 0, sizeof tile);
             dfp_tile(rows, t->spans + index * dfp_spans_per_block(t), t->span_counts[index], b,
                      panel_stride, count, tile);
-            dfp_store_tile(t, tile, pixels->out + p, valid, column, columns);
+            dfp_store_tile(t, tile, pixels->out + p, valid, bias, column, columns);
         }
     }
 }
