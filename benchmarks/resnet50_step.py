@@ -64,8 +64,8 @@ def print_table(seconds, batch_size):
     median = {policy: statistics.median(times) for policy, times in seconds.items()}
     for policy, times in seconds.items():
         print(
-            f"{policy:8} {batch_size / median[policy]:6.2f} images/s   median {median[policy]:.3f} s"
-            f"   best {min(times):.3f} s   worst {max(times):.3f} s"
+            f"{policy:8} {batch_size / median[policy]:6.2f} images/s  median {median[policy]:.3f} s"
+            f"  best {min(times):.3f} s  worst {max(times):.3f} s"
         )
     print(f"float32 / dfp16, ratio of medians: {median['float32'] / median['dfp16']:.2f}")
 

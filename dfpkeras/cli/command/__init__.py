@@ -1,8 +1,8 @@
 """Entry point of the command ``dfpkeras``.
 
-It is installed as ``dfpkeras_command``, a package of its own, because importing ``dfpkeras`` imports
-Keras and TensorFlow, and the command has to come before that: to say what is missing, and to keep
-TensorFlow's start-up messages off the terminal.
+It is installed as ``dfpkeras_command``, a package of its own, because importing ``dfpkeras``
+imports Keras and TensorFlow, and the command has to come before that: to say what is missing, and
+to keep TensorFlow's start-up messages off the terminal.
 """
 
 import contextlib
