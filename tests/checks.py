@@ -55,21 +55,18 @@ def check_backward_data(case, on_every_isa):
 
 def check_backward_weights(case, on_every_isa):
     x, dy, shape = case.x, case.dy, case.kernel_shape
-    interval = safe_interval(x, dy, case.flush)
+    options = case.options | {"flush_every": safe_interval(x, dy, case.flush)}
     results = on_every_isa(
-        lambda: kernels.conv2d_backward_weights(
-            tensor(x), tensor(dy), shape, flush_every=interval, **case.options
-        )
+        lambda: kernels.conv2d_backward_weights(tensor(x), tensor(dy), shape, **options)
     )
-    flushes = reference.backward_weights_flushes(x, dy, case.groups, interval)
-    scalar = results["scalar"]
+    expected = reference.scheduled_backward_weights(x, dy, shape, **options)
     for result in results.values():
-        reference.assert_same_bits(result, scalar)
+        reference.assert_same_bits(result, expected.result)
         reference.assert_within_summation_bound(
             result,
             reference.backward_weights(x.data, dy.data, shape, **case.options),
             reference.backward_weights(magnitudes(x), magnitudes(dy), shape, **case.options),
-            flushes,
+            expected.flushes,
             x.exponent + dy.exponent,
         )
 

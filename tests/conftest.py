@@ -61,11 +61,14 @@ def on_every_thread_count():
 
 @pytest.fixture(scope="session")
 def run_python():
-    """Return a function that runs code in a fresh interpreter with environment variables."""
+    """Return a function that runs code in a fresh interpreter with environment variables.
+
+    ``-P`` keeps the sources in the current folder from hiding the installed package.
+    """
 
     def run(code, **environment):
         return subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],
             env=os.environ | environment,
             capture_output=True,
             text=True,

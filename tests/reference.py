@@ -22,6 +22,10 @@ MIN_EXPONENT = -128
 MAX_EXPONENT = 126
 NONFINITE_EXPONENT = 127
 PAIRS_PER_STEP = 8
+# Backward-weights: pixels of a block; parts, and elements of dw that all parts may hold.
+PIXELS_PER_BLOCK = 1024
+MOST_PARTS = 16
+ELEMENTS_OF_ALL_PARTS = 2**20
 COLUMNS_PER_BLOCK = 64
 UNIT_ROUNDOFF = 2.0**-24
 
@@ -293,9 +297,8 @@ def column_blocks(columns):
     ]
 
 
-def accumulate(a, packed, ends):
-    """Add up the runs: INT32 inside a run (checked), FP32 from run to run."""
-    tile = np.zeros((a.shape[0], packed.shape[1]), np.float32)
+def accumulate(a, packed, ends, tile):
+    """Add the runs to an FP32 tile: INT32 inside a run (checked), FP32 from run to run."""
     start = 0
     for end in ends:
         run = slice(2 * start, 2 * end)
@@ -304,7 +307,6 @@ def accumulate(a, packed, ends):
         assert largest_sum <= INT32_MAX, "the schedule would let an INT32 sum overflow"
         tile += (a[:, run] @ packed[run]).astype(np.float32)
         start = end
-    return tile
 
 
 def join_segments(segments, pixels, columns):
@@ -317,14 +319,19 @@ def join_segments(segments, pixels, columns):
     return np.concatenate(parts_a, axis=1), np.concatenate(parts_b, axis=0)
 
 
+def add_product(a, packed, max_a, flush_every, tile, flushes):
+    """Add the product of [pixels, K] by [K, columns] to an FP32 tile, and flushes per column."""
+    for block in column_blocks(packed.shape[1]):
+        ends = schedule(packed[:, block], max_a, flush_every)
+        accumulate(a, packed[:, block], ends, tile[:, block])
+        flushes[block] += len(ends)
+
+
 def scheduled_gemm(a, packed, max_a, flush_every):
     """Return the unscaled FP32 product of [pixels, K] by [K, columns] and flushes per column."""
     tile = np.zeros((a.shape[0], packed.shape[1]), np.float32)
     flushes = np.zeros(packed.shape[1], np.int64)
-    for block in column_blocks(packed.shape[1]):
-        ends = schedule(packed[:, block], max_a, flush_every)
-        tile[:, block] = accumulate(a, packed[:, block], ends)
-        flushes[block] = len(ends)
+    add_product(a, packed, max_a, flush_every, tile, flushes)
     return tile, flushes
 
 
@@ -467,25 +474,64 @@ def scheduled_matmul(a, b, transpose_a=False, transpose_b=False, flush_every=Non
     return scheduled(a, b, shape, compute)
 
 
-def backward_weights_flushes(x, dy, groups=1, flush_every=None):
-    """An upper bound of the flushes in each column (output channel) of backward-weights.
+def reduction_blocks(windows, gradient, by_pixel):
+    """Yield (A, B) of each block of the reduction over output pixels.
 
-    The reduction over output pixels is cut into parts, each of whole output rows, that start
-    with an empty run. Steps of eight pairs count from the start of a part, so a part may pack
-    its runs less luckily than one schedule over everything, at worst twice as many.
+    ``windows`` is [rows of dw, output rows of the batch, pixels of a row], ``gradient`` is [output
+    rows of the batch, pixels of a row, columns]. A 1x1 convolution without padding is cut
+    anywhere between pixels, any other one between output rows.
     """
-    max_a = largest_magnitude(x.data)
-    gradient = split_groups(dy.data, groups)
-    rows = dy.data.shape[0] * dy.data.shape[1]
-    flushes = np.zeros(gradient.shape[3:], np.int64)
-    for group in range(groups):
-        lines = gradient[..., group, :].reshape(rows, dy.data.shape[2], -1)
-        lines = np.pad(lines, ((0, 0), (0, lines.shape[1] % 2), (0, 0)))
-        packed = lines.reshape(-1, lines.shape[2])
-        for block in column_blocks(packed.shape[1]):
-            ends = schedule(packed[:, block], max_a, flush_every)
-            flushes[group, block] = 2 * len(ends) + rows
-    return flushes.reshape(-1)
+    if by_pixel:
+        windows = windows.reshape(len(windows), -1, 1)
+        gradient = gradient.reshape(-1, 1, gradient.shape[2])
+    per_block = max(1, PIXELS_PER_BLOCK // windows.shape[2])
+    for first in range(0, windows.shape[1], per_block):
+        lines = range(first, min(first + per_block, windows.shape[1]))
+        segments = [(windows[:, i], gradient[i]) for i in lines]
+        if by_pixel:
+            segments = [merge_taps(segments)]
+        yield join_segments(segments, len(windows), gradient.shape[2])
+
+
+def sum_parts(blocks, elements, shape, max_a, flush_every):
+    """Add the blocks of each part in FP32, then the parts; return sums and flushes per column."""
+    count = min(len(blocks), MOST_PARTS, max(1, ELEMENTS_OF_ALL_PARTS // elements))
+    total, flushes = np.zeros(shape, np.float32), np.zeros(shape[1], np.int64)
+    for part in range(count):
+        tile = np.zeros(shape, np.float32)
+        first, end = part * len(blocks) // count, (part + 1) * len(blocks) // count
+        for a, packed in blocks[first:end]:
+            add_product(a, packed, max_a, flush_every, tile, flushes)
+        total += tile
+    return total, flushes + count
+
+
+def scheduled_backward_weights(
+    x, dy, kernel_shape, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
+):
+    """Backward-weights with its blocks, flush schedules and parts carried out in FP32."""
+    rows, columns = axes(x.data.shape, kernel_shape, strides, padding, dilation_rate)
+    padded = split_groups(pad_input(x.data, rows, columns), groups)
+    lines = (dy.data.shape[0] * rows.outputs, columns.outputs)
+    gradient = split_groups(dy.data.reshape(*lines, -1), groups)
+    by_pixel = rows.taps == columns.taps == 1 and rows.pad_before == columns.pad_before == 0
+    elements, max_a = int(np.prod(kernel_shape)), largest_magnitude(x.data)
+
+    def compute(tile, flushes):
+        for group in range(groups):
+            windows = [
+                padded[:, rows.window(kh), columns.window(kw), group].reshape(*lines, -1)
+                for kh, kw in np.ndindex(*kernel_shape[:2])
+            ]
+            windows = np.moveaxis(np.concatenate(windows, axis=2), 2, 0)
+            blocks = list(reduction_blocks(windows, gradient[..., group, :], by_pixel))
+            target = split_groups(tile, groups)[..., group, :]
+            shape = (len(windows), target.shape[3])
+            sums, counts = sum_parts(blocks, elements, shape, max_a, flush_every)
+            target[:] = sums.reshape(target.shape)
+            split_groups(flushes, groups)[..., group, :] = counts
+
+    return scheduled(x, dy, tuple(kernel_shape), compute)
 
 
 # --- comparing ------------------------------------------------------------------------------

@@ -218,7 +218,7 @@ KILLED_RUN = """
 def test_a_killed_run_resumes_as_if_it_had_never_stopped(runs, records):
     directory, options = records
     policy = "dfp16"
-    script = [sys.executable, "-c", textwrap.dedent(KILLED_RUN)]
+    script = [sys.executable, "-P", "-c", textwrap.dedent(KILLED_RUN)]
     killed = subprocess.run([*script, runs, directory, policy], capture_output=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL
     run = RunDirectory(runs / "killed")
@@ -275,7 +275,7 @@ def test_resume_takes_the_newest_run_and_says_when_it_is_complete(runs, records,
 
 def test_an_interrupt_tells_how_to_resume(runs, records):
     _, options = records
-    command = [sys.executable, "-m", "dfpkeras.cli", "train", "--runs-dir", str(runs)]
+    command = [sys.executable, "-P", "-m", "dfpkeras.cli", "train", "--runs-dir", str(runs)]
     command += ["--name", "stopped", "--policy", "float32", "--epochs", "100000", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -72,6 +72,10 @@ NAMED_CASES = {
     "groups_of_odd_channels": case((2, 6, 7, 15), (2, 3, 5, 21), padding="same", groups=3),
     "one_row": case((2, 1, 40, 8), (1, 9, 8, 16), padding="same"),
     "one_column": case((2, 40, 1, 8), (9, 1, 8, 16), padding="same"),
+    "several_blocks_of_rows": case((3, 40, 41, 3), (3, 3, 3, 5)),
+    "several_blocks_of_pixels": case((3, 33, 35, 4), (1, 1, 4, 6)),
+    "more_blocks_than_parts": case((2, 100, 103, 2), (1, 1, 2, 3)),
+    "row_longer_than_a_block": case((1, 3, 1100, 2), (2, 2, 2, 3)),
     "exact_in_fp32": case((3, 8, 9, 9), (3, 3, 9, 9), 2, "same", bits=(4, 5)),
 }
 

@@ -295,7 +295,7 @@ for ask in (
 def test_another_keras_backend_gets_kernels_and_a_clear_error():
     environment = os.environ | {"KERAS_BACKEND": "numpy"}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TENSORFLOW],
+        [sys.executable, "-P", "-c", WITHOUT_TENSORFLOW],
         env=environment,
         capture_output=True,
         text=True,
