@@ -46,7 +46,17 @@ def left_out():
 def summary(tmp_path_factory):
     """What ran: ids collected, outcome and number of integer products of each."""
     path = tmp_path_factory.mktemp("keras") / "summary.json"
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+    ]
     command += ["-p", "dfp16_plugin", "--dfp16-summary", str(path)]
     command += ["--rootdir", str(pathlib.Path(keras.__file__).parent), "--pyargs", *MODULES]
     search_path = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
