@@ -36,13 +36,16 @@ def main():
 
 
 def _start_tensorflow():
-    """Looks for devices now, since a missing GPU is reported at first use."""
+    """Looks for devices now, since a missing GPU is reported at first use.
+
+    Devices are listed, not set up: `dfpkeras bench` sets TensorFlow's threads before that.
+    """
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.config.list_logical_devices()
+        tf.config.list_physical_devices()
 
 
 @contextlib.contextmanager
