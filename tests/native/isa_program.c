@@ -90,6 +90,13 @@ static void run_convolutions(const dfp_kernels *k) {
     }
 }
 
+static float *numbers(int64_t n) {
+    float *x = guarded((size_t)n * 4);
+    for (int64_t i = 0; i < n; ++i)
+        x[i] = ((float)next_random() / 1073741824.0f - 1.0f) * (float)(1 << (next_random() % 12));
+    return x;
+}
+
 static void run_matmuls(const dfp_kernels *k) {
     static const dfp_matmul products[] = {
         {1, 1, 1, 0, 0, 0},   {7, 17, 33, 0, 0, 0},  {6, 64, 40, 1, 0, 0},
@@ -101,14 +108,13 @@ static void run_matmuls(const dfp_kernels *k) {
         float *c = guarded((size_t)(m->m * m->n) * 4);
         if (k->matmul(m, &a, &b, c)) exit(2);
         print_hash("matmul", i, c, (size_t)(m->m * m->n) * 4);
+        dfp_matmul with_bias = *m;
+        with_bias.bias = numbers(m->n);
+        if (k->matmul(&with_bias, &a, &b, c)) exit(2);
+        print_hash("bias", i, c, (size_t)(m->m * m->n) * 4);
+        if (k->sum_channels(&b, m->k, m->n, c)) exit(2);
+        print_hash("sum_channels", i, c, (size_t)m->n * 4);
     }
-}
-
-static float *numbers(int64_t n) {
-    float *x = guarded((size_t)n * 4);
-    for (int64_t i = 0; i < n; ++i)
-        x[i] = ((float)next_random() / 1073741824.0f - 1.0f) * (float)(1 << (next_random() % 12));
-    return x;
 }
 
 static void run_quantizations(const dfp_kernels *k) {
