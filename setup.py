@@ -18,7 +18,12 @@ FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off"]
 X86_ISAS = json.loads(Path("include/dfp/isa/flags.json").read_text())
 
 KERNELS = "include/dfp/generic/kernels.c"
-COMMON_SOURCES = ["include/dfp/threads.c", "include/dfp/pool.c", "include/dfp/dispatch.c"]
+COMMON_SOURCES = [
+    "include/dfp/threads.c",
+    "include/dfp/pool.c",
+    "include/dfp/dispatch.c",
+    "include/dfp/cache.c",
+]
 HEADERS = [str(path) for path in Path("include").rglob("*.h")]
 
 

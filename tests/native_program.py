@@ -40,7 +40,7 @@ def build_isa_program(folder, *flags, link=()):
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(compile_isa, isas))
     have = ["-DDFP_X86_ISAS", *(f"-DDFP_HAVE_{name.upper()}" for name in isas)]
-    sources = [SOURCES / "dispatch.c", SOURCES / "threads.c"]
+    sources = [SOURCES / name for name in ("cache.c", "dispatch.c", "threads.c")]
     sources.append(ROOT / "tests" / "native" / "isa_program.c")
     program = folder / "isa_program"
     libraries = ["-lm", "-pthread"]

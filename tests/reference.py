@@ -23,7 +23,7 @@ MAX_EXPONENT = 126
 NONFINITE_EXPONENT = 127
 PAIRS_PER_STEP = 8
 # Backward-weights: pixels of a block; parts, and elements of dw that all parts may hold.
-PIXELS_PER_BLOCK = 1024
+PIXELS_PER_BLOCK = 512
 MOST_PARTS = 16
 ELEMENTS_OF_ALL_PARTS = 2**20
 COLUMNS_PER_BLOCK = 64
@@ -474,22 +474,49 @@ def scheduled_matmul(a, b, transpose_a=False, transpose_b=False, flush_every=Non
     return scheduled(a, b, shape, compute)
 
 
-def reduction_blocks(windows, gradient, by_pixel):
+def gap_between_rows(columns):
+    """Return the number of zero pixels that backward-weights counts between two output rows.
+
+    The columns that taps see, of one residue modulo the stride, follow each other; a row's last
+    zeros may serve as the next one's first zeros.
+    """
+    reach = (columns.taps - 1) * columns.dilation // columns.stride
+    values, shared = columns.outputs + reach, reach
+    for phase in range(columns.stride):
+        positions = phase + columns.stride * np.arange(values) - columns.pad_before
+        leading = int((positions < 0).sum())
+        trailing = int((positions >= columns.size).sum()) if leading < values else 0
+        shared = min(shared, leading, trailing)
+    return reach - shared
+
+
+def pixel_sequences(windows, gradient, first, end, image_rows, gap):
+    """Yield (A, B) for the output rows [first, end), of each image they touch one sequence."""
+    while first < end:
+        last = min(end, (first // image_rows + 1) * image_rows)
+        a = np.pad(windows[:, first:last], ((0, 0), (0, 0), (0, gap)))
+        b = np.pad(gradient[first:last], ((0, 0), (0, gap), (0, 0)))
+        length = a.shape[1] * a.shape[2] - gap
+        yield a.reshape(len(a), -1)[:, :length], b.reshape(-1, b.shape[2])[:length]
+        first = last
+
+
+def reduction_blocks(windows, gradient, image_rows, gap):
     """Yield (A, B) of each block of the reduction over output pixels.
 
     ``windows`` is [rows of dw, output rows of the batch, pixels of a row], ``gradient`` is [output
-    rows of the batch, pixels of a row, columns]. A 1x1 convolution without padding is cut
-    anywhere between pixels, any other one between output rows.
+    rows of the batch, pixels of a row, columns]. ``gap`` zeros stand between two rows of an
+    image; a ``gap`` of None says that this is a 1x1 convolution without padding, cut anywhere
+    between pixels, any other one is cut between output rows and begins anew with each image.
     """
-    if by_pixel:
+    if gap is None:
         windows = windows.reshape(len(windows), -1, 1)
         gradient = gradient.reshape(-1, 1, gradient.shape[2])
+        image_rows, gap = windows.shape[1], 0
     per_block = max(1, PIXELS_PER_BLOCK // windows.shape[2])
     for first in range(0, windows.shape[1], per_block):
-        lines = range(first, min(first + per_block, windows.shape[1]))
-        segments = [(windows[:, i], gradient[i]) for i in lines]
-        if by_pixel:
-            segments = [merge_taps(segments)]
+        end = min(first + per_block, windows.shape[1])
+        segments = list(pixel_sequences(windows, gradient, first, end, image_rows, gap))
         yield join_segments(segments, len(windows), gradient.shape[2])
 
 
@@ -515,6 +542,7 @@ def scheduled_backward_weights(
     lines = (dy.data.shape[0] * rows.outputs, columns.outputs)
     gradient = split_groups(dy.data.reshape(*lines, -1), groups)
     by_pixel = rows.taps == columns.taps == 1 and rows.pad_before == columns.pad_before == 0
+    gap = None if by_pixel else gap_between_rows(columns)
     elements, max_a = int(np.prod(kernel_shape)), largest_magnitude(x.data)
 
     def compute(tile, flushes):
@@ -524,7 +552,7 @@ def scheduled_backward_weights(
                 for kh, kw in np.ndindex(*kernel_shape[:2])
             ]
             windows = np.moveaxis(np.concatenate(windows, axis=2), 2, 0)
-            blocks = list(reduction_blocks(windows, gradient[..., group, :], by_pixel))
+            blocks = list(reduction_blocks(windows, gradient[..., group, :], rows.outputs, gap))
             target = split_groups(tile, groups)[..., group, :]
             shape = (len(windows), target.shape[3])
             sums, counts = sum_parts(blocks, elements, shape, max_a, flush_every)

@@ -25,26 +25,42 @@ static inline uint32_t dfp_run_limit(int32_t max_a) {
     return max_a > 0 ? (uint32_t)(INT32_MAX / max_a) : UINT32_MAX / 2;
 }
 
-/* sums[c] += |B| over the pairs [first, last) of one block of panels; returns the largest sum. */
-static inline uint32_t dfp_add_magnitudes(const int16_t *block, int64_t pairs, int64_t panels,
-                                          int64_t first, int64_t last, uint32_t *sums) {
-    uint32_t largest = 0;
-    for (int64_t panel = 0; panel < panels; ++panel) {
-        const int16_t *b = block + panel * pairs * 2 * DFP_PANEL + first * 2 * DFP_PANEL;
-        uint32_t *s = sums + panel * DFP_PANEL;
-        for (int64_t k = first; k < last; ++k, b += 2 * DFP_PANEL) {
-            for (int c = 0; c < DFP_PANEL; ++c) {
-                int32_t even = b[2 * c], odd = b[2 * c + 1];
-                s[c] += (uint32_t)(even < 0 ? -even : even) + (uint32_t)(odd < 0 ? -odd : odd);
-            }
-        }
-        for (int c = 0; c < DFP_PANEL; ++c) largest = s[c] > largest ? s[c] : largest;
-    }
+/* Sums of |B| in each column of a block, over the open run or over one step. */
+typedef struct {
+    uint32_t column[DFP_BLOCK];
+} dfp_magnitudes;
+
+static inline uint32_t dfp_largest_lane(dfp_vi v) {
+    uint32_t lane[DFP_LANES], largest = 0;
+    dfp_store_sums(lane, v);
+    for (int i = 0; i < DFP_LANES; ++i) largest = lane[i] > largest ? lane[i] : largest;
     return largest;
 }
 
+/* Sums |B| over the pairs [first, last) of one block of panels; returns the largest sum, and in
+ * `joined` the largest sum together with those of the open run. */
+static inline uint32_t dfp_sum_magnitudes(const int16_t *block, int64_t pairs, int64_t panels,
+                                          int64_t first, int64_t last, const dfp_magnitudes *run,
+                                          dfp_magnitudes *step, uint32_t *joined) {
+    const int16_t one_and_one[2] = {1, 1};
+    dfp_vi ones = dfp_broadcast_pair(one_and_one), most = dfp_zero(), most_joined = dfp_zero();
+    for (int64_t v = 0; v < panels * DFP_PANEL / DFP_LANES; ++v) {
+        int64_t column = v * DFP_LANES;
+        const int16_t *b = block + column / DFP_PANEL * pairs * 2 * DFP_PANEL +
+                           first * 2 * DFP_PANEL + column % DFP_PANEL * 2;
+        dfp_vi sum = dfp_zero();
+        for (int64_t k = first; k < last; ++k, b += 2 * DFP_PANEL)
+            sum = dfp_multiply_add(sum, dfp_absolute(dfp_load(b)), ones);
+        dfp_store_sums(step->column + column, sum);
+        most = dfp_largest(most, sum);
+        most_joined = dfp_largest(most_joined, dfp_add(sum, dfp_load_sums(run->column + column)));
+    }
+    *joined = dfp_largest_lane(most_joined);
+    return dfp_largest_lane(most);
+}
+
 typedef struct {
-    uint32_t sums[DFP_BLOCK];
+    dfp_magnitudes sums;
     int32_t start;
     int64_t runs;
 } dfp_run;
@@ -53,20 +69,17 @@ typedef struct {
  * Returns 0, with an empty run, if these pairs alone exceed the limit and can be cut further. */
 static inline int dfp_extend_run(dfp_run *run, const int16_t *block, int64_t pairs, int64_t panels,
                                  int64_t first, int64_t last, uint32_t limit, int32_t *ends) {
-    uint32_t sums[DFP_BLOCK] = {0};
-    uint32_t alone = dfp_add_magnitudes(block, pairs, panels, first, last, sums);
-    uint32_t joined = 0;
-    for (int c = 0; c < DFP_BLOCK; ++c) {
-        uint32_t s = run->sums[c] + sums[c];
-        joined = s > joined ? s : joined;
-    }
+    dfp_magnitudes step;
+    uint32_t joined;
+    uint32_t alone =
+        dfp_sum_magnitudes(block, pairs, panels, first, last, &run->sums, &step, &joined);
     if (joined > limit) {
         if (first > run->start) ends[run->runs++] = (int32_t)first;
         run->start = (int32_t)first;
-        memset(run->sums, 0, sizeof run->sums);
+        memset(&run->sums, 0, sizeof run->sums);
         if (alone > limit && last - first > 1) return 0;
     }
-    for (int c = 0; c < DFP_BLOCK; ++c) run->sums[c] += sums[c];
+    for (int64_t c = 0; c < panels * DFP_PANEL; ++c) run->sums.column[c] += step.column[c];
     return 1;
 }
 
@@ -75,7 +88,7 @@ static inline int dfp_extend_run(dfp_run *run, const int16_t *block, int64_t pai
 static inline int64_t dfp_schedule(const int16_t *block, int64_t pairs, int64_t panels,
                                    int32_t max_a, int32_t *ends) {
     uint32_t limit = dfp_run_limit(max_a);
-    dfp_run run = {.start = 0, .runs = 0};
+    dfp_run run = {{{0}}, 0, 0};
     for (int64_t first = 0; first < pairs; first += DFP_SCHEDULE_STEP) {
         int64_t last = first + DFP_SCHEDULE_STEP < pairs ? first + DFP_SCHEDULE_STEP : pairs;
         if (dfp_extend_run(&run, block, pairs, panels, first, last, limit, ends)) continue;

@@ -7,6 +7,7 @@
 #include DFP_ISA_HEADER
 
 #include "accumulate.h"
+#include "cache.h"
 #include "dfp.h"
 #include "threads.h"
 #include "types.h"

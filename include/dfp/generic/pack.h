@@ -16,47 +16,70 @@ typedef struct {
     int64_t column_stride;
 } dfp_pack_source;
 
-static inline void dfp_interleave(const int16_t *even, const int16_t *odd, int16_t *to) {
-    for (int c = 0; c < DFP_PANEL; ++c) {
-        to[2 * c] = even[c];
-        to[2 * c + 1] = odd[c];
-    }
+static const int16_t dfp_zeros[DFP_PANEL];
+
+static inline const int16_t *dfp_row_of(const dfp_pack_source *s, int64_t k, int64_t column) {
+    return s->rows[k] < 0 ? dfp_zeros : s->matrix + s->rows[k] + column;
 }
 
-/* All columns of the panels exist and lie side by side: rows are read once for all panels. */
-static void dfp_pack_whole_panels(const dfp_pack_source *s, int64_t first_column, int64_t panels,
-                                  int16_t *to) {
-    static const int16_t zeros[DFP_BLOCK];
-    const int16_t *matrix = s->matrix + first_column;
+/* Columns lie side by side: a pair of rows is read once for all panels. */
+static void dfp_pack_rows(const dfp_pack_source *s, int64_t first_column, int64_t panels,
+                          int16_t *to) {
     int64_t panel_stride = s->pairs * 2 * DFP_PANEL;
     for (int64_t k = 0; k < s->pairs; ++k, to += 2 * DFP_PANEL) {
-        const int16_t *even = matrix + s->rows[2 * k];
-        const int16_t *odd = s->rows[2 * k + 1] < 0 ? zeros : matrix + s->rows[2 * k + 1];
+        const int16_t *even = dfp_row_of(s, 2 * k, first_column);
+        const int16_t *odd = dfp_row_of(s, 2 * k + 1, first_column);
+        int64_t even_step = even == dfp_zeros ? 0 : DFP_PANEL;
+        int64_t odd_step = odd == dfp_zeros ? 0 : DFP_PANEL;
         for (int64_t p = 0; p < panels; ++p)
-            dfp_interleave(even + p * DFP_PANEL, odd + p * DFP_PANEL, to + p * panel_stride);
+            dfp_interleave(even + p * even_step, odd + p * odd_step, to + p * panel_stride);
     }
 }
 
-static void dfp_pack_any_panel(const dfp_pack_source *s, int64_t first_column, int16_t *to) {
-    int64_t columns = s->columns - first_column;
+static void dfp_pack_pair(const dfp_pack_source *s, int64_t k, int64_t first_column,
+                          int64_t columns, int16_t *to) {
+    int64_t even = s->rows[2 * k], odd = s->rows[2 * k + 1];
+    for (int64_t c = 0; c < DFP_PANEL; ++c) {
+        const int16_t *column = s->matrix + (first_column + c) * s->column_stride;
+        to[2 * c] = c < columns && even >= 0 ? column[even] : 0;
+        to[2 * c + 1] = c < columns && odd >= 0 ? column[odd] : 0;
+    }
+}
+
+static int dfp_pairs_are_consecutive(const int64_t *rows, int64_t pairs) {
+    for (int64_t i = 1; i < 2 * pairs; ++i)
+        if (rows[i] != rows[0] + i) return 0;
+    return rows[0] >= 0;
+}
+
+/* Any layout of the matrix; quick where rows lie side by side, as in a transposed matrix. */
+static void dfp_pack_columns(const dfp_pack_source *s, int64_t first_column, int16_t *to) {
+    int64_t columns = s->columns - first_column, half = 8 * s->column_stride;
     const int16_t *matrix = s->matrix + first_column * s->column_stride;
-    for (int64_t k = 0; k < s->pairs; ++k, to += 2 * DFP_PANEL) {
-        int64_t even = s->rows[2 * k], odd = s->rows[2 * k + 1];
-        for (int64_t c = 0; c < DFP_PANEL; ++c) {
-            int64_t at = c * s->column_stride;
-            to[2 * c] = c < columns ? matrix[even + at] : 0;
-            to[2 * c + 1] = c < columns && odd >= 0 ? matrix[odd + at] : 0;
+    for (int64_t k = 0; k < s->pairs;) {
+        if (columns >= DFP_PANEL && s->pairs - k >= 8 &&
+            dfp_pairs_are_consecutive(s->rows + 2 * k, 8)) {
+            const int16_t *from = matrix + s->rows[2 * k];
+            dfp_transpose_pairs(from, s->column_stride, to, 2 * DFP_PANEL);
+            dfp_transpose_pairs(from + half, s->column_stride, to + DFP_PANEL, 2 * DFP_PANEL);
+            k += 8;
+            to += 8 * 2 * DFP_PANEL;
+        } else {
+            dfp_pack_pair(s, k, first_column, columns, to);
+            k += 1;
+            to += 2 * DFP_PANEL;
         }
     }
 }
 
+/* Packs any number of panels, one behind the other. */
 static void dfp_pack_panels(const dfp_pack_source *s, int64_t first_column, int64_t panels,
                             int16_t *to) {
     int64_t whole = s->column_stride == 1 ? (s->columns - first_column) / DFP_PANEL : 0;
     if (whole > panels) whole = panels;
-    dfp_pack_whole_panels(s, first_column, whole, to);
+    dfp_pack_rows(s, first_column, whole, to);
     for (int64_t p = whole; p < panels; ++p)
-        dfp_pack_any_panel(s, first_column + p * DFP_PANEL, to + p * s->pairs * 2 * DFP_PANEL);
+        dfp_pack_columns(s, first_column + p * DFP_PANEL, to + p * s->pairs * 2 * DFP_PANEL);
 }
 
 static inline int64_t dfp_block_panels(int64_t columns, int64_t first_column) {
@@ -65,16 +88,16 @@ static inline int64_t dfp_block_panels(int64_t columns, int64_t first_column) {
 }
 
 /* Cuts the segments at the ends of the runs; `spans` has room for segments + runs entries. */
-static int64_t dfp_make_spans(const dfp_segment *segments, const int32_t *ends, dfp_span *spans) {
-    int64_t count = 0, at = 0, last = 0;
-    for (const dfp_segment *segment = segments; !last; ++segment) {
+static int64_t dfp_make_spans(const dfp_segment *segments, int64_t row_step, const int32_t *ends,
+                              dfp_span *spans) {
+    int64_t count = 0, at = 0;
+    for (const dfp_segment *segment = segments; segment->pairs > 0; ++segment) {
         int64_t offset = segment->offset, left = segment->pairs;
-        last = segment->pairs == 0;
         while (left > 0) {
             int64_t pairs = *ends - at < left ? *ends - at : left;
             int flush = at + pairs == *ends;
             spans[count++] = (dfp_span){offset, (int32_t)pairs, flush};
-            offset += 2 * pairs;
+            offset += row_step * pairs;
             at += pairs;
             left -= pairs;
             ends += flush;
@@ -88,16 +111,14 @@ typedef struct {
     int64_t flush_every;
 } dfp_flush_rule;
 
-/* Packs the block of columns from `first_column` on, finds its schedule and writes its spans, whose
- * number it returns. `segments` ends with an empty one; `ends` has room for `pairs` entries. */
-static int64_t dfp_pack_block(const dfp_pack_source *s, int64_t first_column, dfp_flush_rule rule,
-                              const dfp_segment *segments, int16_t *to, int32_t *ends,
-                              dfp_span *spans) {
-    int64_t panels = dfp_block_panels(s->columns, first_column);
-    dfp_pack_panels(s, first_column, panels, to);
+/* The schedule of one packed block as spans, whose number it returns. `segments` ends with an empty
+ * one; `ends` has room for `pairs` entries. */
+static int64_t dfp_plan_block(const int16_t *block, int64_t pairs, int64_t panels,
+                              dfp_flush_rule rule, const dfp_segment *segments, int64_t row_step,
+                              int32_t *ends, dfp_span *spans) {
     if (rule.flush_every)
-        dfp_schedule_fixed(s->pairs, rule.flush_every, ends);
+        dfp_schedule_fixed(pairs, rule.flush_every, ends);
     else
-        dfp_schedule(to, s->pairs, panels, rule.max_a, ends);
-    return dfp_make_spans(segments, ends, spans);
+        dfp_schedule(block, pairs, panels, rule.max_a, ends);
+    return dfp_make_spans(segments, row_step, ends, spans);
 }

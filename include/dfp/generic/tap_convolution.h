@@ -101,8 +101,11 @@ static void *dfp_take(char **memory, size_t bytes) {
 
 /* Pixels of a task: enough to reuse the packed weights of a block that comes from the second-level
  * cache, few enough that the input rows stay there too. */
-#define DFP_TASK_PIXELS 240
+#define DFP_LEAST_TASK_PIXELS 96
+#define DFP_MOST_TASK_PIXELS 288
 #define DFP_TASK_SCRATCH (192 << 10)
+/* Tasks for each thread, so that one that is held up does not make all others wait. */
+#define DFP_TASKS_PER_THREAD 4
 
 static int64_t dfp_scratch_rows(const dfp_tap_convolution *t, int64_t rows) {
     int64_t reach = t->rows.offset[t->rows.count - 1] - t->rows.offset[0] + 1;
@@ -116,20 +119,36 @@ static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
     return dfp_round_up((size_t)(values + 2) * sizeof(int16_t), 64);
 }
 
-/* Cuts the grid into tasks; results do not depend on how. */
+/* Tiles that the busiest thread computes when tasks have `rows` rows of the grid. */
+static int64_t dfp_busiest_thread(const dfp_tap_convolution *t, int64_t rows, int64_t *column_tasks) {
+    int64_t threads = dfp_get_num_threads();
+    int64_t tasks = t->groups * dfp_ceil_div(t->batch * t->grid_h, rows);
+    int64_t cuts = dfp_ceil_div(DFP_TASKS_PER_THREAD * threads, tasks);
+    if (cuts > t->blocks) cuts = t->blocks;
+    *column_tasks = cuts;
+    return dfp_ceil_div(tasks * cuts, threads) * dfp_ceil_div(t->blocks, cuts) *
+           dfp_ceil_div(rows * t->grid_w, DFP_TILE_ROWS);
+}
+
+/* Cuts the grid into tasks, whole rows each, so that the busiest thread has least to do; results do
+ * not depend on how. */
 static void dfp_tap_tasks(dfp_tap_convolution *t) {
-    int64_t total = t->batch * t->grid_h, threads = dfp_get_num_threads();
-    int64_t rows = DFP_TASK_PIXELS / t->grid_w;
-    int64_t fair = total * t->groups / (4 * threads);
-    int64_t least = dfp_ceil_div(4 * DFP_TILE_ROWS, t->grid_w);
-    if (rows > fair) rows = fair;
-    if (rows < least) rows = least;
-    if (rows > total) rows = total;
-    while (rows > 1 && dfp_scratch_bytes(t, rows) > DFP_TASK_SCRATCH) rows = (rows + 1) / 2;
-    t->rows_per_task = rows;
-    t->row_tasks = dfp_ceil_div(total, rows);
-    t->column_tasks = dfp_ceil_div(2 * threads, t->row_tasks * t->groups);
-    if (t->column_tasks > t->blocks) t->column_tasks = t->blocks;
+    int64_t total = t->batch * t->grid_h, best = INT64_MAX, cuts;
+    int64_t least = dfp_ceil_div(DFP_LEAST_TASK_PIXELS, t->grid_w);
+    int64_t most = DFP_MOST_TASK_PIXELS / t->grid_w;
+    if (least > total) least = total;
+    if (most > total) most = total;
+    if (most < least) most = least;
+    while (most > 1 && dfp_scratch_bytes(t, most) > DFP_TASK_SCRATCH) most = (most + 1) / 2;
+    if (least > most) least = most;
+    for (int64_t rows = most; rows >= least; --rows) {
+        int64_t work = dfp_busiest_thread(t, rows, &cuts);
+        if (work >= best) continue;
+        best = work;
+        t->rows_per_task = rows;
+        t->column_tasks = cuts;
+    }
+    t->row_tasks = dfp_ceil_div(total, t->rows_per_task);
 }
 
 /* Fills in what is derived from the description; `memory` holds dfp_tap_plan_bytes. */
@@ -170,10 +189,11 @@ static void dfp_tap_pack_task(void *context, int64_t task, int worker) {
     dfp_pack_source source = {t->weights + group * t->group_stride, t->b_rows, t->pairs,
                               t->out_columns, t->column_stride};
     int32_t *ends = (int32_t *)(t->workers + (size_t)worker * t->worker_bytes);
-    t->span_counts[task] =
-        dfp_pack_block(&source, block * DFP_BLOCK, t->rule, t->segments,
-                       t->packed + task * t->pairs * 2 * DFP_BLOCK, ends,
-                       t->spans + task * dfp_spans_per_block(t));
+    int16_t *packed = t->packed + task * t->pairs * 2 * DFP_BLOCK;
+    int64_t panels = dfp_block_panels(t->out_columns, block * DFP_BLOCK);
+    dfp_pack_panels(&source, block * DFP_BLOCK, panels, packed);
+    t->span_counts[task] = dfp_plan_block(packed, t->pairs, panels, t->rule, t->segments, 2, ends,
+                                          t->spans + task * dfp_spans_per_block(t));
 }
 
 /* One input row of one group, from the first tap's column on, zeros where it leaves the input. */
@@ -237,48 +257,27 @@ static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int
     return scratch;
 }
 
-/* out = tile * scale + bias for the rows and columns of the tile that exist. */
-static void dfp_store_tile(const dfp_tap_convolution *t, const float *tile, const int64_t *out,
-                           int64_t rows, const float *bias, int64_t column, int64_t columns) {
-    dfp_vf first = dfp_broadcast_float(t->scale.first);
-    dfp_vf second = dfp_broadcast_float(t->scale.second);
-    for (int64_t r = 0; r < rows; ++r, tile += DFP_BLOCK) {
-        float *to = t->out + out[r] + column;
-        int64_t c = 0;
-        for (; c + DFP_LANES <= columns; c += DFP_LANES) {
-            dfp_vf v = dfp_multiply_float(dfp_load_float(tile + c), first);
-            v = dfp_multiply_float(v, second);
-            dfp_store_float(to + c, bias ? dfp_add_float(v, dfp_load_float(bias + c)) : v);
-        }
-        for (; c < columns; ++c) {
-            to[c] = tile[c] * t->scale.first * t->scale.second;
-            if (bias) to[c] += bias[c];
-        }
-    }
-}
-
 /* All pixels of a task times one block of columns. */
 static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t block,
                           const dfp_pixels *pixels) {
-    _Alignas(64) float tile[DFP_TILE_ROWS * DFP_BLOCK];
-    const int16_t *rows[DFP_TILE_ROWS];
-    int64_t index = group * t->blocks + block, panel_stride = t->pairs * 2 * DFP_PANEL;
-    int64_t panels = dfp_block_panels(t->out_columns, block * DFP_BLOCK);
+    int64_t index = group * t->blocks + block, panels = dfp_block_panels(t->out_columns, block * DFP_BLOCK);
+    dfp_tile_job job = {.row_step = 2, .spans = t->spans + index * dfp_spans_per_block(t),
+                        .panel_stride = t->pairs * 2 * DFP_PANEL, .from_zero = 1,
+                        .finish = {1, t->scale, NULL}};
+    job.spans_end = job.spans + t->span_counts[index];
     for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
         int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
-        const int16_t *b = t->packed + index * t->pairs * 2 * DFP_BLOCK + panel * panel_stride;
-        int64_t column = block * DFP_BLOCK + panel * DFP_PANEL;
-        int64_t columns = t->out_columns - column;
-        const float *bias = t->bias ? t->bias + group * t->out_columns + column : NULL;
+        int64_t column = block * DFP_BLOCK + panel * DFP_PANEL, columns = t->out_columns - column;
         if (columns > count * DFP_PANEL) columns = count * DFP_PANEL;
+        job.b = t->packed + index * t->pairs * 2 * DFP_BLOCK + panel * job.panel_stride;
+        if (t->bias) job.finish.bias = t->bias + group * t->out_columns + column;
         for (int64_t p = 0; p < pixels->count; p += DFP_TILE_ROWS) {
             int64_t valid = pixels->count - p < DFP_TILE_ROWS ? pixels->count - p : DFP_TILE_ROWS;
-            for (int64_t r = 0; r < DFP_TILE_ROWS; ++r)
-                rows[r] = pixels->window[p + (r < valid ? r : valid - 1)];
-            memset(tile, 0, sizeof tile);
-            dfp_tile(rows, t->spans + index * dfp_spans_per_block(t), t->span_counts[index], b,
-                     panel_stride, count, tile);
-            dfp_store_tile(t, tile, pixels->out + p, valid, bias, column, columns);
+            for (int64_t r = 0; r < valid; ++r) {
+                job.rows[r] = pixels->window[p + r];
+                job.c[r] = t->out + pixels->out[p + r] + column;
+            }
+            dfp_tile(&job, valid, count, columns);
         }
     }
 }

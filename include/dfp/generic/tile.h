@@ -6,12 +6,33 @@
 #define DFP_JOIN(a, b) DFP_JOIN_(a, b)
 
 /* `pairs` pairs of every row, `offset` INT16 behind the row's start. The INT32 sums go to FP32 behind
- * a span that has `flush` set, and live on in registers otherwise. */
+ * a span that has `flush` set, and live on in registers otherwise. The last span has it set. */
 typedef struct {
     int64_t offset;
     int32_t pairs;
     int32_t flush;
 } dfp_span;
+
+/* What happens to the FP32 sums once: nothing, or multiplication by a power of two and then, unless
+ * bias is NULL, the addition of one number per column. */
+typedef struct {
+    int scaled;
+    dfp_power scale;
+    const float *bias;
+} dfp_finish;
+
+/* One tile: c[row][column] = finish((from_zero ? 0 : c[row][column]) + sum over k of row[k] * b[k]). */
+typedef struct {
+    const int16_t *rows[DFP_TILE_ROWS];
+    float *c[DFP_TILE_ROWS];
+    /* INT16 from one pair of a row to the next. */
+    int64_t row_step;
+    const dfp_span *spans, *spans_end;
+    const int16_t *b;
+    int64_t panel_stride;
+    int from_zero;
+    dfp_finish finish;
+} dfp_tile_job;
 
 #define PANELS 1
 #include "tile_body.h"
@@ -28,18 +49,44 @@ typedef struct {
 #undef PANELS
 #endif
 
-/* c[row][column] += rows * block, for DFP_TILE_ROWS rows and `panels` panels; the FP32 tile c has
- * rows of DFP_BLOCK floats and lies in the first-level cache. */
-static inline void dfp_tile(const int16_t *const *rows, const dfp_span *spans, int64_t span_count,
-                            const int16_t *b, int64_t panel_stride, int64_t panels, float *c) {
-    const dfp_span *end = spans + span_count;
+static inline void dfp_whole_tile(const dfp_tile_job *t, int64_t panels) {
 #if DFP_TILE_PANELS >= 4
     switch (panels) {
-        case 4: dfp_tile_4(rows, spans, end, b, panel_stride, c); return;
-        case 3: dfp_tile_3(rows, spans, end, b, panel_stride, c); return;
-        case 2: dfp_tile_2(rows, spans, end, b, panel_stride, c); return;
+        case 4: dfp_tile_4(t); return;
+        case 3: dfp_tile_3(t); return;
+        case 2: dfp_tile_2(t); return;
     }
 #endif
     (void)panels;
-    dfp_tile_1(rows, spans, end, b, panel_stride, c);
+    dfp_tile_1(t);
+}
+
+/* The tile at the border of C, of which only `valid` rows and `columns` columns exist. */
+static void dfp_border_tile(const dfp_tile_job *t, int64_t valid, int64_t panels, int64_t columns) {
+    _Alignas(64) float sums[DFP_TILE_ROWS * DFP_BLOCK];
+    dfp_tile_job inner = *t;
+    size_t bytes = (size_t)columns * sizeof(float);
+    inner.finish.scaled = 0;
+    for (int64_t r = 0; r < DFP_TILE_ROWS; ++r) {
+        inner.c[r] = sums + r * DFP_BLOCK;
+        if (r >= valid) inner.rows[r] = inner.rows[valid - 1];
+        if (!t->from_zero) memset(inner.c[r], 0, (size_t)panels * DFP_PANEL * sizeof(float));
+        if (!t->from_zero && r < valid) memcpy(inner.c[r], t->c[r], bytes);
+    }
+    dfp_whole_tile(&inner, panels);
+    for (int64_t r = 0; r < valid; ++r) {
+        float *sum = sums + r * DFP_BLOCK;
+        for (int64_t c = 0; t->finish.scaled && c < columns; ++c) {
+            sum[c] = sum[c] * t->finish.scale.first * t->finish.scale.second;
+            if (t->finish.bias) sum[c] += t->finish.bias[c];
+        }
+        memcpy(t->c[r], sum, bytes);
+    }
+}
+
+static inline void dfp_tile(const dfp_tile_job *t, int64_t valid, int64_t panels, int64_t columns) {
+    if (valid == DFP_TILE_ROWS && columns == panels * DFP_PANEL)
+        dfp_whole_tile(t, panels);
+    else
+        dfp_border_tile(t, valid, panels, columns);
 }

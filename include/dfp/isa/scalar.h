@@ -1,11 +1,14 @@
 /* Portable C: the meaning of the primitives, and the kernels of every machine without a faster file.
  *
  * An instruction set defines, for a vector of DFP_LANES INT32 or FP32 lanes:
- *   dfp_zero, dfp_load, dfp_broadcast_pair, dfp_multiply_add   the multiply-add of pairs
+ *   dfp_zero, dfp_load, dfp_broadcast_pair, dfp_multiply_add, dfp_in_register
+ *                                                              the multiply-add of pairs
  *   dfp_to_float, dfp_load_float, dfp_store_float, dfp_add_float, dfp_multiply_float,
  *   dfp_broadcast_float                                        the flush into FP32
  *   dfp_round, dfp_clamp, dfp_store_narrow                     quantisation
- *   dfp_transpose_8x8                                          packing for backward_weights
+ *   dfp_absolute, dfp_add, dfp_largest, dfp_load_sums, dfp_store_sums
+ *                                                              the flush schedule
+ *   dfp_interleave, dfp_transpose_8x8, dfp_transpose_pairs     packing
  * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
  */
 #include <math.h>
@@ -54,6 +57,40 @@ static inline dfp_vi dfp_multiply_add(dfp_vi sum, dfp_vi a, dfp_vi b) {
     }
     return sum;
 }
+
+/* The same vector; keeps a compiler from holding it in memory. */
+static inline dfp_vi dfp_in_register(dfp_vi v) { return v; }
+
+/* The magnitudes of the 2 * DFP_LANES INT16. */
+static inline dfp_vi dfp_absolute(dfp_vi v) {
+    DFP_EACH_LANE {
+        int32_t even = (int16_t)v.lane[i], odd = v.lane[i] >> 16;
+        even = even < 0 ? -even : even;
+        odd = odd < 0 ? -odd : odd;
+        v.lane[i] = (int32_t)((uint32_t)even | (uint32_t)odd << 16);
+    }
+    return v;
+}
+
+static inline dfp_vi dfp_add(dfp_vi a, dfp_vi b) {
+    DFP_EACH_LANE a.lane[i] = (int32_t)((uint32_t)a.lane[i] + (uint32_t)b.lane[i]);
+    return a;
+}
+
+/* The larger of two unsigned numbers in each lane. */
+static inline dfp_vi dfp_largest(dfp_vi a, dfp_vi b) {
+    DFP_EACH_LANE a.lane[i] =
+        (uint32_t)a.lane[i] > (uint32_t)b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+static inline dfp_vi dfp_load_sums(const uint32_t *p) {
+    dfp_vi r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+
+static inline void dfp_store_sums(uint32_t *p, dfp_vi v) { memcpy(p, &v, sizeof v); }
 
 static inline dfp_vf dfp_to_float(dfp_vi v) {
     dfp_vf r;
@@ -111,4 +148,21 @@ static inline void dfp_transpose_8x8(const int16_t *from, int64_t from_stride, i
                                      int64_t to_stride) {
     for (int i = 0; i < 8; ++i)
         for (int j = 0; j < 8; ++j) to[j * to_stride + i] = from[i * from_stride + j];
+}
+
+/* to[2 * c] = even[c] and to[2 * c + 1] = odd[c] for 0 <= c < 16. */
+static inline void dfp_interleave(const int16_t *even, const int16_t *odd, int16_t *to) {
+    for (int c = 0; c < 16; ++c) {
+        to[2 * c] = even[c];
+        to[2 * c + 1] = odd[c];
+    }
+}
+
+/* The transposition of 8x8 pairs: to[k * to_stride + 2 * c + i] = from[c * from_stride + 2 * k + i]
+ * for 0 <= c, k < 8 and i = 0, 1. */
+static inline void dfp_transpose_pairs(const int16_t *from, int64_t from_stride, int16_t *to,
+                                       int64_t to_stride) {
+    for (int k = 0; k < 8; ++k)
+        for (int c = 0; c < 8; ++c)
+            memcpy(to + k * to_stride + 2 * c, from + c * from_stride + 2 * k, 2 * sizeof *to);
 }

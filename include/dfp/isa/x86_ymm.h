@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "x86_transpose.h"
+#include "x86_packing.h"
 
 #define DFP_LANES 8
 #define DFP_TILE_PANELS 1
@@ -21,6 +21,25 @@ static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
     int32_t both;
     memcpy(&both, pair, sizeof both);
     return _mm256_set1_epi32(both);
+}
+
+static inline dfp_vi dfp_in_register(dfp_vi v) {
+    __asm__("" : "+x"(v));
+    return v;
+}
+
+static inline dfp_vi dfp_absolute(dfp_vi v) { return _mm256_abs_epi16(v); }
+
+static inline dfp_vi dfp_add(dfp_vi a, dfp_vi b) { return _mm256_add_epi32(a, b); }
+
+static inline dfp_vi dfp_largest(dfp_vi a, dfp_vi b) { return _mm256_max_epu32(a, b); }
+
+static inline dfp_vi dfp_load_sums(const uint32_t *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+static inline void dfp_store_sums(uint32_t *p, dfp_vi v) {
+    _mm256_storeu_si256((__m256i *)p, v);
 }
 
 static inline dfp_vf dfp_to_float(dfp_vi v) { return _mm256_cvtepi32_ps(v); }

@@ -1,0 +1,73 @@
+/* backward_weights of 1x1 convolutions without padding: x in micro-panels of DFP_TILE_ROWS channels,
+ * [channels / 6][pairs][6][2], as the micro-kernel reads it. Pairs are adjacent output pixels. */
+
+/* INT16 of one pair of a micro-panel. */
+#define DFP_MICRO (2 * DFP_TILE_ROWS)
+/* INT16 that are copied at once: a pair of a micro-panel, and four more that the next copy writes
+ * again. Micro-panels lie four INT16 apart. */
+#define DFP_PIECE 16
+
+static void dfp_plan_pixels(dfp_weights_gradient *g) {
+    int64_t pixels = g->c.batch * g->c.out_h * g->c.out_w;
+    g->blocks = dfp_ceil_div(pixels, DFP_BLOCK_PIXELS);
+    g->segments_per_block = 1;
+    g->pairs_per_block = dfp_ceil_div(pixels < DFP_BLOCK_PIXELS ? pixels : DFP_BLOCK_PIXELS, 2);
+    g->row_step = DFP_MICRO;
+    g->channel_values = 2 * g->pairs_per_block + 1;
+}
+
+static inline int64_t dfp_micro_panel(const dfp_weights_scratch *s, int64_t index) {
+    return index * (s->pairs * DFP_MICRO + DFP_PIECE - DFP_MICRO);
+}
+
+static inline int64_t dfp_pixels_of_channel(const dfp_weights_scratch *s, int64_t channel) {
+    return dfp_micro_panel(s, channel / DFP_TILE_ROWS) + channel % DFP_TILE_ROWS * 2;
+}
+
+/* Lists where the pixels of a block lie in x and dy. */
+static void dfp_list_pixels(const dfp_weights_gradient *g, int64_t block, dfp_weights_scratch *s) {
+    const dfp_conv *c = &g->c;
+    int64_t image_pixels = c->out_h * c->out_w, pixel = block * DFP_BLOCK_PIXELS;
+    int64_t end = pixel + DFP_BLOCK_PIXELS, pixels = c->batch * image_pixels, k = 0;
+    if (end > pixels) end = pixels;
+    while (pixel < end) {
+        int64_t image = pixel / image_pixels, row = pixel % image_pixels / c->out_w;
+        int64_t column = pixel % c->out_w, last = pixel - column + c->out_w;
+        int64_t x = (image * c->in_h + row * c->stride_h) * c->in_w * c->in_channels;
+        for (; pixel < last && pixel < end; ++pixel, ++column) {
+            s->x_rows[k] = x + column * c->stride_w * c->in_channels;
+            s->dy_rows[k++] = pixel * c->out_channels;
+        }
+    }
+    if (k % 2) s->x_rows[k] = s->dy_rows[k] = -1, ++k;
+    s->pairs = k / 2;
+    s->segments[0] = (dfp_segment){0, k / 2};
+    s->segments[1] = (dfp_segment){0, 0};
+}
+
+/* to[2 * i] = even[i], to[2 * i + 1] = odd[i]; odd may be NULL for zeros. */
+static void dfp_interleave_pixels(const int16_t *even, const int16_t *odd, int64_t channels,
+                                  int16_t *to) {
+    int64_t i = 0;
+    for (; odd && i + 16 <= channels; i += 16) dfp_interleave(even + i, odd + i, to + 2 * i);
+    for (; i < channels; ++i) {
+        to[2 * i] = even[i];
+        to[2 * i + 1] = odd ? odd[i] : 0;
+    }
+}
+
+static void dfp_gather_pixels(const dfp_weights_gradient *g, int64_t block, int64_t channel,
+                              int64_t channels, dfp_weights_scratch *s) {
+    int64_t panels = dfp_ceil_div(channels, DFP_TILE_ROWS), panel_stride;
+    const int16_t *x = g->x + channel;
+    dfp_list_pixels(g, block, s);
+    panel_stride = dfp_micro_panel(s, 1);
+    memset(s->pair + 2 * channels, 0, DFP_PIECE * sizeof(int16_t));
+    for (int64_t k = 0; k < s->pairs; ++k) {
+        const int16_t *odd = s->x_rows[2 * k + 1] < 0 ? NULL : x + s->x_rows[2 * k + 1];
+        int16_t *to = s->broadcast + k * DFP_MICRO;
+        dfp_interleave_pixels(x + s->x_rows[2 * k], odd, channels, s->pair);
+        for (int64_t p = 0; p < panels; ++p)
+            memcpy(to + p * panel_stride, s->pair + p * DFP_MICRO, DFP_PIECE * sizeof(int16_t));
+    }
+}
