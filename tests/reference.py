@@ -13,6 +13,7 @@ a ``DFPTensor`` and this file's own ``Operand`` both fit.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +28,7 @@ PIXELS_PER_BLOCK = 512
 MOST_PARTS = 16
 ELEMENTS_OF_ALL_PARTS = 2**20
 COLUMNS_PER_BLOCK = 64
+COLUMNS_PER_PANEL = 16
 UNIT_ROUNDOFF = 2.0**-24
 
 
@@ -429,35 +431,97 @@ def phase_segments(gradient, kernel, rows, columns, phase):
         yield from [merge_taps(taps)] if taps and consecutive else taps
 
 
+def cell_offsets(axis, cell):
+    """Offsets at which outputs reach any of the input positions 0 ... cell - 1, ascending."""
+    return sorted({offset for position in range(cell) for offset, _ in phase_taps(axis, position)})
+
+
+def choose_cell(rows, columns, channels, groups):
+    """Return the cell of input pixels that backward-data computes as one, or None for phases."""
+    if groups > 1:
+        return None
+
+    def panels(count):
+        return -(-count // COLUMNS_PER_PANEL)
+
+    area = rows.stride * columns.stride
+    limit = Fraction(3 * rows.taps * columns.taps * panels(channels), 4 * area)
+    best = None
+    for times in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        cell = (times[0] * rows.stride, times[1] * columns.stride)
+        pixels = cell[0] * cell[1]
+        taps = len(cell_offsets(rows, cell[0])) * len(cell_offsets(columns, cell[1]))
+        cost = Fraction(taps * panels(pixels * channels), pixels)
+        if pixels * channels <= COLUMNS_PER_BLOCK and cost < limit:
+            best, limit = cell, cost
+    return best
+
+
+def cell_segments(gradient, kernel, rows, columns, cell):
+    """Segments of backward-data by cells; the columns of B are (row, column, channel) of a cell."""
+    counts = [-(-axis.size // size) for axis, size in zip((rows, columns), cell, strict=True)]
+    steps = [size // axis.stride for axis, size in zip((rows, columns), cell, strict=True)]
+    pixels = gradient.shape[0] * counts[0] * counts[1]
+    column_offsets = cell_offsets(columns, cell[1])
+    consecutive = all(right - left == 1 for left, right in pairwise(column_offsets))
+    for row_offset in cell_offsets(rows, cell[0]):
+        lines = shifted(gradient, 1, np.arange(counts[0]) * steps[0] + row_offset)
+        taps = []
+        for offset in column_offsets:
+            a = shifted(lines, 2, np.arange(counts[1]) * steps[1] + offset)
+            b = np.zeros((kernel.shape[3], *cell, kernel.shape[2]), np.int64)
+            for i, j in np.ndindex(*cell):
+                kh = dict(phase_taps(rows, i)).get(row_offset)
+                kw = dict(phase_taps(columns, j)).get(offset)
+                if kh is not None and kw is not None:
+                    b[:, i, j] = kernel[kh, kw].T
+            taps.append((a.reshape(pixels, -1), b.reshape(len(b), -1)))
+        yield from [merge_taps(taps)] if consecutive else taps
+
+
+def add_cells(tile, flushes, cell, segments, max_a, flush_every):
+    """Compute backward-data by cells into ``tile``, and its flushes."""
+    counts = [-(-size // edge) for size, edge in zip(tile.shape[1:3], cell, strict=True)]
+    whole = (tile.shape[0], *counts, *cell, tile.shape[3])
+    operands = join_segments(segments, int(np.prod(whole[:3])), int(np.prod(whole[3:])))
+    sums, per_column = scheduled_gemm(*operands, max_a, flush_every)
+    for target, values in ((tile, sums), (flushes, np.broadcast_to(per_column, sums.shape))):
+        image = values.reshape(whole).transpose(0, 1, 3, 2, 4, 5)
+        image = image.reshape(tile.shape[0], counts[0] * cell[0], counts[1] * cell[1], -1)
+        target[:] = image[:, : tile.shape[1], : tile.shape[2]]
+
+
 def scheduled_backward_data(
     dy, w, input_shape, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
 ):
-    """Backward-data with its flush schedule, phase by phase, carried out in FP32."""
+    """Backward-data with its flush schedule, phase by phase or by cells, carried out in FP32."""
     rows, columns = axes(input_shape, w.data.shape, strides, padding, dilation_rate)
     gradient = split_groups(dy.data.astype(np.int64), groups)
     kernel = split_groups(w.data, groups)
     max_a = largest_magnitude(dy.data)
+    cell = choose_cell(rows, columns, input_shape[3], groups)
+
+    def compute_phase(tile, flushes, phase, group):
+        steps = (rows.stride, columns.stride)
+        slices = (slice(p, None, s) for p, s in zip(phase, steps, strict=True))
+        every = (slice(None), *slices, group)
+        target = split_groups(tile, groups)[every]
+        segments = phase_segments(
+            gradient[..., group, :], kernel[..., group, :], rows, columns, phase
+        )
+        operands = join_segments(segments, int(np.prod(target.shape[:3])), target.shape[3])
+        sums, counts = scheduled_gemm(*operands, max_a, flush_every)
+        split_groups(tile, groups)[every] = sums.reshape(target.shape)
+        split_groups(flushes, groups)[every] = counts
 
     def compute(tile, flushes):
-        steps = (rows.stride, columns.stride)
-        for phase in np.ndindex(min(steps[0], rows.size), min(steps[1], columns.size)):
-            for group in range(groups):
-                every = (
-                    slice(None),
-                    *(slice(p, None, s) for p, s in zip(phase, steps, strict=True)),
-                    group,
-                )
-                target = split_groups(tile, groups)[every]
-                a, packed = join_segments(
-                    phase_segments(
-                        gradient[..., group, :], kernel[..., group, :], rows, columns, phase
-                    ),
-                    int(np.prod(target.shape[:3])),
-                    target.shape[3],
-                )
-                sums, counts = scheduled_gemm(a, packed, max_a, flush_every)
-                split_groups(tile, groups)[every] = sums.reshape(target.shape)
-                split_groups(flushes, groups)[every] = counts
+        if cell:
+            segments = cell_segments(gradient[..., 0, :], kernel[..., 0, :], rows, columns, cell)
+            add_cells(tile, flushes, cell, segments, max_a, flush_every)
+            return
+        phases = (min(rows.stride, rows.size), min(columns.stride, columns.size))
+        for *phase, group in np.ndindex(*phases, groups):
+            compute_phase(tile, flushes, phase, group)
 
     return scheduled(dy, w, tuple(input_shape), compute)
 

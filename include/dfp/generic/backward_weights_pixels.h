@@ -16,12 +16,13 @@ static void dfp_plan_pixels(dfp_weights_gradient *g) {
     g->channel_values = 2 * g->pairs_per_block + 1;
 }
 
-static inline int64_t dfp_micro_panel(const dfp_weights_scratch *s, int64_t index) {
-    return index * (s->pairs * DFP_MICRO + DFP_PIECE - DFP_MICRO);
+static inline int64_t dfp_micro_panel_values(const dfp_weights_gradient *g) {
+    return g->pairs_per_block * DFP_MICRO + DFP_PIECE - DFP_MICRO;
 }
 
-static inline int64_t dfp_pixels_of_channel(const dfp_weights_scratch *s, int64_t channel) {
-    return dfp_micro_panel(s, channel / DFP_TILE_ROWS) + channel % DFP_TILE_ROWS * 2;
+/* Where the first pixel's value of this channel lies. */
+static inline int64_t dfp_pixels_of_channel(const dfp_weights_gradient *g, int64_t channel) {
+    return channel / DFP_TILE_ROWS * dfp_micro_panel_values(g) + channel % DFP_TILE_ROWS * 2;
 }
 
 /* Lists where the pixels of a block lie in x and dy. */
@@ -58,16 +59,18 @@ static void dfp_interleave_pixels(const int16_t *even, const int16_t *odd, int64
 
 static void dfp_gather_pixels(const dfp_weights_gradient *g, int64_t block, int64_t channel,
                               int64_t channels, dfp_weights_scratch *s) {
-    int64_t panels = dfp_ceil_div(channels, DFP_TILE_ROWS), panel_stride;
+    int64_t panels = dfp_ceil_div(channels, DFP_TILE_ROWS);
+    int64_t panel_values = dfp_micro_panel_values(g);
     const int16_t *x = g->x + channel;
     dfp_list_pixels(g, block, s);
-    panel_stride = dfp_micro_panel(s, 1);
     memset(s->pair + 2 * channels, 0, DFP_PIECE * sizeof(int16_t));
     for (int64_t k = 0; k < s->pairs; ++k) {
         const int16_t *odd = s->x_rows[2 * k + 1] < 0 ? NULL : x + s->x_rows[2 * k + 1];
         int16_t *to = s->broadcast + k * DFP_MICRO;
+        for (int64_t r = 2 * k + DFP_ROWS_AHEAD; r < 2 * k + DFP_ROWS_AHEAD + 2; ++r)
+            dfp_fetch_row(x, s->x_rows, 2 * s->pairs, r, channels);
         dfp_interleave_pixels(x + s->x_rows[2 * k], odd, channels, s->pair);
         for (int64_t p = 0; p < panels; ++p)
-            memcpy(to + p * panel_stride, s->pair + p * DFP_MICRO, DFP_PIECE * sizeof(int16_t));
+            memcpy(to + p * panel_values, s->pair + p * DFP_MICRO, DFP_PIECE * sizeof(int16_t));
     }
 }

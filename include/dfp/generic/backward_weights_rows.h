@@ -8,9 +8,6 @@
  * pitch - out_w columns of which belong to no output; dy is packed with zeros there. Pairs are
  * adjacent values of this sequence; it begins anew with each image, and is padded to even length. */
 
-/* INT16 in a cache line. */
-#define DFP_LINE 32
-
 static int64_t dfp_odd_lines(int64_t values) {
     /* An odd number of cache lines: channels must not compete for the same cache sets. */
     return (dfp_ceil_div(values, DFP_LINE) | 1) * DFP_LINE;
@@ -123,10 +120,10 @@ static void dfp_transpose_rows(const dfp_weights_gradient *g, int64_t image, int
 /* Lists where the pixels of `count` output rows lie in dy; returns the number listed, which is even. */
 static int64_t dfp_list_rows(const dfp_weights_gradient *g, int64_t row, int64_t count,
                              int64_t *dy_rows) {
-    int64_t k = 0, out_w = g->c.out_w, values = (count - 1) * g->pitch + out_w;
-    for (; k < values; ++k) {
-        int64_t column = k % g->pitch, pixel = (row + k / g->pitch) * out_w + column;
-        dy_rows[k] = column < out_w ? pixel * g->c.out_channels : -1;
+    int64_t k = 0, out_w = g->c.out_w, pixel = row * out_w;
+    for (int64_t i = 0; i < count; ++i) {
+        for (int64_t j = 0; j < out_w; ++j) dy_rows[k++] = pixel++ * g->c.out_channels;
+        for (int64_t j = out_w; i + 1 < count && j < g->pitch; ++j) dy_rows[k++] = -1;
     }
     if (k % 2) dy_rows[k++] = -1;
     return k;

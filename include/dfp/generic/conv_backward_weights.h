@@ -38,6 +38,11 @@ typedef struct {
     size_t worker_bytes;
 } dfp_weights_gradient;
 
+/* One tap of one channel: where its broadcast operand and its row of dw begin. */
+typedef struct {
+    int64_t broadcast, dw;
+} dfp_weights_row;
+
 /* The scratch memory of one thread, and what it holds of one block of pixels. */
 typedef struct {
     int16_t *broadcast;
@@ -47,6 +52,7 @@ typedef struct {
     dfp_segment *segments;
     dfp_span *spans;
     int16_t *pair;
+    dfp_weights_row *rows;
     int64_t pairs;
 } dfp_weights_scratch;
 
@@ -114,6 +120,7 @@ static dfp_weights_scratch dfp_weights_take(const dfp_weights_gradient *g, char 
     s.ends = dfp_take(&memory, (size_t)pairs * sizeof(int32_t));
     s.segments = dfp_take(&memory, (size_t)(segments + 1) * sizeof(dfp_segment));
     s.pair = dfp_take(&memory, (size_t)(2 * g->channels_per_task + DFP_PIECE) * sizeof(int16_t));
+    s.rows = dfp_take(&memory, (size_t)(g->taps * g->channels_per_task) * sizeof(dfp_weights_row));
     s.spans = dfp_take(&memory, (size_t)(pairs + segments) * sizeof(dfp_span));
     return s;
 }
@@ -130,14 +137,14 @@ typedef struct {
     float *dw;
 } dfp_weights_range;
 
-static void dfp_choose_rows(const dfp_weights_gradient *g, const dfp_weights_scratch *s,
-                            const dfp_weights_range *range, int64_t m, int64_t valid,
-                            dfp_tile_job *job) {
-    for (int64_t r = 0; r < valid; ++r) {
-        int64_t tap = (m + r) / range->channels, i = (m + r) % range->channels;
-        job->rows[r] = s->broadcast + (g->pointwise ? dfp_pixels_of_channel(s, i)
-                                                    : dfp_rows_of_tap(g, tap, i));
-        job->c[r] = range->dw + (tap * g->group_in + range->channel + i) * g->c.out_channels;
+static void dfp_list_weights_rows(const dfp_weights_gradient *g, const dfp_weights_range *range,
+                                  dfp_weights_row *rows) {
+    for (int64_t tap = 0; tap < g->taps; ++tap) {
+        int64_t dw = (tap * g->group_in + range->channel) * g->c.out_channels;
+        for (int64_t i = 0; i < range->channels; ++i, ++rows, dw += g->c.out_channels) {
+            rows->broadcast = g->pointwise ? dfp_pixels_of_channel(g, i) : dfp_rows_of_tap(g, tap, i);
+            rows->dw = dw;
+        }
     }
 }
 
@@ -160,7 +167,10 @@ static void dfp_accumulate_block(const dfp_weights_gradient *g, const dfp_weight
         job.b = s->packed + panel * panel_stride;
         for (int64_t m = 0; m < rows; m += DFP_TILE_ROWS) {
             int64_t valid = rows - m < DFP_TILE_ROWS ? rows - m : DFP_TILE_ROWS;
-            dfp_choose_rows(g, s, &part, m, valid, &job);
+            for (int64_t r = 0; r < valid; ++r) {
+                job.rows[r] = s->broadcast + s->rows[m + r].broadcast;
+                job.c[r] = part.dw + s->rows[m + r].dw;
+            }
             dfp_tile(&job, valid, count, part.columns);
         }
     }
@@ -205,6 +215,7 @@ static void dfp_weights_task(void *context, int64_t task, int worker) {
     range.columns = g->group_out - range.column;
     if (range.columns > most_columns) range.columns = most_columns;
     range.dw = (part ? g->partial + (part - 1) * g->elements : g->dw) + group * g->group_out;
+    dfp_list_weights_rows(g, &range, s.rows);
     dfp_accumulate_part(g, group, part, &range, &s);
 }
 

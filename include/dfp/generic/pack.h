@@ -22,11 +22,27 @@ static inline const int16_t *dfp_row_of(const dfp_pack_source *s, int64_t k, int
     return s->rows[k] < 0 ? dfp_zeros : s->matrix + s->rows[k] + column;
 }
 
+/* Rows of the matrix that are fetched ahead of the one being packed: hardware prefetchers lose the
+ * thread of two rows read at once. */
+#define DFP_ROWS_AHEAD 16
+/* INT16 in a cache line. */
+#define DFP_LINE 32
+
+/* Asks for `values` INT16 of row k, where there is such a row. */
+static inline void dfp_fetch_row(const int16_t *matrix, const int64_t *rows, int64_t count,
+                                 int64_t k, int64_t values) {
+    if (k >= count || rows[k] < 0) return;
+    for (int64_t i = 0; i < values; i += DFP_LINE) __builtin_prefetch(matrix + rows[k] + i);
+}
+
 /* Columns lie side by side: a pair of rows is read once for all panels. */
 static void dfp_pack_rows(const dfp_pack_source *s, int64_t first_column, int64_t panels,
                           int16_t *to) {
-    int64_t panel_stride = s->pairs * 2 * DFP_PANEL;
+    const int16_t *matrix = s->matrix + first_column;
+    int64_t panel_stride = s->pairs * 2 * DFP_PANEL, rows = 2 * s->pairs;
     for (int64_t k = 0; k < s->pairs; ++k, to += 2 * DFP_PANEL) {
+        for (int64_t r = 2 * k + DFP_ROWS_AHEAD; r < 2 * k + DFP_ROWS_AHEAD + 2; ++r)
+            dfp_fetch_row(matrix, s->rows, rows, r, panels * DFP_PANEL);
         const int16_t *even = dfp_row_of(s, 2 * k, first_column);
         const int16_t *odd = dfp_row_of(s, 2 * k + 1, first_column);
         int64_t even_step = even == dfp_zeros ? 0 : DFP_PANEL;

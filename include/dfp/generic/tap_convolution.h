@@ -31,6 +31,9 @@ typedef struct {
     int64_t out_image, out_row, out_pixel; /* strides in elements */
     dfp_power scale;
     const float *bias; /* of all groups, or NULL */
+    /* If cell_h > 0, one pixel of the grid stands for cell_h x cell_w pixels of the result, whose
+     * channels are its columns; out_pixel is then the stride of the result's own pixels. */
+    int64_t cell_h, cell_w, result_h, result_w;
 
     /* Derived by dfp_tap_plan. */
     int64_t pairs, blocks, segment_count;
@@ -43,7 +46,7 @@ typedef struct {
     int64_t *span_counts;
     int64_t rows_per_task, row_tasks, column_tasks;
     char *workers;
-    size_t worker_bytes, scratch_bytes;
+    size_t worker_bytes, scratch_bytes, cell_bytes;
 } dfp_tap_convolution;
 
 static inline int64_t dfp_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -113,6 +116,11 @@ static int64_t dfp_scratch_rows(const dfp_tap_convolution *t, int64_t rows) {
     return rows * t->step_h + images * reach;
 }
 
+/* Floats from one cell to the next: whole panels, so that no tile has a border. */
+static int64_t dfp_cell_stride(const dfp_tap_convolution *t) {
+    return dfp_ceil_div(t->out_columns, DFP_PANEL) * DFP_PANEL;
+}
+
 static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
     if (t->in_place) return 0;
     int64_t values = dfp_scratch_rows(t, rows) * t->scratch_w * t->channels;
@@ -171,9 +179,12 @@ static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
     t->span_counts = dfp_take(&memory, (size_t)blocks * sizeof(int64_t));
     dfp_tap_tasks(t);
     t->scratch_bytes = dfp_scratch_bytes(t, t->rows_per_task);
-    size_t pointers = (size_t)(t->rows_per_task * t->grid_w) * (sizeof(void *) + sizeof(int64_t));
+    int64_t pixels = t->rows_per_task * t->grid_w;
+    size_t pointers = (size_t)pixels * (sizeof(int16_t *) + sizeof(float *));
     size_t ends = (size_t)t->pairs * sizeof(int32_t);
-    t->worker_bytes = dfp_round_up(t->scratch_bytes + pointers, 64);
+    size_t cells = t->cell_h ? (size_t)(pixels * dfp_cell_stride(t)) * sizeof(float) : 0;
+    t->cell_bytes = dfp_round_up(cells, 64);
+    t->worker_bytes = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
     if (t->worker_bytes < ends) t->worker_bytes = dfp_round_up(ends, 64);
     t->workers = dfp_worker_workspace(t->worker_bytes);
     return t->workers ? DFP_OK : DFP_OUT_OF_MEMORY;
@@ -224,7 +235,8 @@ static void dfp_copy_row(const dfp_tap_convolution *t, int64_t group, int64_t im
 typedef struct {
     int64_t count;
     const int16_t **window;
-    int64_t *out;
+    float **out;
+    float *cells; /* where cells go first, one behind the other, or NULL */
 } dfp_pixels;
 
 /* Copies the rows [first, last] of the grid of one image to scratch (or finds them in place) and
@@ -247,11 +259,12 @@ static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int
         scratch += height * row_stride;
     }
     for (int64_t i = first; i <= last; ++i) {
-        int64_t out = image * t->out_image + i * t->out_row + group * t->out_columns;
-        for (int64_t j = 0; j < t->grid_w; ++j) {
+        float *out = t->out + image * t->out_image + i * t->out_row + group * t->out_columns;
+        for (int64_t j = 0; j < t->grid_w; ++j, ++pixels->count) {
             pixels->window[pixels->count] =
                 window + (i - first) * t->step_h * row_stride + j * pixel_stride;
-            pixels->out[pixels->count++] = out + j * t->out_pixel;
+            pixels->out[pixels->count] = pixels->cells ? pixels->cells + pixels->count * dfp_cell_stride(t)
+                                                       : out + j * t->out_pixel;
         }
     }
     return scratch;
@@ -268,16 +281,32 @@ static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t b
     for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
         int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
         int64_t column = block * DFP_BLOCK + panel * DFP_PANEL, columns = t->out_columns - column;
-        if (columns > count * DFP_PANEL) columns = count * DFP_PANEL;
+        if (columns > count * DFP_PANEL || t->cell_h) columns = count * DFP_PANEL;
         job.b = t->packed + index * t->pairs * 2 * DFP_BLOCK + panel * job.panel_stride;
         if (t->bias) job.finish.bias = t->bias + group * t->out_columns + column;
         for (int64_t p = 0; p < pixels->count; p += DFP_TILE_ROWS) {
             int64_t valid = pixels->count - p < DFP_TILE_ROWS ? pixels->count - p : DFP_TILE_ROWS;
             for (int64_t r = 0; r < valid; ++r) {
                 job.rows[r] = pixels->window[p + r];
-                job.c[r] = t->out + pixels->out[p + r] + column;
+                job.c[r] = pixels->out[p + r] + column;
             }
             dfp_tile(&job, valid, count, columns);
+        }
+    }
+}
+
+/* Distributes the cells of the grid rows [row, end) over the rows of the result. */
+static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t end,
+                              const float *cells) {
+    int64_t channels = t->out_pixel, line = t->cell_w * channels;
+    for (; row < end; ++row) {
+        int64_t image = row / t->grid_h, top = row % t->grid_h * t->cell_h;
+        for (int64_t j = 0; j < t->grid_w; ++j, cells += dfp_cell_stride(t)) {
+            int64_t left = j * t->cell_w, width = t->result_w - left;
+            size_t bytes = (size_t)((width < t->cell_w ? width : t->cell_w) * channels) * sizeof(float);
+            float *to = t->out + image * t->out_image + (top * t->result_w + left) * channels;
+            for (int64_t i = 0; i < t->cell_h && top + i < t->result_h; ++i)
+                memcpy(to + i * t->result_w * channels, cells + i * line, bytes);
         }
     }
 }
@@ -288,20 +317,23 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
     int64_t group = task / t->column_tasks / t->row_tasks;
     int64_t row = row_task * t->rows_per_task, end = row + t->rows_per_task;
     char *memory = t->workers + (size_t)worker * t->worker_bytes;
-    int16_t *scratch = (int16_t *)memory;
-    dfp_pixels pixels = {0, (const int16_t **)(memory + t->scratch_bytes), NULL};
-    pixels.out = (int64_t *)(pixels.window + t->rows_per_task * t->grid_w);
+    int16_t *scratch = dfp_take(&memory, t->scratch_bytes);
+    dfp_pixels pixels = {.count = 0};
+    pixels.cells = t->cell_h ? dfp_take(&memory, t->cell_bytes) : NULL;
+    pixels.window = (const int16_t **)memory;
+    pixels.out = (float **)(pixels.window + t->rows_per_task * t->grid_w);
     if (end > t->batch * t->grid_h) end = t->batch * t->grid_h;
-    while (row < end) {
-        int64_t image = row / t->grid_h, first = row % t->grid_h;
-        int64_t count = t->grid_h - first < end - row ? t->grid_h - first : end - row;
+    for (int64_t at = row; at < end;) {
+        int64_t image = at / t->grid_h, first = at % t->grid_h;
+        int64_t count = t->grid_h - first < end - at ? t->grid_h - first : end - at;
         scratch = dfp_gather_rows(t, group, image, first, first + count - 1, scratch, &pixels);
-        row += count;
+        at += count;
     }
     int64_t first_block = column_task * t->blocks / t->column_tasks;
     int64_t end_block = (column_task + 1) * t->blocks / t->column_tasks;
     for (int64_t block = first_block; block < end_block; ++block)
         dfp_tap_block(t, group, block, &pixels);
+    if (t->cell_h) dfp_scatter_cells(t, row, end, pixels.cells);
 }
 
 /* Plans, packs the weights and computes; `memory` holds dfp_tap_plan_bytes. */
