@@ -27,6 +27,8 @@ static pthread_cond_t job_finished = PTHREAD_COND_INITIALIZER;
 static job current;
 static _Atomic uint64_t generation;
 static int workers_wanted;
+/* Whether threads may still join the current job: one that wakes up late is not waited for. */
+static int job_open;
 static atomic_int workers_busy;
 static int workers_started;
 static atomic_int_fast64_t next_task;
@@ -75,12 +77,13 @@ static void *worker_main(void *argument) {
     uint64_t seen = 0;
     pthread_mutex_lock(&state);
     for (;;) {
-        while (generation == seen || worker > workers_wanted) {
+        while (generation == seen || !job_open || worker > workers_wanted) {
             seen = generation;
             pthread_cond_wait(&job_posted, &state);
         }
         seen = generation;
         job j = current;
+        atomic_fetch_add(&workers_busy, 1);
         pthread_mutex_unlock(&state);
         run_tasks(&j, worker);
         /* The last one signals while it holds the lock: a caller that sleeps cannot miss it. */
@@ -103,6 +106,7 @@ static void after_fork_in_child(void) {
     pthread_cond_init(&job_finished, NULL);
     workers_started = 0;
     workers_busy = 0;
+    job_open = 0;
     generation = 0;
     shared_area = worker_area = (area){NULL, 0};
 }
@@ -137,13 +141,16 @@ void dfp_parallel(int64_t tasks, dfp_task fn, void *context) {
     start_workers((int)helpers);
     current = j;
     workers_wanted = helpers < workers_started ? (int)helpers : workers_started;
-    workers_busy = workers_wanted;
+    job_open = 1;
     ++generation;
     pthread_cond_broadcast(&job_posted);
     pthread_mutex_unlock(&state);
 
     run_tasks(&j, 0);
 
+    pthread_mutex_lock(&state);
+    job_open = 0;
+    pthread_mutex_unlock(&state);
     await_workers();
     pthread_mutex_lock(&state);
     while (atomic_load(&workers_busy) > 0) pthread_cond_wait(&job_finished, &state);

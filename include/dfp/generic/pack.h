@@ -52,14 +52,22 @@ static void dfp_pack_rows(const dfp_pack_source *s, int64_t first_column, int64_
     }
 }
 
+/* Up to 16 columns of one row, zeros behind them. */
+static inline void dfp_copy_columns(const dfp_pack_source *s, int64_t row, int64_t first_column,
+                                    int64_t columns, int16_t *to) {
+    memset(to, 0, DFP_PANEL * sizeof *to);
+    if (row < 0) return;
+    const int16_t *from = s->matrix + row + first_column * s->column_stride;
+    for (int64_t c = 0; c < columns; ++c) to[c] = from[c * s->column_stride];
+}
+
 static void dfp_pack_pair(const dfp_pack_source *s, int64_t k, int64_t first_column,
                           int64_t columns, int16_t *to) {
-    int64_t even = s->rows[2 * k], odd = s->rows[2 * k + 1];
-    for (int64_t c = 0; c < DFP_PANEL; ++c) {
-        const int16_t *column = s->matrix + (first_column + c) * s->column_stride;
-        to[2 * c] = c < columns && even >= 0 ? column[even] : 0;
-        to[2 * c + 1] = c < columns && odd >= 0 ? column[odd] : 0;
-    }
+    int16_t even[DFP_PANEL], odd[DFP_PANEL];
+    if (columns > DFP_PANEL) columns = DFP_PANEL;
+    dfp_copy_columns(s, s->rows[2 * k], first_column, columns, even);
+    dfp_copy_columns(s, s->rows[2 * k + 1], first_column, columns, odd);
+    dfp_interleave(even, odd, to);
 }
 
 static int dfp_pairs_are_consecutive(const int64_t *rows, int64_t pairs) {

@@ -61,7 +61,8 @@ static inline void dfp_whole_tile(const dfp_tile_job *t, int64_t panels) {
     dfp_tile_1(t);
 }
 
-/* The tile at the border of C, of which only `valid` rows and `columns` columns exist. */
+/* The tile at the right border of C, of which only `columns` columns exist: FP32 sums go to memory of
+ * its own and from there to C. */
 static void dfp_border_tile(const dfp_tile_job *t, int64_t valid, int64_t panels, int64_t columns) {
     _Alignas(64) float sums[DFP_TILE_ROWS * DFP_BLOCK];
     dfp_tile_job inner = *t;
@@ -69,7 +70,6 @@ static void dfp_border_tile(const dfp_tile_job *t, int64_t valid, int64_t panels
     inner.finish.scaled = 0;
     for (int64_t r = 0; r < DFP_TILE_ROWS; ++r) {
         inner.c[r] = sums + r * DFP_BLOCK;
-        if (r >= valid) inner.rows[r] = inner.rows[valid - 1];
         if (!t->from_zero) memset(inner.c[r], 0, (size_t)panels * DFP_PANEL * sizeof(float));
         if (!t->from_zero && r < valid) memcpy(inner.c[r], t->c[r], bytes);
     }
@@ -84,8 +84,15 @@ static void dfp_border_tile(const dfp_tile_job *t, int64_t valid, int64_t panels
     }
 }
 
-static inline void dfp_tile(const dfp_tile_job *t, int64_t valid, int64_t panels, int64_t columns) {
-    if (valid == DFP_TILE_ROWS && columns == panels * DFP_PANEL)
+/* A tile of which only the first `valid` rows and `columns` columns exist. */
+static inline void dfp_tile(dfp_tile_job *t, int64_t valid, int64_t panels, int64_t columns) {
+    _Alignas(64) float nowhere[DFP_BLOCK];
+    if (valid < DFP_TILE_ROWS) memset(nowhere, 0, sizeof nowhere);
+    for (int64_t r = valid; r < DFP_TILE_ROWS; ++r) {
+        t->rows[r] = t->rows[valid - 1];
+        t->c[r] = nowhere;
+    }
+    if (columns == panels * DFP_PANEL)
         dfp_whole_tile(t, panels);
     else
         dfp_border_tile(t, valid, panels, columns);

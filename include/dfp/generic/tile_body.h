@@ -41,6 +41,11 @@ static void DFP_JOIN(dfp_tile_, PANELS)(const dfp_tile_job *t) {
                 float *c = t->c[r] + v * DFP_LANES;
                 dfp_store_float(c, dfp_add_float(dfp_load_float(c), dfp_to_float(sum[r][v])));
             }
+        } else if (from_zero && scaled && !bias) {
+            EACH_ROW EACH_VECTOR {
+                dfp_vf total = dfp_multiply_float(dfp_to_float(sum[r][v]), first);
+                dfp_store_float(t->c[r] + v * DFP_LANES, dfp_multiply_float(total, second));
+            }
         } else {
             EACH_ROW EACH_VECTOR {
                 float *c = t->c[r] + v * DFP_LANES;
