@@ -83,6 +83,15 @@ static inline int dfp_extend_run(dfp_run *run, const int16_t *block, int64_t pai
     return 1;
 }
 
+/* Appends one step of pairs [first, last), pair by pair where it is not safe by itself. */
+static inline void dfp_extend_step(dfp_run *run, const int16_t *block, int64_t pairs,
+                                   int64_t panels, int64_t first, int64_t last, uint32_t limit,
+                                   int32_t *ends) {
+    if (dfp_extend_run(run, block, pairs, panels, first, last, limit, ends)) return;
+    for (int64_t k = first; k < last; ++k)
+        dfp_extend_run(run, block, pairs, panels, k, k + 1, limit, ends);
+}
+
 /* Writes the pair index at which each run ends, ascending, the last one being `pairs`; returns their
  * number. `block` holds `panels` panels of `pairs` pairs; `ends` has room for `pairs` entries. */
 static inline int64_t dfp_schedule(const int16_t *block, int64_t pairs, int64_t panels,
@@ -91,9 +100,7 @@ static inline int64_t dfp_schedule(const int16_t *block, int64_t pairs, int64_t 
     dfp_run run = {{{0}}, 0, 0};
     for (int64_t first = 0; first < pairs; first += DFP_SCHEDULE_STEP) {
         int64_t last = first + DFP_SCHEDULE_STEP < pairs ? first + DFP_SCHEDULE_STEP : pairs;
-        if (dfp_extend_run(&run, block, pairs, panels, first, last, limit, ends)) continue;
-        for (int64_t k = first; k < last; ++k)
-            dfp_extend_run(&run, block, pairs, panels, k, k + 1, limit, ends);
+        dfp_extend_step(&run, block, pairs, panels, first, last, limit, ends);
     }
     ends[run.runs++] = (int32_t)pairs;
     return run.runs;

@@ -188,7 +188,7 @@ static void dfp_accumulate_part(const dfp_weights_gradient *g, int64_t group, in
         else
             dfp_gather_block_rows(g, block, in_channel, range->channels, s);
         dfp_pack_source source = {g->dy + group * g->group_out, s->dy_rows, s->pairs, g->group_out,
-                                  1};
+                                  1, s->pairs * 2 * DFP_PANEL, 2 * s->pairs};
         dfp_pack_panels(&source, range->column, dfp_ceil_div(range->columns, DFP_PANEL), packed);
         dfp_weights_range one = *range;
         for (int64_t done = 0; done < range->columns; done += DFP_BLOCK) {

@@ -20,6 +20,7 @@
 #include "generic/conv_forward.h"
 #include "generic/conv_backward_data.h"
 #include "generic/conv_backward_weights.h"
+#include "generic/few_rows.h"
 #include "generic/matmul.h"
 #include "generic/channel_sums.h"
 #include "generic/quantize.h"

@@ -19,6 +19,23 @@ static void dfp_transpose_task(void *context, int64_t task, int worker) {
                   last - first);
 }
 
+/* Whether B is better packed stretch by stretch; rows of A are then read in place. */
+static int dfp_has_few_rows(const dfp_matmul *m) {
+    return m->m <= DFP_FEW_ROWS && m->k % 2 == 0 && m->flush_every == 0;
+}
+
+static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, const dfp_tap_convolution *t,
+                                        char *memory) {
+    int64_t *rows = dfp_take(&memory, (size_t)m->k * sizeof(int64_t));
+    for (int64_t k = 0; k < m->k; ++k) rows[k] = k * t->inner_stride;
+    dfp_few_rows f = {
+        .a = t->in, .m = m->m, .pairs = m->k / 2,
+        .source = {t->weights, rows, m->k / 2, m->n, t->column_stride, 0, m->k},
+        .limit = dfp_run_limit(t->rule.max_a), .c = t->out, .finish = {1, t->scale, t->bias},
+    };
+    return dfp_run_few_rows(&f);
+}
+
 static dfp_status dfp_run_matmul(const dfp_matmul *m, const dfp_tensor *a, dfp_tap_convolution *t,
                                  char *memory) {
     int64_t zero[2] = {0, 0};
@@ -30,7 +47,13 @@ static dfp_status dfp_run_matmul(const dfp_matmul *m, const dfp_tensor *a, dfp_t
         dfp_parallel(dfp_ceil_div(m->m, DFP_TRANSPOSE_ROWS), dfp_transpose_task, &job);
         t->in = transposed;
     }
-    return dfp_tap_run(t, memory);
+    return dfp_has_few_rows(m) ? dfp_multiply_few_rows(m, t, memory) : dfp_tap_run(t, memory);
+}
+
+static size_t dfp_matmul_bytes(const dfp_matmul *m, const dfp_tap_convolution *t) {
+    size_t transposed = m->transpose_a ? (size_t)(m->m * m->k) * sizeof(int16_t) : 0;
+    size_t rest = dfp_has_few_rows(m) ? (size_t)m->k * sizeof(int64_t) : dfp_tap_plan_bytes(t, 1);
+    return dfp_round_up(transposed, 64) + dfp_round_up(rest, 64);
 }
 
 static dfp_status dfp_matrix_multiply(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b,
@@ -44,10 +67,9 @@ static dfp_status dfp_matrix_multiply(const dfp_matmul *m, const dfp_tensor *a, 
         .out = c, .out_row = m->n, .scale = dfp_power_of_two(a->exponent + b->exponent),
         .bias = m->bias,
     };
-    size_t transposed = m->transpose_a ? (size_t)(m->m * m->k) * sizeof(int16_t) : 0;
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();
-    char *memory = dfp_shared_workspace(dfp_round_up(transposed, 64) + dfp_tap_plan_bytes(&t, 1));
+    char *memory = dfp_shared_workspace(dfp_matmul_bytes(m, &t));
     if (memory) status = dfp_run_matmul(m, a, &t, memory);
     dfp_end();
     return status;

@@ -14,6 +14,10 @@ typedef struct {
     int64_t pairs;
     int64_t columns;
     int64_t column_stride;
+    /* INT16 from one packed panel to the next. */
+    int64_t panel_stride;
+    /* Entries of `rows`, which may be more than are packed: they are fetched ahead. */
+    int64_t listed;
 } dfp_pack_source;
 
 static const int16_t dfp_zeros[DFP_PANEL];
@@ -39,16 +43,15 @@ static inline void dfp_fetch_row(const int16_t *matrix, const int64_t *rows, int
 static void dfp_pack_rows(const dfp_pack_source *s, int64_t first_column, int64_t panels,
                           int16_t *to) {
     const int16_t *matrix = s->matrix + first_column;
-    int64_t panel_stride = s->pairs * 2 * DFP_PANEL, rows = 2 * s->pairs;
     for (int64_t k = 0; k < s->pairs; ++k, to += 2 * DFP_PANEL) {
         for (int64_t r = 2 * k + DFP_ROWS_AHEAD; r < 2 * k + DFP_ROWS_AHEAD + 2; ++r)
-            dfp_fetch_row(matrix, s->rows, rows, r, panels * DFP_PANEL);
+            dfp_fetch_row(matrix, s->rows, s->listed, r, panels * DFP_PANEL);
         const int16_t *even = dfp_row_of(s, 2 * k, first_column);
         const int16_t *odd = dfp_row_of(s, 2 * k + 1, first_column);
         int64_t even_step = even == dfp_zeros ? 0 : DFP_PANEL;
         int64_t odd_step = odd == dfp_zeros ? 0 : DFP_PANEL;
         for (int64_t p = 0; p < panels; ++p)
-            dfp_interleave(even + p * even_step, odd + p * odd_step, to + p * panel_stride);
+            dfp_interleave(even + p * even_step, odd + p * odd_step, to + p * s->panel_stride);
     }
 }
 
@@ -103,7 +106,7 @@ static void dfp_pack_panels(const dfp_pack_source *s, int64_t first_column, int6
     if (whole > panels) whole = panels;
     dfp_pack_rows(s, first_column, whole, to);
     for (int64_t p = whole; p < panels; ++p)
-        dfp_pack_columns(s, first_column + p * DFP_PANEL, to + p * s->pairs * 2 * DFP_PANEL);
+        dfp_pack_columns(s, first_column + p * DFP_PANEL, to + p * s->panel_stride);
 }
 
 static inline int64_t dfp_block_panels(int64_t columns, int64_t first_column) {

@@ -198,7 +198,7 @@ static void dfp_tap_pack_task(void *context, int64_t task, int worker) {
     dfp_tap_convolution *t = context;
     int64_t group = task / t->blocks, block = task % t->blocks;
     dfp_pack_source source = {t->weights + group * t->group_stride, t->b_rows, t->pairs,
-                              t->out_columns, t->column_stride};
+                              t->out_columns, t->column_stride, t->pairs * 2 * DFP_PANEL, 2 * t->pairs};
     int32_t *ends = (int32_t *)(t->workers + (size_t)worker * t->worker_bytes);
     int16_t *packed = t->packed + task * t->pairs * 2 * DFP_BLOCK;
     int64_t panels = dfp_block_panels(t->out_columns, block * DFP_BLOCK);
