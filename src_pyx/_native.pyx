@@ -48,6 +48,7 @@ cdef extern from "dfp.h" nogil:
         int32_t (*add_aligned)(
             const int16_t *, int32_t, const int16_t *, int32_t, int64_t, int32_t *) noexcept nogil
         void (*multiply)(const int16_t *, const int16_t *, int64_t, int32_t *) noexcept nogil
+        int64_t (*run_multiply_adds)(int64_t, int) noexcept nogil
     ctypedef struct dfp_isa:
         const dfp_kernels *kernels
         int runs
@@ -270,3 +271,10 @@ def release_memory():
     with nogil:
         dfp_pool_release()
         dfp_release_workspace()
+
+
+def run_multiply_adds(int64_t repetitions, bint with_memory):
+    cdef int64_t count
+    with nogil:
+        count = kernels.run_multiply_adds(repetitions, with_memory)
+    return count

@@ -12,11 +12,12 @@ import pytest
 from keras_support import QUANTIZATION_TOLERANCE, relative_error
 
 import dfpkeras
-from dfpkeras import kernels
+from dfpkeras import _native, kernels
 from dfpkeras.benchmark import measure, networks, operands, peers, quantization, suite, totals
 from dfpkeras.benchmark.integer import IntegerKernels
 from dfpkeras.benchmark.layers import DIRECTIONS, Convolution, Dense
 from dfpkeras.benchmark.measure import Measurement
+from dfpkeras.benchmark.peak import Peak, measure_peak
 from dfpkeras.cli.main import main
 
 TINY = {
@@ -310,7 +311,7 @@ def tiny(monkeypatch):
     """A network "tiny", and one peer that is installed and one that is not."""
     monkeypatch.setitem(networks.NETWORKS, "tiny", TINY)
     monkeypatch.setattr(peers, "PEERS", (NumPy, Absent))
-    monkeypatch.setattr(suite, "measure_peak", lambda: 100.0)
+    monkeypatch.setattr(suite, "measure_peak", lambda: Peak(bare=125.0, micro_kernel=100.0))
     monkeypatch.setattr(suite, "measure_quantization", lambda seconds: SPEEDS)
 
 
@@ -324,6 +325,27 @@ class Absent:
 def bench(*arguments):
     tiny_run = ["--network", "tiny", "--batch-size", "2", "--seconds", "0.001"]
     return main(["bench", *tiny_run, *map(str, arguments)])
+
+
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_peak_counts_what_every_thread_computes(isa):
+    before, threads = kernels.get_isa(), dfpkeras.get_num_threads()
+    kernels.set_isa(isa)
+    try:
+        for with_memory in (False, True):
+            dfpkeras.set_num_threads(1)
+            one = _native.run_multiply_adds(1, with_memory)
+            dfpkeras.set_num_threads(2)
+            assert _native.run_multiply_adds(3, with_memory) == 6 * one
+            # Whole tiles: pairs of products for 6 rows and panels of 16 columns.
+            assert one > 0
+            assert one % (2 * 6 * 16) == 0
+        peak = measure_peak(0.01)
+        assert peak.bare > 0
+        assert peak.micro_kernel > 0
+    finally:
+        kernels.set_isa(before)
+        dfpkeras.set_num_threads(threads)
 
 
 def test_tables(tiny, capsys):

@@ -57,7 +57,8 @@ def _plot_panel(axes, results, network, direction):
         centres = [row - 0.4 + (i + 0.5) * height for row in range(len(measurements))]
         speeds = [m.gmacs_per_second(name) or 0 for m in measurements]
         axes.barh(centres, speeds, height, color=colour, label=name)
-    axes.axvline(results.peak, color="black", linestyle=":", linewidth=1, label="micro-kernel")
+    peak = results.peak.micro_kernel
+    axes.axvline(peak, color="black", linestyle=":", linewidth=1, label="micro-kernel")
     axes.set_yticks(range(len(measurements)), [m.layer.label for m in measurements])
     axes.set(title=f"{network}, {direction}", xlabel="GMAC/s")
     axes.set_ylim(len(measurements) - 0.4, -0.6)

@@ -10,7 +10,7 @@ import numpy as np
 from dfpkeras import get_num_threads, kernels
 from dfpkeras.benchmark.integer import IntegerKernels
 from dfpkeras.benchmark.measure import OURS, measure_layer
-from dfpkeras.benchmark.peak import measure_peak
+from dfpkeras.benchmark.peak import Peak, measure_peak
 from dfpkeras.benchmark.peers import find_peers
 from dfpkeras.benchmark.quantization import measure_quantization
 from dfpkeras.benchmark.totals import sum_network
@@ -50,7 +50,7 @@ class Results:
     machine: dict
     versions: dict
     missing: dict
-    peak: float
+    peak: Peak
     quantization: dict
     measurements: list
     totals: list
@@ -74,7 +74,7 @@ class Results:
             "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
             "versions": self.versions,
             "missing": self.missing,
-            "peak_gmacs_per_second": self.peak,
+            "peak_gmacs_per_second": dataclasses.asdict(self.peak),
             "quantization": self.quantization,
             "measurements": [self._measurement(m) for m in self.measurements],
             "totals": [dataclasses.asdict(t) | {"ratio": t.ratio} for t in self.totals],
@@ -94,7 +94,7 @@ class Results:
             "left_out": m.left_out,
             "better_peer": m.better_peer,
             "ratio": m.ratio,
-            "percent_of_peak": 100 * m.gmacs_per_second(OURS) / self.peak,
+            "percent_of_peak": 100 * m.gmacs_per_second(OURS) / self.peak.micro_kernel,
         }
 
 

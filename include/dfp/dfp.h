@@ -28,6 +28,10 @@ typedef struct {
     int32_t (*add_aligned)(const int16_t *large, int32_t large_exponent, const int16_t *small,
                            int32_t small_exponent, int64_t n, int32_t *sum);
     void (*multiply)(const int16_t *a, const int16_t *b, int64_t n, int32_t *product);
+    /* For benchmarks: the multiply-add instructions of `repetitions` tiles in every thread, on
+     * registers alone or by the micro-kernel with operands in the first-level cache. Returns how
+     * many multiply-adds that were. */
+    int64_t (*run_multiply_adds)(int64_t repetitions, int with_memory);
 } dfp_kernels;
 
 #define DFP_MAX_ISAS 5

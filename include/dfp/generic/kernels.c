@@ -25,6 +25,7 @@
 #include "generic/channel_sums.h"
 #include "generic/quantize.h"
 #include "generic/arithmetic.h"
+#include "generic/speed.h"
 
 #define DFP_STRING_(x) #x
 #define DFP_STRING(x) DFP_STRING_(x)
@@ -42,4 +43,5 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .down_convert = dfp_down_convert,
     .add_aligned = dfp_add_aligned,
     .multiply = dfp_multiply,
+    .run_multiply_adds = dfp_run_multiply_adds,
 };

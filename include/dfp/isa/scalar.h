@@ -58,8 +58,12 @@ static inline dfp_vi dfp_multiply_add(dfp_vi sum, dfp_vi a, dfp_vi b) {
     return sum;
 }
 
-/* The same vector; keeps a compiler from holding it in memory. */
-static inline dfp_vi dfp_in_register(dfp_vi v) { return v; }
+/* The same vector, about whose value the compiler knows nothing; where there are vector registers, it
+ * is in one of them. */
+static inline dfp_vi dfp_in_register(dfp_vi v) {
+    __asm__("" : "+m"(v));
+    return v;
+}
 
 /* The magnitudes of the 2 * DFP_LANES INT16. */
 static inline dfp_vi dfp_absolute(dfp_vi v) {
