@@ -200,9 +200,9 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
         ValueError: if shapes do not fit, there is no pixel or no channel, or ``activation`` is
             unknown.
     """
-    x = check_floats("x", x)
-    channels = check_pixels("x", x)
-    check_operand("dy", dy, x.shape)
+    check_operand("dy", dy)
+    channels = check_pixels("dy", dy)
+    x = check_floats("x", x, dy.shape)
     mean = check_channel_numbers("mean", mean, channels)
     y = check_passing(y, activation, x.shape)
     sums, max_dz = np.empty((2, channels)), np.empty(channels, np.float32)

@@ -63,7 +63,8 @@ def check_floats(name, value, shape=None):
     if not _is_float32(value):
         raise TypeError(f"{name}: a float32 NumPy array is needed, got {_kind(value)}")
     _check_shape(name, value, shape)
-    return np.ascontiguousarray(value)
+    # np.ascontiguousarray would turn a scalar into a vector.
+    return np.asarray(value, order="C")
 
 
 def check_channel_numbers(name, value, channels):
