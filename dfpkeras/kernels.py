@@ -17,11 +17,31 @@ import numpy as np
 
 from dfpkeras import _native, isa, threads
 from dfpkeras.arrays import aligned_empty
+from dfpkeras.batch_norm import (
+    batch_norm_backward,
+    batch_norm_backward_frozen,
+    batch_norm_backward_reduce,
+    batch_norm_fold,
+    batch_norm_forward,
+    batch_norm_gradients,
+    batch_norm_statistics,
+)
+from dfpkeras.elementwise import activation_backward, activation_forward, add
 from dfpkeras.isa import available_isas, get_isa, set_isa
 from dfpkeras.tensor import DFPTensor, _integer, _kind
 
 __all__ = [
+    "activation_backward",
+    "activation_forward",
+    "add",
     "available_isas",
+    "batch_norm_backward",
+    "batch_norm_backward_frozen",
+    "batch_norm_backward_reduce",
+    "batch_norm_fold",
+    "batch_norm_forward",
+    "batch_norm_gradients",
+    "batch_norm_statistics",
     "conv2d_backward_data",
     "conv2d_backward_weights",
     "conv2d_forward",

@@ -237,4 +237,6 @@ def _same_shape(operation, a, b):
 
 
 def _nonfinite(shape):
-    return DFPTensor._wrap(np.zeros(shape, np.int16), NONFINITE_EXPONENT, 0)
+    q = aligned_empty(shape, np.int16)
+    q.fill(0)
+    return DFPTensor._wrap(q, NONFINITE_EXPONENT, 0)

@@ -27,6 +27,47 @@ cdef extern from "dfp.h" nogil:
         int transpose_a, transpose_b
         int64_t flush_every
         const float *bias
+    ctypedef enum dfp_activation:
+        pass
+    ctypedef struct dfp_operand:
+        dfp_tensor integers
+        const float *floats
+    ctypedef struct dfp_statistics:
+        float *mean
+        float *variance
+        float *minimum
+        float *maximum
+    ctypedef struct dfp_normalization:
+        int64_t pixels, channels
+        dfp_operand x
+        const float *scale
+        const float *offset
+        const float *minimum
+        const float *maximum
+        dfp_operand residual
+        dfp_activation activation
+        int32_t bits
+    ctypedef struct dfp_normalization_gradient:
+        int64_t pixels, channels
+        dfp_operand dy
+        dfp_tensor y
+        dfp_activation activation
+        const float *x
+        const float *mean
+        const float *minimum
+        const float *maximum
+        const float *factor_dz
+        const float *factor_x
+        const float *constant
+        const float *max_dz
+        int32_t bits
+    ctypedef struct dfp_gradient_sums:
+        double *sum_dz
+        double *sum_dz_x
+        float *max_dz
+    ctypedef struct dfp_result:
+        int16_t *data
+        dfp_scale scale
     ctypedef dfp_status (*dfp_convolution)(
         const dfp_conv *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
     ctypedef struct dfp_kernels:
@@ -37,6 +78,13 @@ cdef extern from "dfp.h" nogil:
         dfp_status (*matmul)(
             const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
         dfp_status (*sum_channels)(const dfp_tensor *, int64_t, int64_t, float *) noexcept nogil
+        dfp_status (*batch_norm_statistics)(
+            const float *, int64_t, int64_t, const dfp_statistics *) noexcept nogil
+        dfp_status (*batch_norm_forward)(const dfp_normalization *, dfp_result *) noexcept nogil
+        dfp_status (*batch_norm_backward_reduce)(
+            const dfp_normalization_gradient *, const dfp_gradient_sums *) noexcept nogil
+        dfp_status (*batch_norm_backward)(
+            const dfp_normalization_gradient *, dfp_result *, dfp_result *) noexcept nogil
         dfp_status (*quantize)(
             const float *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
             dfp_scale *) noexcept nogil
@@ -152,6 +200,104 @@ def sum_channels(const int16_t[::1] q, int exponent, int max_abs, int64_t channe
     with nogil:
         status = kernels.sum_channels(&t, q.shape[0] // channels, channels, &sums[0])
     check(status)
+
+
+cdef dfp_tensor optional(const int16_t[::1] data, int exponent, int max_abs) noexcept:
+    cdef dfp_tensor absent
+    absent.data, absent.exponent, absent.max_abs = NULL, 0, 0
+    return absent if data is None else describe(data, exponent, max_abs)
+
+
+cdef dfp_operand operand(tuple parts) except *:
+    """From (int16 data or None, exponent, max_abs, float32 numbers or None)."""
+    cdef dfp_operand o
+    o.integers = optional(parts[0], parts[1], parts[2])
+    o.floats = address(parts[3])
+    return o
+
+
+cdef dfp_result result_in(int16_t[::1] data) noexcept:
+    cdef dfp_result r
+    r.scale.exponent, r.scale.max_abs = 0, 0
+    r.data = NULL if data is None else &data[0]
+    return r
+
+
+def batch_norm_statistics(const float[::1] x, float[:, ::1] statistics):
+    """Fills the rows mean, variance, minimum, maximum of `statistics`."""
+    cdef dfp_statistics s
+    cdef dfp_status status
+    cdef int64_t channels = statistics.shape[1]
+    s.mean, s.variance = &statistics[0, 0], &statistics[1, 0]
+    s.minimum, s.maximum = &statistics[2, 0], &statistics[3, 0]
+    with nogil:
+        status = kernels.batch_norm_statistics(&x[0], x.shape[0] // channels, channels, &s)
+    check(status)
+
+
+def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
+                       const float[::1] minimum, const float[::1] maximum, residual,
+                       int activation, int bits, int16_t[::1] y):
+    """Fills y; returns (exponent, max_abs). `minimum` and `maximum` may be None."""
+    cdef dfp_normalization n
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    n.channels = scale.shape[0]
+    n.pixels = y.shape[0] // n.channels
+    n.x, n.residual = operand(x), operand(residual)
+    n.scale, n.offset = address(scale), address(offset)
+    n.minimum, n.maximum = address(minimum), address(maximum)
+    n.activation, n.bits = <dfp_activation>activation, bits
+    with nogil:
+        status = kernels.batch_norm_forward(&n, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+cdef dfp_normalization_gradient gradient(dy, y, int activation, const float[::1] x,
+                                         int64_t elements, int64_t channels) except *:
+    """`y` is (int16 data or None, exponent, max_abs); `x` may be None."""
+    cdef dfp_normalization_gradient g
+    g.pixels, g.channels = elements // channels, channels
+    g.dy, g.y = operand(dy), optional(y[0], y[1], y[2])
+    g.activation = <dfp_activation>activation
+    g.x = address(x)
+    return g
+
+
+def batch_norm_backward_reduce(dy, y, int activation, const float[::1] x, const float[::1] mean,
+                               double[:, ::1] sums, float[::1] max_dz):
+    """Fills max_dz and the rows of `sums`: sum of dz, sum of dz * (x - mean)."""
+    cdef dfp_gradient_sums s
+    cdef dfp_status status
+    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, x.shape[0], mean.shape[0])
+    g.mean = address(mean)
+    s.sum_dz, s.sum_dz_x, s.max_dz = &sums[0, 0], &sums[1, 0], &max_dz[0]
+    with nogil:
+        status = kernels.batch_norm_backward_reduce(&g, &s)
+    check(status)
+
+
+def batch_norm_backward(dy, y, int activation, const float[::1] x, const float[::1] mean,
+                        const float[::1] factor_dz, const float[::1] factor_x,
+                        const float[::1] constant, const float[::1] minimum,
+                        const float[::1] maximum, const float[::1] max_dz, int bits,
+                        int64_t channels, int16_t[::1] dx, int16_t[::1] dz):
+    """Fills dx and dz, one of which may be None; returns (exponent, max_abs) of dx, then of dz.
+    The numbers of each channel may be None as far as the result does not need them."""
+    cdef int64_t elements = dz.shape[0] if dx is None else dx.shape[0]
+    cdef dfp_result x_result = result_in(dx)
+    cdef dfp_result z_result = result_in(dz)
+    cdef dfp_status status
+    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, elements, channels)
+    g.mean, g.minimum, g.maximum = address(mean), address(minimum), address(maximum)
+    g.factor_dz, g.factor_x = address(factor_dz), address(factor_x)
+    g.constant, g.max_dz, g.bits = address(constant), address(max_dz), bits
+    with nogil:
+        status = kernels.batch_norm_backward(&g, &x_result, &z_result)
+    check(status)
+    return ((x_result.scale.exponent, x_result.scale.max_abs),
+            (z_result.scale.exponent, z_result.scale.max_abs))
 
 
 def quantize(const float[::1] x, int bits, int rounding, uint64_t seed, int16_t[::1] q):

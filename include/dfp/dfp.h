@@ -19,6 +19,15 @@ typedef struct {
     dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
     /* sums[c] = sum over pixels of q[pixel][c], rounded to FP32 once. */
     dfp_status (*sum_channels)(const dfp_tensor *q, int64_t pixels, int64_t channels, float *sums);
+    /* NaN in all four for a channel that holds NaN or Inf, or whose float32 sums overflow. */
+    dfp_status (*batch_norm_statistics)(const float *x, int64_t pixels, int64_t channels,
+                                        const dfp_statistics *s);
+    dfp_status (*batch_norm_forward)(const dfp_normalization *n, dfp_result *y);
+    /* Uses dy, y, activation, x and mean alone. */
+    dfp_status (*batch_norm_backward_reduce)(const dfp_normalization_gradient *g,
+                                             const dfp_gradient_sums *sums);
+    dfp_status (*batch_norm_backward)(const dfp_normalization_gradient *g, dfp_result *dx,
+                                      dfp_result *dz);
     dfp_status (*quantize)(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
                            uint64_t seed, int16_t *q, dfp_scale *result);
     void (*dequantize)(const int16_t *q, int64_t n, int32_t exponent, float *x);

@@ -51,6 +51,57 @@ typedef struct {
     const float *bias; /* out_channels numbers that forward adds, or NULL */
 } dfp_conv;
 
+/* What follows a normalisation or an addition: nothing, max(z, 0), or min(max(z, 0), 6). */
+typedef enum { DFP_LINEAR, DFP_RELU, DFP_RELU6 } dfp_activation;
+
+/* An operand in DFP16, or in FP32 if `floats` is not NULL; absent if integers.data is NULL as well. */
+typedef struct {
+    dfp_tensor integers;
+    const float *floats;
+} dfp_operand;
+
+/* Per channel: mean, biased variance, smallest and largest number. */
+typedef struct {
+    float *mean, *variance, *minimum, *maximum;
+} dfp_statistics;
+
+/* y = activation(x * scale + offset + residual), all [pixels][channels]; scale, offset, minimum and
+ * maximum have one number per channel. */
+typedef struct {
+    int64_t pixels, channels;
+    dfp_operand x;
+    const float *scale, *offset;
+    const float *minimum, *maximum; /* of x; both NULL for -max|x| and max|x| */
+    dfp_operand residual;           /* may be absent */
+    dfp_activation activation;
+    int32_t bits;
+} dfp_normalization;
+
+/* dz = dy where the activation let the number through, else 0;
+ * dx = factor_dz * dz + factor_x * (x - mean) + constant, or factor_dz * dz if x is NULL. */
+typedef struct {
+    int64_t pixels, channels;
+    dfp_operand dy;
+    dfp_tensor y; /* the result of forward; data may be NULL without an activation */
+    dfp_activation activation;
+    const float *x, *mean, *minimum, *maximum;
+    const float *factor_dz, *factor_x, *constant;
+    const float *max_dz; /* of each channel, NULL for max|dy| */
+    int32_t bits;
+} dfp_normalization_gradient;
+
+/* Per channel, over all pixels: sum of dz, sum of dz * (x - mean), and max|dz|. */
+typedef struct {
+    double *sum_dz, *sum_dz_x;
+    float *max_dz;
+} dfp_gradient_sums;
+
+/* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
+typedef struct {
+    int16_t *data;
+    dfp_scale scale;
+} dfp_result;
+
 /* C (m x n) = op(A) (m x k) * op(B) (k x n) + bias, all row-major. */
 typedef struct {
     int64_t m, n, k;

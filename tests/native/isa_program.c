@@ -3,7 +3,8 @@
  *     isa_program kernels NAME     one line per case
  *     isa_program dispatch         the instruction set that DFPKERAS_MAX_ISA and this CPU lead to
  *     isa_program overread NAME    reads one element too much on purpose
- *     isa_program concurrent NAME  the convolutions from four threads at once, three threads each
+ *     isa_program concurrent NAME  convolutions and batch norms from four threads at once, three
+ *                                  threads each
  *
  * Operands end where a page without access begins: whoever reads on, faults. */
 #include <pthread.h>
@@ -151,6 +152,106 @@ static void run_arithmetic(const dfp_kernels *k) {
     print_hash("max_abs", 0, &largest, sizeof largest);
 }
 
+/* Pixels and channels: whole vectors and rows, remainders of both, several parts. */
+static const int64_t batch_norms[][2] = {
+    {1, 1}, {3, 5}, {16, 32}, {11, 17}, {333, 3}, {9, 530}, {1030, 64},
+};
+
+typedef struct {
+    int64_t pixels, channels;
+    dfp_operand x, residual, dy;
+    float *statistics, *scale, *offset; /* statistics: mean, variance, minimum, maximum */
+    dfp_activation activation;
+} batch_norm;
+
+static dfp_operand float_operand(int64_t n) { return (dfp_operand){.floats = numbers(n)}; }
+
+static dfp_operand integer_operand(int64_t n) {
+    return (dfp_operand){.integers = tensor(n, 14, RANDOM)};
+}
+
+/* All combinations of operands come up among the cases. */
+static batch_norm make_batch_norm(const int64_t shape[2], int variant) {
+    int64_t n = shape[0] * shape[1], channels = shape[1];
+    batch_norm b = {.pixels = shape[0], .channels = channels, .x = float_operand(n)};
+    b.activation = (dfp_activation)(variant % 3);
+    if (variant % 4 == 1) b.residual = integer_operand(n);
+    if (variant % 4 == 2) b.residual = float_operand(n);
+    b.dy = variant % 2 ? float_operand(n) : integer_operand(n);
+    b.statistics = guarded((size_t)channels * 16);
+    b.scale = numbers(channels);
+    b.offset = numbers(channels);
+    return b;
+}
+
+static dfp_tensor normalize(const dfp_kernels *k, const batch_norm *b, int number) {
+    int64_t n = b->pixels * b->channels, channels = b->channels;
+    float *s = b->statistics;
+    dfp_statistics found = {s, s + channels, s + 2 * channels, s + 3 * channels};
+    dfp_result y = {.data = guarded((size_t)n * 2)};
+    if (k->batch_norm_statistics(b->x.floats, b->pixels, channels, &found)) exit(2);
+    print_hash("batch_norm_statistics", number, s, (size_t)channels * 16);
+    dfp_normalization job = {b->pixels, channels, b->x, b->scale, b->offset, found.minimum,
+                             found.maximum, b->residual, b->activation, 14};
+    if (k->batch_norm_forward(&job, &y)) exit(2);
+    print_hash("batch_norm_forward", number, y.data, (size_t)n * 2);
+    print_hash("batch_norm_forward_scale", number, &y.scale, sizeof y.scale);
+    return (dfp_tensor){y.data, y.scale.exponent, y.scale.max_abs};
+}
+
+static void differentiate(const dfp_kernels *k, const batch_norm *b, dfp_tensor y, int number) {
+    int64_t n = b->pixels * b->channels, channels = b->channels;
+    const float *s = b->statistics;
+    double *sums = guarded((size_t)channels * 16);
+    float *max_dz = guarded((size_t)channels * 4);
+    dfp_gradient_sums found = {sums, sums + channels, max_dz};
+    dfp_result dx = {.data = guarded((size_t)n * 2)}, dz = {.data = guarded((size_t)n * 2)};
+    dfp_normalization_gradient g = {
+        .pixels = b->pixels, .channels = channels, .dy = b->dy, .y = y, .activation = b->activation,
+        .x = b->x.floats, .mean = s, .minimum = s + 2 * channels, .maximum = s + 3 * channels,
+        .factor_dz = b->scale, .factor_x = b->offset, .constant = b->scale, .max_dz = max_dz,
+        .bits = 14,
+    };
+    if (k->batch_norm_backward_reduce(&g, &found)) exit(2);
+    print_hash("batch_norm_sums", number, sums, (size_t)channels * 16);
+    print_hash("batch_norm_max_dz", number, max_dz, (size_t)channels * 4);
+    for (int frozen = 0; frozen < 2; ++frozen) {
+        if (frozen) g.x = g.max_dz = NULL;
+        if (k->batch_norm_backward(&g, &dx, &dz)) exit(2);
+        print_hash("batch_norm_dx", 2 * number + frozen, dx.data, (size_t)n * 2);
+        print_hash("batch_norm_dx_scale", 2 * number + frozen, &dx.scale, sizeof dx.scale);
+        print_hash("batch_norm_dz", 2 * number + frozen, dz.data, (size_t)n * 2);
+        print_hash("batch_norm_dz_scale", 2 * number + frozen, &dz.scale, sizeof dz.scale);
+    }
+}
+
+static void run_batch_norms(const dfp_kernels *k) {
+    int number = 0;
+    for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
+        for (int variant = 0; variant < 12; variant += i == 6 ? 5 : 1, ++number) {
+            batch_norm b = make_batch_norm(batch_norms[i], variant);
+            differentiate(k, &b, normalize(k, &b, number), number);
+        }
+    }
+}
+
+/* A sum of tensors, the first of which is integer: a batch norm of one channel by 1 and 0. */
+static void run_additions(const dfp_kernels *k) {
+    static const float one = 1, zero = 0;
+    for (int i = 0; i < 6; ++i) {
+        int64_t n = 77 + 500 * i;
+        dfp_normalization job = {n, 1, integer_operand(n), &one, &zero, NULL, NULL,
+                                 i % 3 == 0   ? (dfp_operand){.floats = NULL}
+                                 : i % 3 == 1 ? integer_operand(n)
+                                              : float_operand(n),
+                                 (dfp_activation)(i / 2), 15};
+        dfp_result y = {.data = guarded((size_t)n * 2)};
+        if (k->batch_norm_forward(&job, &y)) exit(2);
+        print_hash("addition", i, y.data, (size_t)n * 2);
+        print_hash("addition_scale", i, &y.scale, sizeof y.scale);
+    }
+}
+
 static const dfp_kernels *find(const char *name) {
     const dfp_isa *isas;
     int n = dfp_list_isas(&isas);
@@ -160,8 +261,7 @@ static const dfp_kernels *find(const char *name) {
     exit(2);
 }
 
-static void *convolve_repeatedly(void *kernels) {
-    const dfp_kernels *k = kernels;
+static void convolve_repeatedly(const dfp_kernels *k) {
     static int16_t x[2 * 9 * 9 * 8], w[3 * 3 * 8 * 40];
     float *y = malloc(2 * 9 * 9 * 40 * sizeof *y), *dx = malloc(sizeof x * 2);
     float *dw = malloc(sizeof w * 2);
@@ -176,6 +276,34 @@ static void *convolve_repeatedly(void *kernels) {
     free(y);
     free(dx);
     free(dw);
+}
+
+static void normalize_repeatedly(const dfp_kernels *k) {
+    enum { PIXELS = 3000, CHANNELS = 40 };
+    static float x[PIXELS * CHANNELS], one[CHANNELS];
+    float s[4][CHANNELS], max_dz[CHANNELS];
+    double sums[2][CHANNELS];
+    int16_t *y = malloc(sizeof x / 2), *dx = malloc(sizeof x / 2);
+    dfp_statistics statistics = {s[0], s[1], s[2], s[3]};
+    dfp_gradient_sums found = {sums[0], sums[1], max_dz};
+    dfp_normalization n = {PIXELS, CHANNELS, {.floats = x}, one, one, s[2], s[3], {.floats = x},
+                           DFP_RELU, 14};
+    dfp_result y_result = {.data = y}, dx_result = {.data = dx}, dz_result = {.data = NULL};
+    for (int i = 0; i < 10 && y && dx; ++i) {
+        k->batch_norm_statistics(x, PIXELS, CHANNELS, &statistics);
+        k->batch_norm_forward(&n, &y_result);
+        dfp_normalization_gradient g = {PIXELS, CHANNELS, {.floats = x}, {y, 0, 0}, DFP_RELU, x,
+                                        s[0], s[2], s[3], one, one, one, NULL, 14};
+        k->batch_norm_backward_reduce(&g, &found);
+        k->batch_norm_backward(&g, &dx_result, &dz_result);
+    }
+    free(y);
+    free(dx);
+}
+
+static void *run_repeatedly(void *kernels) {
+    convolve_repeatedly(kernels);
+    normalize_repeatedly(kernels);
     return NULL;
 }
 
@@ -183,7 +311,7 @@ static void run_concurrently(const dfp_kernels *k) {
     pthread_t threads[4];
     dfp_set_num_threads(3);
     for (int i = 0; i < 4; ++i)
-        if (pthread_create(&threads[i], NULL, convolve_repeatedly, (void *)k)) exit(2);
+        if (pthread_create(&threads[i], NULL, run_repeatedly, (void *)k)) exit(2);
     for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
 }
 
@@ -199,6 +327,8 @@ int main(int argc, char **argv) {
         run_matmuls(k);
         run_quantizations(k);
         run_arithmetic(k);
+        run_batch_norms(k);
+        run_additions(k);
         return 0;
     }
     if (argc == 3 && !strcmp(argv[1], "overread")) {

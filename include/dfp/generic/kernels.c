@@ -25,6 +25,13 @@
 #include "generic/channel_sums.h"
 #include "generic/quantize.h"
 #include "generic/arithmetic.h"
+#include "generic/range.h"
+#include "generic/rows.h"
+#include "generic/activation_gradient.h"
+#include "generic/batch_norm_statistics.h"
+#include "generic/batch_norm_forward.h"
+#include "generic/batch_norm_reduce.h"
+#include "generic/batch_norm_backward.h"
 #include "generic/speed.h"
 
 #define DFP_STRING_(x) #x
@@ -37,6 +44,10 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .conv_backward_weights = dfp_conv_backward_weights,
     .matmul = dfp_matrix_multiply,
     .sum_channels = dfp_sum_channels,
+    .batch_norm_statistics = dfp_batch_norm_statistics,
+    .batch_norm_forward = dfp_batch_norm_forward,
+    .batch_norm_backward_reduce = dfp_batch_norm_backward_reduce,
+    .batch_norm_backward = dfp_batch_norm_backward,
     .quantize = dfp_quantize,
     .dequantize = dfp_dequantize,
     .max_abs = dfp_max_abs,

@@ -21,3 +21,21 @@ static inline dfp_power dfp_power_of_two(int32_t exponent) {
     dfp_power p = {dfp_exp2(first), dfp_exp2(exponent - first)};
     return p;
 }
+
+/* 2^exponent for -1022 <= exponent <= 1023. */
+static inline double dfp_exp2_double(int32_t exponent) {
+    union {
+        uint64_t bits;
+        double value;
+    } u = {(uint64_t)(exponent + 1023) << 52};
+    return u.value;
+}
+
+/* floor(log2(|x|)) of a finite number, -1023 of 0. Products of FP32 numbers are never subnormal. */
+static inline int32_t dfp_floor_log2_double(double x) {
+    union {
+        double value;
+        uint64_t bits;
+    } u = {x};
+    return (int32_t)(u.bits >> 52 & 0x7ff) - 1023;
+}

@@ -8,6 +8,8 @@
  *   dfp_round, dfp_clamp, dfp_store_narrow                     quantisation
  *   dfp_absolute, dfp_add, dfp_largest, dfp_load_sums, dfp_store_sums
  *                                                              the flush schedule
+ *   dfp_load_widen, dfp_narrow, dfp_store, dfp_max_int16, dfp_min_float, dfp_max_float,
+ *   dfp_absolute_float, dfp_keep_between                       batch normalisation
  *   dfp_interleave, dfp_transpose_8x8, dfp_transpose_pairs     packing
  * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
  */
@@ -141,10 +143,62 @@ static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
     return v;
 }
 
-/* The 2 * DFP_LANES values of low, then high, which fit INT16. */
+/* The 2 * DFP_LANES values of low, then high, which fit INT16, as INT16 side by side. */
+static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
+    int16_t narrow[2 * DFP_LANES];
+    dfp_vi r;
+    DFP_EACH_LANE narrow[i] = (int16_t)low.lane[i];
+    DFP_EACH_LANE narrow[DFP_LANES + i] = (int16_t)high.lane[i];
+    memcpy(&r, narrow, sizeof r);
+    return r;
+}
+
+static inline void dfp_store(int16_t *p, dfp_vi v) { memcpy(p, &v, sizeof v); }
+
 static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
-    DFP_EACH_LANE p[i] = (int16_t)low.lane[i];
-    DFP_EACH_LANE p[DFP_LANES + i] = (int16_t)high.lane[i];
+    dfp_store(p, dfp_narrow(low, high));
+}
+
+/* DFP_LANES INT16 as INT32. */
+static inline dfp_vi dfp_load_widen(const int16_t *p) {
+    dfp_vi r;
+    DFP_EACH_LANE r.lane[i] = p[i];
+    return r;
+}
+
+/* The magnitudes of the 2 * DFP_LANES INT16. */
+/* The larger of two INT16 in each half lane. */
+static inline dfp_vi dfp_max_int16(dfp_vi a, dfp_vi b) {
+    DFP_EACH_LANE {
+        int32_t even_a = (int16_t)a.lane[i], even_b = (int16_t)b.lane[i];
+        int32_t odd_a = a.lane[i] >> 16, odd_b = b.lane[i] >> 16;
+        uint32_t even = (uint16_t)(even_a > even_b ? even_a : even_b);
+        a.lane[i] = (int32_t)(even | (uint32_t)(odd_a > odd_b ? odd_a : odd_b) << 16);
+    }
+    return a;
+}
+
+/* b where a is NaN. */
+static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) {
+    DFP_EACH_LANE a.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+/* b where a is NaN. */
+static inline dfp_vf dfp_max_float(dfp_vf a, dfp_vf b) {
+    DFP_EACH_LANE a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+static inline dfp_vf dfp_absolute_float(dfp_vf v) {
+    DFP_EACH_LANE v.lane[i] = fabsf(v.lane[i]);
+    return v;
+}
+
+/* v where 0 < y <= top, else 0. */
+static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
+    DFP_EACH_LANE v.lane[i] = y.lane[i] > 0 && y.lane[i] <= top ? v.lane[i] : 0.0f;
+    return v;
 }
 
 /* to[j * to_stride + i] = from[i * from_stride + j] for 0 <= i, j < 8. */

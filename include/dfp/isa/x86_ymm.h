@@ -61,7 +61,32 @@ static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
     return _mm256_max_epi32(v, _mm256_set1_epi32(-limit));
 }
 
+static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+}
+
+static inline void dfp_store(int16_t *p, dfp_vi v) { _mm256_storeu_si256((__m256i *)p, v); }
+
 static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
-    __m256i halves_mixed = _mm256_packs_epi32(low, high);
-    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(halves_mixed, 0xd8));
+    dfp_store(p, dfp_narrow(low, high));
+}
+
+static inline dfp_vi dfp_load_widen(const int16_t *p) {
+    return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline dfp_vi dfp_max_int16(dfp_vi a, dfp_vi b) { return _mm256_max_epi16(a, b); }
+
+static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) { return _mm256_min_ps(a, b); }
+
+static inline dfp_vf dfp_max_float(dfp_vf a, dfp_vf b) { return _mm256_max_ps(a, b); }
+
+static inline dfp_vf dfp_absolute_float(dfp_vf v) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+}
+
+static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
+    __m256i above = _mm256_cmpgt_epi32(y, _mm256_set1_epi32(top));
+    __m256i kept = _mm256_andnot_si256(above, _mm256_cmpgt_epi32(y, _mm256_setzero_si256()));
+    return _mm256_and_ps(v, _mm256_castsi256_ps(kept));
 }

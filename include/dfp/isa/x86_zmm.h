@@ -55,7 +55,31 @@ static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
     return _mm512_max_epi32(v, _mm512_set1_epi32(-limit));
 }
 
+static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
+    __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    return _mm512_permutexvar_epi64(order, _mm512_packs_epi32(low, high));
+}
+
+static inline void dfp_store(int16_t *p, dfp_vi v) { _mm512_storeu_si512(p, v); }
+
 static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(low));
-    _mm256_storeu_si256((__m256i *)(p + DFP_LANES), _mm512_cvtepi32_epi16(high));
+    dfp_store(p, dfp_narrow(low, high));
+}
+
+static inline dfp_vi dfp_load_widen(const int16_t *p) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+
+static inline dfp_vi dfp_max_int16(dfp_vi a, dfp_vi b) { return _mm512_max_epi16(a, b); }
+
+static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) { return _mm512_min_ps(a, b); }
+
+static inline dfp_vf dfp_max_float(dfp_vf a, dfp_vf b) { return _mm512_max_ps(a, b); }
+
+static inline dfp_vf dfp_absolute_float(dfp_vf v) { return _mm512_abs_ps(v); }
+
+static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
+    __mmask16 kept = _mm512_cmpgt_epi32_mask(y, _mm512_setzero_si512());
+    kept = _mm512_mask_cmple_epi32_mask(kept, y, _mm512_set1_epi32(top));
+    return _mm512_maskz_mov_ps(kept, v);
 }

@@ -1,0 +1,368 @@
+"""Batch normalisation on NumPy arrays, fused with a residual addition and an activation.
+
+The parts of a training step, each of which reads its operands once::
+
+    statistics = batch_norm_statistics(x)
+    scale, offset = batch_norm_fold(gamma, beta, statistics.mean, statistics.variance, epsilon)
+    y = batch_norm_forward(x, scale, offset, statistics.minimum, statistics.maximum,
+                           residual, "relu")
+    sums = batch_norm_backward_reduce(dy, x, statistics.mean, y, "relu")
+    gradients = batch_norm_gradients(gamma, statistics.variance, epsilon, sums, pixels)
+    dx, dz = batch_norm_backward(dy, x, statistics.mean, gradients.factor_dz, gradients.factor_x,
+                                 gradients.constant, statistics.minimum, statistics.maximum,
+                                 sums.max_dz, y, "relu", want_dz=True)
+
+``dz`` is the gradient of the residual. In inference, or with a frozen layer, `batch_norm_fold`
+takes the moving statistics, `batch_norm_gradients` is told ``training=False``, and
+`batch_norm_backward_frozen` takes the place of `batch_norm_backward`.
+
+The channel is the last axis; all others count as pixels. Results are rounded to the nearest
+integer, ties to even, and the same to the last bit for every instruction set and number of threads.
+"""
+
+import typing
+
+import numpy as np
+
+from dfpkeras import _native
+from dfpkeras.arrays import aligned_empty
+from dfpkeras.operands import (
+    check_activation,
+    check_bits,
+    check_channel_numbers,
+    check_floats,
+    check_operand,
+    check_passing,
+    check_pixels,
+    is_finite,
+    parts,
+)
+from dfpkeras.tensor import DFPTensor, _nonfinite
+
+
+class BatchNormStatistics(typing.NamedTuple):
+    """Statistics over all pixels, ``float32`` arrays of shape (channels,).
+
+    Attributes:
+        mean: arithmetic mean.
+        variance: biased variance, ``mean((x - mean)**2)``.
+        minimum, maximum: extremes.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+
+
+class BatchNormSums(typing.NamedTuple):
+    """Sums over all pixels of a gradient ``dz``, arrays of shape (channels,).
+
+    Attributes:
+        sum_dz: ``float64``, ``sum(dz)``.
+        sum_dz_x: ``float64``, ``sum(dz * (x - mean))``.
+        max_dz: ``float32``, ``max|dz|``.
+    """
+
+    sum_dz: np.ndarray
+    sum_dz_x: np.ndarray
+    max_dz: np.ndarray
+
+
+class BatchNormGradients(typing.NamedTuple):
+    """``dx = factor_dz * dz + factor_x * (x - mean) + constant`` and the parameters' gradients.
+
+    All are ``float32`` arrays of shape (channels,); ``factor_x`` and ``constant`` are None for 0.
+    """
+
+    factor_dz: np.ndarray
+    factor_x: np.ndarray | None
+    constant: np.ndarray | None
+    dgamma: np.ndarray
+    dbeta: np.ndarray
+
+
+def batch_norm_statistics(x):
+    """Mean, biased variance and extremes of each channel.
+
+    FP32 sums of at most 128 distances from a value near the mean, added up in FP64: the variance
+    keeps FP32's relative accuracy however far the mean is from 0.
+
+    Args:
+        x: ``float32`` array of shape (..., channels).
+
+    Returns:
+        A `BatchNormStatistics`. A channel with NaN or Inf, or with numbers so large (about 1e36)
+        that FP32 sums of them overflow, has NaN in all four.
+
+    Raises:
+        TypeError: if ``x`` is not a ``float32`` array.
+        ValueError: if it has no pixel or no channel.
+    """
+    x = check_floats("x", x)
+    statistics = aligned_empty((4, check_pixels("x", x)), np.float32)
+    _native.batch_norm_statistics(x.reshape(-1), statistics)
+    return BatchNormStatistics(*statistics)
+
+
+def batch_norm_fold(gamma, beta, mean, variance, epsilon):
+    """Folds a batch norm into one factor and one summand for each channel.
+
+    Args:
+        gamma, beta: ``float32`` arrays of shape (channels,), or None for 1 and 0.
+        mean, variance: ``float32`` arrays of shape (channels,): of the batch, or the moving ones.
+        epsilon: float that is added to the variance.
+
+    Returns:
+        (scale, offset), ``float32`` arrays of shape (channels,): ``scale = gamma / sqrt(variance +
+        epsilon)`` and ``offset = beta - mean * scale``, computed in FP64.
+
+    Raises:
+        ValueError: if an array does not fit.
+    """
+    channels = len(mean)
+    mean = _wide("mean", mean, channels)
+    with np.errstate(all="ignore"):
+        scale = _optional("gamma", gamma, channels, 1) * _inverse_deviation(
+            variance, epsilon, channels
+        )
+        offset = _optional("beta", beta, channels, 0) - mean * scale
+        return scale.astype(np.float32), offset.astype(np.float32)
+
+
+def batch_norm_forward(
+    x, scale, offset, minimum=None, maximum=None, residual=None, activation=None, bits=14
+):
+    """``activation(x * scale + offset + residual)`` as dynamic fixed point, in one pass.
+
+    Args:
+        x: ``float32`` array of shape (..., channels).
+        scale, offset: ``float32`` arrays of shape (channels,), see `batch_norm_fold`.
+        minimum, maximum: ``float32`` arrays of shape (channels,): the extremes of each channel of
+            ``x``, as `batch_norm_statistics` finds them; what lies outside saturates. None if they
+            are to be found first.
+        residual: None, or a `DFPTensor` or ``float32`` array of the shape of ``x`` that is added.
+        activation: None, "relu" or "relu6".
+        bits: magnitude bits of the result, 2 to 15.
+
+    Returns:
+        A `DFPTensor` of the shape of ``x``. Its exponent is ``floor(log2(bound)) - (bits - 1)``, at
+        least -126, for the largest magnitude that the extremes allow; larger only where FP32 could
+        not hold ``scale`` or ``offset`` in these units. The non-finite tensor if ``x``, ``scale``,
+        ``offset`` or ``residual`` holds NaN or Inf.
+
+    Raises:
+        TypeError: if an operand is of another type, or ``bits`` not an integer.
+        ValueError: if shapes do not fit, there is no pixel or no channel, one extreme is missing,
+            ``activation`` is unknown or ``bits`` out of range.
+    """
+    x = check_floats("x", x)
+    channels = check_pixels("x", x)
+    scale = check_channel_numbers("scale", scale, channels)
+    offset = check_channel_numbers("offset", offset, channels)
+    if residual is not None:
+        check_operand("residual", residual, x.shape)
+    index, bits = check_activation(activation), check_bits(bits)
+    if minimum is None and maximum is None:
+        _, _, minimum, maximum = batch_norm_statistics(x)
+    minimum = check_channel_numbers("minimum", minimum, channels)
+    maximum = check_channel_numbers("maximum", maximum, channels)
+    if not is_finite(residual):
+        return _nonfinite(x.shape)
+    y = aligned_empty(x.shape, np.int16)
+    numbers = scale, offset, minimum, maximum
+    result = _native.batch_norm_forward(
+        parts(x), *numbers, parts(residual), index, bits, y.reshape(-1)
+    )
+    return DFPTensor._wrap(y, *result)
+
+
+def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
+    """Sums over all pixels that the gradient of a batch norm needs, in one read.
+
+    ``dz`` is ``dy`` where the activation let the number through (``y > 0``, and ``y < 6`` for
+    "relu6", as Keras has it), 0 elsewhere.
+
+    Args:
+        dy: `DFPTensor` or ``float32`` array of shape (..., channels).
+        x: ``float32`` array of the same shape, what was normalised.
+        mean: ``float32`` array of shape (channels,).
+        y: `DFPTensor` of the same shape: the result of `batch_norm_forward`. Not used without an
+            activation.
+        activation: None, "relu" or "relu6".
+
+    Returns:
+        A `BatchNormSums`. The sum of an integer ``dz`` is exact. All NaN if ``dy`` or ``y`` is not
+        finite.
+
+    Raises:
+        TypeError: if an operand is of another type.
+        ValueError: if shapes do not fit, there is no pixel or no channel, or ``activation`` is
+            unknown.
+    """
+    check_operand("dy", dy)
+    channels = check_pixels("dy", dy)
+    x = check_floats("x", x, dy.shape)
+    mean = check_channel_numbers("mean", mean, channels)
+    y = check_passing(y, activation, x.shape)
+    sums, max_dz = np.empty((2, channels)), np.empty(channels, np.float32)
+    if is_finite(dy, y):
+        index = check_activation(activation)
+        operands = parts(dy), parts(y)[:3], index, x.reshape(-1), mean
+        _native.batch_norm_backward_reduce(*operands, sums, max_dz)
+    else:
+        sums.fill(np.nan)
+        max_dz.fill(np.nan)
+    return BatchNormSums(*sums, max_dz)
+
+
+def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True):
+    """Gradients of the parameters, and the factors of ``dx`` (Ioffe and Szegedy, 2015).
+
+    With ``r = 1 / sqrt(variance + epsilon)`` and ``n`` pixels: ``dgamma = r * sum_dz_x``,
+    ``dbeta = sum_dz``, ``factor_dz = gamma * r``, and in training ``factor_x = -gamma * r**3 *
+    sum_dz_x / n`` and ``constant = -gamma * r * sum_dz / n``, computed in FP64.
+
+    Args:
+        gamma: ``float32`` array of shape (channels,), or None for 1.
+        variance: ``float32`` array of shape (channels,).
+        epsilon: float that is added to the variance.
+        sums: a `BatchNormSums`.
+        pixels: how many pixels the statistics were taken over.
+        training: whether mean and variance were those of the batch, through which gradients flow;
+            otherwise they are constants.
+
+    Returns:
+        A `BatchNormGradients`.
+
+    Raises:
+        ValueError: if an array does not fit.
+    """
+    channels = len(sums.sum_dz)
+    with np.errstate(all="ignore"):
+        r = _inverse_deviation(variance, epsilon, channels)
+        scale = _optional("gamma", gamma, channels, 1) * r
+        factors = [scale]
+        if training:
+            factors += [-scale * r * r * sums.sum_dz_x / pixels, -scale * sums.sum_dz / pixels]
+        factors = [factor.astype(np.float32) for factor in factors]
+        factors += [None] * (3 - len(factors))
+        dgamma, dbeta = (v.astype(np.float32) for v in (r * sums.sum_dz_x, sums.sum_dz))
+    return BatchNormGradients(*factors, dgamma, dbeta)
+
+
+def batch_norm_backward(
+    dy,
+    x,
+    mean,
+    factor_dz,
+    factor_x,
+    constant,
+    minimum,
+    maximum,
+    max_dz,
+    y=None,
+    activation=None,
+    bits=14,
+    want_dz=False,
+):
+    """``dx = factor_dz * dz + factor_x * (x - mean) + constant`` in one pass.
+
+    Args:
+        dy: `DFPTensor` or ``float32`` array of shape (..., channels).
+        x: ``float32`` array of the same shape, what was normalised.
+        mean: ``float32`` array of shape (channels,).
+        factor_dz, factor_x, constant: ``float32`` arrays of shape (channels,), see
+            `batch_norm_gradients`.
+        minimum, maximum: ``float32`` arrays of shape (channels,), the extremes of ``x``.
+        max_dz: ``float32`` array of shape (channels,), ``max|dz|``, see `BatchNormSums`.
+        y, activation: as in `batch_norm_backward_reduce`.
+        bits: magnitude bits of ``dx``, and of ``dz`` if ``dy`` is a ``float32`` array, 2 to 15.
+        want_dz: whether to return ``dz``, the gradient of the residual, too.
+
+    Returns:
+        ``dx``, a `DFPTensor`, or (dx, dz) with ``want_dz``. The exponent of ``dx`` is found as in
+        `batch_norm_forward`, for the bound ``|factor_dz| * max_dz + |factor_x| * max|x - mean| +
+        |constant|``. ``dz`` has the integers and the exponent of ``dy`` if that is a `DFPTensor`.
+        A result of NaN or Inf is the non-finite tensor.
+
+    Raises:
+        TypeError: if an operand is of another type, or ``bits`` not an integer.
+        ValueError: if shapes do not fit, there is no pixel or no channel, ``activation`` is unknown
+            or ``bits`` out of range.
+    """
+    check_operand("dy", dy)
+    channels = check_pixels("dy", dy)
+    x = check_floats("x", x, dy.shape).reshape(-1)
+    numbers = {
+        "mean": mean,
+        "factor_dz": factor_dz,
+        "factor_x": factor_x,
+        "constant": constant,
+        "minimum": minimum,
+        "maximum": maximum,
+        "max_dz": max_dz,
+    }
+    numbers = [check_channel_numbers(name, v, channels) for name, v in numbers.items()]
+    return _backward(dy, x, numbers, y, activation, bits, want_dz)
+
+
+def batch_norm_backward_frozen(
+    dy, factor_dz, max_dz=None, y=None, activation=None, bits=14, want_dz=False
+):
+    """``dx = factor_dz * dz``: `batch_norm_backward` where mean and variance were constants.
+
+    Args:
+        dy, factor_dz, y, activation, bits, want_dz: as in `batch_norm_backward`.
+        max_dz: as in `batch_norm_backward`; None for the largest ``|dy|`` of all channels.
+
+    Returns:
+        As `batch_norm_backward`.
+
+    Raises:
+        TypeError, ValueError: as in `batch_norm_backward`.
+    """
+    check_operand("dy", dy)
+    channels = check_pixels("dy", dy)
+    factor_dz = check_channel_numbers("factor_dz", factor_dz, channels)
+    if max_dz is not None:
+        max_dz = check_channel_numbers("max_dz", max_dz, channels)
+    numbers = [None, factor_dz, None, None, None, None, max_dz]
+    return _backward(dy, None, numbers, y, activation, bits, want_dz)
+
+
+def _backward(dy, x, numbers, y, activation, bits, want_dz):
+    y = check_passing(y, activation, dy.shape)
+    bits = check_bits(bits)
+    if not is_finite(dy, y):
+        return (_nonfinite(dy.shape), _nonfinite(dy.shape)) if want_dz else _nonfinite(dy.shape)
+    keep_dy = activation is None and isinstance(dy, DFPTensor)
+    dx = aligned_empty(dy.shape, np.int16)
+    dz = aligned_empty(dy.shape, np.int16) if want_dz and not keep_dy else None
+    dx_scale, dz_scale = _native.batch_norm_backward(
+        parts(dy),
+        parts(y)[:3],
+        check_activation(activation),
+        x,
+        *numbers,
+        bits,
+        dy.shape[-1],
+        dx.reshape(-1),
+        None if dz is None else dz.reshape(-1),
+    )
+    dx = DFPTensor._wrap(dx, *dx_scale)
+    if not want_dz:
+        return dx
+    return dx, dy if dz is None else DFPTensor._wrap(dz, *dz_scale)
+
+
+def _wide(name, value, channels):
+    return check_channel_numbers(name, value, channels).astype(np.float64)
+
+
+def _optional(name, value, channels, default):
+    return default if value is None else _wide(name, value, channels)
+
+
+def _inverse_deviation(variance, epsilon, channels):
+    return 1 / np.sqrt(_wide("variance", variance, channels) + epsilon)

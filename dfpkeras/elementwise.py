@@ -1,0 +1,116 @@
+"""Activations and sums of tensors without a batch norm, one pass each.
+
+Results are rounded to the nearest integer, ties to even. Their shared exponent comes from the
+largest magnitude that the operands allow. If an operand holds NaN or Inf, so does the result: it is
+the non-finite tensor.
+"""
+
+import numpy as np
+
+from dfpkeras import _native
+from dfpkeras.arrays import aligned_empty
+from dfpkeras.operands import (
+    check_activation,
+    check_bits,
+    check_operand,
+    check_passing,
+    is_finite,
+    parts,
+)
+from dfpkeras.tensor import MIN_BITS, DFPTensor, _nonfinite
+
+_ONE, _ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
+
+
+def activation_forward(x, activation, bits=14):
+    """An activation.
+
+    Args:
+        x: `DFPTensor`, or ``float32`` array, of any shape.
+        activation: None, "relu" (``max(x, 0)``) or "relu6" (``min(max(x, 0), 6)``).
+        bits: magnitude bits of the result for a ``float32`` array, 2 to 15. The result for a
+            `DFPTensor` has as many as that, and exactly the value.
+
+    Returns:
+        A `DFPTensor` of the shape of ``x``.
+
+    Raises:
+        TypeError: if ``x`` is neither, or ``bits`` not an integer.
+        ValueError: if ``activation`` is unknown or ``bits`` out of range.
+    """
+    check_operand("x", x)
+    bits = check_bits(bits)
+    if isinstance(x, DFPTensor):
+        bits = max(x.max_abs.bit_length(), MIN_BITS)
+    return _combine(x, None, activation, bits)
+
+
+def add(a, b, activation=None, bits=14):
+    """A sum, and an activation of it.
+
+    Args:
+        a, b: `DFPTensor` or ``float32`` array, of one shape.
+        activation: None, "relu" or "relu6".
+        bits: magnitude bits of the result, 2 to 15.
+
+    Returns:
+        A `DFPTensor` of the operands' shape: the FP32 sum, rounded with the exponent that
+        ``max|a| + max|b|`` needs (6 at most for "relu6").
+
+    Raises:
+        TypeError: if an operand is neither, or ``bits`` not an integer.
+        ValueError: if shapes differ, ``activation`` is unknown or ``bits`` out of range.
+    """
+    check_operand("a", a)
+    check_operand("b", b, a.shape)
+    return _combine(a, b, activation, check_bits(bits))
+
+
+def activation_backward(dy, y, activation, bits=14):
+    """Gradient of an activation with respect to its argument.
+
+    Args:
+        dy: `DFPTensor` or ``float32`` array: the gradient of the result.
+        y: `DFPTensor` of the shape of ``dy``: the result of the activation. Not used for None.
+        activation: None, "relu" or "relu6".
+        bits: magnitude bits of the result for a ``float32`` gradient, 2 to 15.
+
+    Returns:
+        A `DFPTensor`: ``dy`` where ``y > 0`` (and ``y < 6`` for "relu6"), 0 elsewhere, as Keras has
+        it. The integers and the exponent of a `DFPTensor` are kept.
+
+    Raises:
+        TypeError: if ``dy`` or ``y`` is of another type, or ``bits`` not an integer.
+        ValueError: if shapes differ, ``activation`` is unknown or ``bits`` out of range.
+    """
+    check_operand("dy", dy)
+    y = check_passing(y, activation, dy.shape)
+    bits = check_bits(bits)
+    if not is_finite(dy, y):
+        return _nonfinite(dy.shape)
+    if activation is None and isinstance(dy, DFPTensor):
+        return dy
+    dz = aligned_empty(dy.shape, np.int16)
+    if not dz.size:
+        return DFPTensor._wrap(dz, 0, 0)
+    operands = parts(dy), parts(y)[:3], check_activation(activation)
+    no_normalisation = (None,) * 8
+    _, scale = _native.batch_norm_backward(
+        *operands, *no_normalisation, bits, 1, None, dz.reshape(-1)
+    )
+    return DFPTensor._wrap(dz, *scale)
+
+
+def _combine(a, b, activation, bits):
+    """activation(a + b), where b may be None: a normalisation of one channel by 1 and 0."""
+    index = check_activation(activation)
+    if not is_finite(a, b):
+        return _nonfinite(a.shape)
+    y = aligned_empty(a.shape, np.int16)
+    if not y.size:
+        return DFPTensor._wrap(y, 0, 0)
+    bounds = None, None
+    scale = _native.batch_norm_forward(
+        parts(a), _ONE, _ZERO, *bounds, parts(b), index, bits, y.reshape(-1)
+    )
+    return DFPTensor._wrap(y, *scale)

@@ -1,0 +1,99 @@
+"""Checks and descriptions of operands that may be DFP16 or FP32, for the element-wise kernels."""
+
+import numpy as np
+
+from dfpkeras.tensor import MAX_BITS, MIN_BITS, DFPTensor, _integer, _kind
+
+#: Activations, in the order of the C enumeration ``dfp_activation``.
+ACTIVATIONS = (None, "relu", "relu6")
+
+#: What the native module takes for an operand that is not there.
+ABSENT = (None, 0, 0, None)
+
+
+def check_activation(activation):
+    """The index of an activation."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: None, 'relu' or 'relu6' is needed, got {activation!r}")
+    return ACTIVATIONS.index(activation)
+
+
+def check_bits(bits):
+    bits = _integer("bits", bits)
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}")
+    return bits
+
+
+def check_operand(name, value, shape=None):
+    """A `DFPTensor` or a ``float32`` array, of the given shape if there is one."""
+    if not isinstance(value, DFPTensor) and not _is_float32(value):
+        raise TypeError(
+            f"{name}: a DFPTensor (dfpkeras.quantize) or a float32 NumPy array is needed, "
+            f"got {_kind(value)}"
+        )
+    _check_shape(name, value, shape)
+    return value
+
+
+def check_tensor(name, value, shape):
+    """A `DFPTensor` of the given shape."""
+    if not isinstance(value, DFPTensor):
+        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(value)}")
+    _check_shape(name, value, shape)
+    return value
+
+
+def check_passing(y, activation, shape):
+    """The result of forward that decides what passes, None if everything does."""
+    return check_tensor("y", y, shape) if check_activation(activation) else None
+
+
+def check_pixels(name, value):
+    """The number of channels of an array (..., channels) with at least one pixel and channel."""
+    if not value.shape or 0 in value.shape:
+        raise ValueError(
+            f"{name}: at least one pixel and one channel are needed, got shape {value.shape}"
+        )
+    return value.shape[-1]
+
+
+def check_floats(name, value, shape=None):
+    """A ``float32`` array, C-contiguous."""
+    if not _is_float32(value):
+        raise TypeError(f"{name}: a float32 NumPy array is needed, got {_kind(value)}")
+    _check_shape(name, value, shape)
+    # np.ascontiguousarray would turn a scalar into a vector.
+    return np.asarray(value, order="C")
+
+
+def check_channel_numbers(name, value, channels):
+    """A ``float32`` array with one number for each channel, C-contiguous."""
+    if not _is_float32(value) or value.shape != (channels,):
+        raise ValueError(
+            f"{name}: a float32 array of shape ({channels},) is needed, got {_kind(value)}"
+        )
+    return np.ascontiguousarray(value)
+
+
+def parts(operand):
+    """What the native module takes for an operand."""
+    if operand is None:
+        return ABSENT
+    if isinstance(operand, DFPTensor):
+        return operand.data.reshape(-1), operand.exponent, operand.max_abs, None
+    return None, 0, 0, np.ascontiguousarray(operand).reshape(-1)
+
+
+def is_finite(*operands):
+    """False if one of the operands is a tensor that was made from NaN or Inf."""
+    return all(o.is_finite for o in operands if isinstance(o, DFPTensor))
+
+
+def _is_float32(value):
+    return isinstance(value, np.ndarray) and value.dtype == np.float32
+
+
+def _check_shape(name, value, shape):
+    if shape is not None and value.shape != shape:
+        raise ValueError(f"{name}: the shape {shape} is needed, got {value.shape}")

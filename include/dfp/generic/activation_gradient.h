@@ -1,0 +1,45 @@
+/* dz: the gradient dy where the activation let the number through, 0 elsewhere. */
+
+/* What the kernels read of a gradient: all tensors [pixels][channels], x and y absent where they are
+ * not needed. */
+typedef struct {
+    dfp_operand dy, y, x;
+    int32_t top; /* y passes from 1 to top */
+} dfp_gradient_source;
+
+/* As in Keras, the gradient at 0 and at 6 is 0. */
+static int32_t dfp_largest_passing(const dfp_normalization_gradient *g) {
+    double six = 6.0 * dfp_exp2_double(-g->y.exponent);
+    if (g->activation != DFP_RELU6 || six > INT16_MAX) return INT16_MAX;
+    int32_t whole = (int32_t)six;
+    return whole < six ? whole : whole - 1;
+}
+
+static dfp_gradient_source dfp_source_of(const dfp_normalization_gradient *g) {
+    dfp_gradient_source s = {.dy = g->dy, .x = {.floats = g->x}};
+    if (g->activation == DFP_LINEAR) return s;
+    s.y = (dfp_operand){.integers = g->y};
+    s.top = dfp_largest_passing(g);
+    return s;
+}
+
+/* The same for `count` elements of each of `rows` rows, copied into `tails`: see dfp_copy_tail. */
+static dfp_gradient_source dfp_copy_source(const dfp_gradient_source *s, int64_t first,
+                                           int64_t stride, int64_t rows, int64_t count,
+                                           int64_t width, dfp_tail tails[3]) {
+    dfp_gradient_source copy = {.top = s->top};
+    const dfp_operand *from[] = {&s->dy, &s->y, &s->x};
+    dfp_operand *to[] = {&copy.dy, &copy.y, &copy.x};
+    for (int i = 0; i < 3; ++i)
+        *to[i] = dfp_copy_tail(from[i], dfp_kind_of(from[i]), first, stride, rows, count, width,
+                               &tails[i]);
+    return copy;
+}
+
+/* One vector of dz, in units of dy's numbers. */
+DFP_INLINE dfp_vf dfp_load_dz(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
+                              int64_t i) {
+    dfp_vf dz = dfp_load_operand(&s->dy, dy_kind, i);
+    if (!masked) return dz;
+    return dfp_keep_between(dz, dfp_load_widen(s->y.integers.data + i), s->top);
+}

@@ -1,0 +1,184 @@
+/* dx = factor_dz * dz + factor_x * (x - mean) + constant, and dz itself, in one pass, rounded to
+ * nearest-even INT16. The exponent of dx is known before the pass from a bound of each channel; dz
+ * keeps the integers and the exponent of an integer dy. */
+
+typedef struct {
+    const dfp_normalization_gradient *g;
+    dfp_rows rows;
+    dfp_gradient_source source;
+    float *factor_dz, *factor_x, *minus_mean, *constant; /* of a row; all but the mean times 2^-e */
+    float dx_limit, dz_limit, dz_scale;
+    int16_t *dx, *dz;               /* NULL where not wanted */
+    int32_t *largest_dx, *largest_dz; /* of each part */
+} dfp_backward;
+
+static dfp_range dfp_backward_range(const dfp_normalization_gradient *g, double dy_largest) {
+    dfp_range range = {.finite = 1};
+    double unit = dfp_operand_unit(&g->dy);
+    for (int64_t c = 0; c < g->channels; ++c) {
+        double bound = dfp_add_term(&range, g->factor_dz[c] * (g->max_dz ? g->max_dz[c] : dy_largest));
+        dfp_add_term(&range, g->factor_dz[c] * unit);
+        if (g->x) {
+            double mean = g->mean[c], factor = g->factor_x[c];
+            double above = dfp_add_term(&range, factor * (g->maximum[c] - mean));
+            double below = dfp_add_term(&range, factor * (g->minimum[c] - mean));
+            dfp_add_term(&range, factor);
+            /* x - mean is computed in FP32. */
+            range.finite &= isfinite((float)(g->maximum[c] - mean)) != 0;
+            range.finite &= isfinite((float)(g->minimum[c] - mean)) != 0;
+            bound += (above > below ? above : below) + dfp_add_term(&range, g->constant[c]);
+        }
+        if (bound > range.bound) range.bound = bound;
+    }
+    return range;
+}
+
+/* The largest magnitudes that a part has written so far, by lanes. */
+typedef struct {
+    dfp_vi dx, dz;
+} dfp_written;
+
+/* DFP_STEP elements of dx from as many of dz, for the columns from c on. */
+DFP_INLINE dfp_vi dfp_dx_step(const dfp_backward *b, const dfp_vf dz[2],
+                              const dfp_gradient_source *s, int with_x, int64_t i, int64_t c) {
+    dfp_vf dx[2];
+    for (int h = 0; h < 2; ++h, i += DFP_LANES, c += DFP_LANES) {
+        dx[h] = dfp_multiply_float(dz[h], dfp_load_float(b->factor_dz + c));
+        if (!with_x) continue;
+        dfp_vf x = dfp_load_float(s->x.floats + i);
+        x = dfp_add_float(x, dfp_load_float(b->minus_mean + c));
+        x = dfp_multiply_float(x, dfp_load_float(b->factor_x + c));
+        dx[h] = dfp_add_float(dfp_add_float(dx[h], x), dfp_load_float(b->constant + c));
+    }
+    return dfp_round_between(dx, -b->dx_limit, b->dx_limit);
+}
+
+DFP_INLINE dfp_vi dfp_dz_step(const dfp_backward *b, const dfp_vf dz[2]) {
+    dfp_vf scale = dfp_broadcast_float(b->dz_scale);
+    dfp_vf scaled[2] = {dfp_multiply_float(dz[0], scale), dfp_multiply_float(dz[1], scale)};
+    return dfp_round_between(scaled, -b->dz_limit, b->dz_limit);
+}
+
+/* `count` elements, read at `i` of the source and written at `to`, for the columns from c on. */
+DFP_INLINE void dfp_backward_step(const dfp_backward *b, const dfp_gradient_source *s,
+                                  dfp_kind dy_kind, int masked, int with_x, int64_t i, int64_t to,
+                                  int64_t c, int64_t count, dfp_written *written) {
+    dfp_vf dz[2] = {dfp_load_dz(s, dy_kind, masked, i),
+                    dfp_load_dz(s, dy_kind, masked, i + DFP_LANES)};
+    if (b->dz) written->dz = dfp_emit(b->dz + to, dfp_dz_step(b, dz), count, written->dz);
+    if (b->dx)
+        written->dx = dfp_emit(b->dx + to, dfp_dx_step(b, dz, s, with_x, i, c), count, written->dx);
+}
+
+DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int masked, int with_x,
+                                 int64_t first, int64_t length, dfp_written *written) {
+    const dfp_gradient_source *s = &b->source;
+    int64_t c = 0;
+    for (; c + DFP_STEP <= length; c += DFP_STEP)
+        dfp_backward_step(b, s, dy_kind, masked, with_x, first + c, first + c, c, DFP_STEP, written);
+    if (c < length) {
+        dfp_tail tails[3];
+        dfp_gradient_source tail = dfp_copy_source(s, first + c, 0, 1, length - c, DFP_STEP, tails);
+        dfp_backward_step(b, &tail, dy_kind, masked, with_x, 0, first + c, c, length - c, written);
+    }
+}
+
+DFP_INLINE void dfp_backward_part(const dfp_backward *b, dfp_kind dy_kind, int masked, int with_x,
+                                  int64_t index) {
+    dfp_part part = dfp_part_at(&b->rows, index);
+    dfp_written written = {dfp_zero(), dfp_zero()};
+    for (int64_t r = 0; r < part.rows; ++r)
+        dfp_backward_row(b, dy_kind, masked, with_x, part.first + r * part.length, part.length,
+                         &written);
+    b->largest_dx[index] = dfp_largest_lane(written.dx);
+    b->largest_dz[index] = dfp_largest_lane(written.dz);
+}
+
+static void dfp_backward_task(void *context, int64_t task, int worker) {
+    const dfp_backward *b = context;
+    int floats = b->source.dy.floats != NULL, masked = b->source.y.integers.data != NULL;
+    (void)worker;
+#define DFP_CASE(floats, masked, with_x)                                                          \
+    case 4 * floats + 2 * masked + with_x:                                                        \
+        dfp_backward_part(b, floats ? DFP_FLOATS : DFP_INTEGERS, masked, with_x, task);           \
+        break;
+    switch (4 * floats + 2 * masked + (b->source.x.floats != NULL)) {
+        DFP_CASE(0, 0, 0)
+        DFP_CASE(0, 0, 1)
+        DFP_CASE(0, 1, 0)
+        DFP_CASE(0, 1, 1)
+        DFP_CASE(1, 0, 0)
+        DFP_CASE(1, 0, 1)
+        DFP_CASE(1, 1, 0)
+        DFP_CASE(1, 1, 1)
+    }
+#undef DFP_CASE
+}
+
+/* The rows of factors that make dx in units of 2^e. */
+static void dfp_repeat_factors(const dfp_backward *b, int32_t e) {
+    const dfp_normalization_gradient *g = b->g;
+    double unit = dfp_exp2_double(-e);
+    dfp_repeat(&b->rows, g->factor_dz, dfp_operand_unit(&g->dy) * unit, b->factor_dz);
+    if (!g->x) return;
+    dfp_repeat(&b->rows, g->factor_x, unit, b->factor_x);
+    dfp_repeat(&b->rows, g->mean, -1.0, b->minus_mean);
+    dfp_repeat(&b->rows, g->constant, unit, b->constant);
+}
+
+static void dfp_plan_dx(dfp_backward *b, double dy_largest, dfp_result *dx) {
+    if (!dx->data) return;
+    dfp_range range = dfp_backward_range(b->g, dy_largest);
+    b->dx = dfp_begin_result(dx, dfp_range_exponent(&range, b->g->bits), b->rows.elements);
+    if (b->dx) dfp_repeat_factors(b, dx->scale.exponent);
+    b->dx_limit = (float)((1 << b->g->bits) - 1);
+}
+
+static void dfp_plan_dz(dfp_backward *b, double dy_largest, dfp_result *dz) {
+    const dfp_normalization_gradient *g = b->g;
+    int32_t e = g->dy.integers.exponent;
+    if (!dz->data) return;
+    if (g->dy.floats) {
+        dfp_range range = {.finite = 1};
+        for (int64_t c = 0; c < g->channels; ++c)
+            dfp_add_term(&range, g->max_dz ? g->max_dz[c] : dy_largest);
+        range.bound = range.terms;
+        e = dfp_range_exponent(&range, g->bits);
+    }
+    b->dz = dfp_begin_result(dz, e, b->rows.elements);
+    b->dz_limit = (float)(g->dy.floats ? (1 << g->bits) - 1 : INT16_MAX);
+    b->dz_scale = (float)(g->dy.floats && b->dz ? dfp_exp2_double(-e) : 1.0);
+}
+
+static void dfp_run_backward(dfp_backward *b, dfp_result *dx, dfp_result *dz) {
+    const dfp_normalization_gradient *g = b->g;
+    double dy_largest =
+        g->max_dz ? 0 : dfp_operand_largest(&g->dy, b->rows.elements, b->largest_dx);
+    dfp_plan_dx(b, dy_largest, dx);
+    dfp_plan_dz(b, dy_largest, dz);
+    if (!b->dx && !b->dz) return;
+    dfp_parallel(b->rows.parts, dfp_backward_task, b);
+    if (b->dx) dx->scale.max_abs = dfp_largest_of(b->largest_dx, b->rows.parts);
+    if (b->dz) dz->scale.max_abs = dfp_largest_of(b->largest_dz, b->rows.parts);
+}
+
+static dfp_status dfp_batch_norm_backward(const dfp_normalization_gradient *g, dfp_result *dx,
+                                          dfp_result *dz) {
+    dfp_backward b = {.g = g, .rows = dfp_cut_rows(g->pixels, g->channels),
+                      .source = dfp_source_of(g)};
+    size_t row = dfp_row_bytes(&b.rows);
+    size_t maxima = (size_t)(DFP_CHUNKS(b.rows.elements) + b.rows.parts) * sizeof(int32_t);
+    dfp_begin();
+    char *memory = dfp_shared_workspace(4 * row + 2 * dfp_round_up(maxima, 64));
+    if (memory) {
+        b.factor_dz = dfp_take(&memory, row);
+        b.factor_x = dfp_take(&memory, row);
+        b.minus_mean = dfp_take(&memory, row);
+        b.constant = dfp_take(&memory, row);
+        b.largest_dx = dfp_take(&memory, maxima);
+        b.largest_dz = dfp_take(&memory, maxima);
+        dfp_run_backward(&b, dx, dz);
+    }
+    dfp_end();
+    return memory ? DFP_OK : DFP_OUT_OF_MEMORY;
+}

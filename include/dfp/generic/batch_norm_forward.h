@@ -1,0 +1,137 @@
+/* y = activation(x * scale + offset + residual) in one pass, rounded to nearest-even INT16.
+ *
+ * FP32 multiplication and addition are monotone, so the largest result follows from the extremes of
+ * each channel, and with it the exponent, before the pass; 2^-exponent is part of scale and offset.
+ * What rounds up at the very top is clamped. */
+
+typedef struct {
+    const dfp_normalization *n;
+    dfp_rows rows;
+    float *scale, *offset; /* of a row, times 2^-exponent */
+    float residual_scale;
+    float low, high;
+    int16_t *y;
+    int32_t *largest; /* of each part */
+} dfp_forward;
+
+static dfp_range dfp_forward_range(const dfp_normalization *n, double x_largest,
+                                   double residual_largest) {
+    dfp_range range = {.finite = 1};
+    double unit = dfp_operand_unit(&n->x);
+    double top = -INFINITY, bottom = INFINITY;
+    for (int64_t c = 0; c < n->channels; ++c) {
+        double ends[2] = {n->minimum ? n->minimum[c] : -x_largest,
+                          n->maximum ? n->maximum[c] : x_largest};
+        dfp_add_term(&range, n->scale[c] * unit);
+        dfp_add_term(&range, n->offset[c]);
+        for (int i = 0; i < 2; ++i) {
+            double product = n->scale[c] * ends[i], z = product + n->offset[c];
+            dfp_add_term(&range, product);
+            top = z > top ? z : top;
+            bottom = z < bottom ? z : bottom;
+        }
+    }
+    dfp_add_term(&range, residual_largest);
+    top += residual_largest;
+    bottom -= residual_largest;
+    range.bound = n->activation == DFP_LINEAR && -bottom > top ? -bottom : top > 0 ? top : 0.0;
+    if (n->activation == DFP_RELU6 && range.bound > 6.0) range.bound = 6.0;
+    return range;
+}
+
+/* DFP_STEP results, for the columns from c on. */
+DFP_INLINE dfp_vi dfp_forward_step(const dfp_forward *f, const dfp_operand *x, dfp_kind x_kind,
+                                   const dfp_operand *residual, dfp_kind residual_kind, int64_t i,
+                                   int64_t c) {
+    dfp_vf residual_scale = dfp_broadcast_float(f->residual_scale);
+    dfp_vf z[2];
+    for (int h = 0; h < 2; ++h, i += DFP_LANES, c += DFP_LANES) {
+        dfp_vf x_scale = dfp_load_float(f->scale + c);
+        z[h] = dfp_multiply_float(dfp_load_operand(x, x_kind, i), x_scale);
+        z[h] = dfp_add_float(z[h], dfp_load_float(f->offset + c));
+        if (residual_kind == DFP_ABSENT) continue;
+        dfp_vf r = dfp_load_operand(residual, residual_kind, i);
+        z[h] = dfp_add_float(z[h], dfp_multiply_float(r, residual_scale));
+    }
+    return dfp_round_between(z, f->low, f->high);
+}
+
+DFP_INLINE dfp_vi dfp_forward_row(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
+                                  int64_t first, int64_t length, dfp_vi largest) {
+    const dfp_operand *x = &f->n->x, *residual = &f->n->residual;
+    int64_t c = 0;
+    for (; c + DFP_STEP <= length; c += DFP_STEP) {
+        dfp_vi q = dfp_forward_step(f, x, x_kind, residual, residual_kind, first + c, c);
+        largest = dfp_emit(f->y + first + c, q, DFP_STEP, largest);
+    }
+    if (c < length) {
+        dfp_tail tails[2];
+        int64_t at = first + c, count = length - c;
+        dfp_operand x_tail = dfp_copy_tail(x, x_kind, at, 0, 1, count, DFP_STEP, &tails[0]);
+        dfp_operand residual_tail =
+            dfp_copy_tail(residual, residual_kind, at, 0, 1, count, DFP_STEP, &tails[1]);
+        dfp_vi q = dfp_forward_step(f, &x_tail, x_kind, &residual_tail, residual_kind, 0, c);
+        largest = dfp_emit(f->y + at, q, count, largest);
+    }
+    return largest;
+}
+
+DFP_INLINE void dfp_forward_part(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
+                                 int64_t index) {
+    dfp_part part = dfp_part_at(&f->rows, index);
+    dfp_vi largest = dfp_zero();
+    for (int64_t r = 0; r < part.rows; ++r)
+        largest = dfp_forward_row(f, x_kind, residual_kind, part.first + r * part.length,
+                                  part.length, largest);
+    f->largest[index] = dfp_largest_lane(largest);
+}
+
+static void dfp_forward_task(void *context, int64_t task, int worker) {
+    const dfp_forward *f = context;
+    (void)worker;
+#define DFP_CASE(x, residual) \
+    case 3 * x + residual: dfp_forward_part(f, x, residual, task); break;
+    switch (3 * dfp_kind_of(&f->n->x) + dfp_kind_of(&f->n->residual)) {
+        DFP_CASE(DFP_INTEGERS, DFP_ABSENT)
+        DFP_CASE(DFP_INTEGERS, DFP_INTEGERS)
+        DFP_CASE(DFP_INTEGERS, DFP_FLOATS)
+        DFP_CASE(DFP_FLOATS, DFP_ABSENT)
+        DFP_CASE(DFP_FLOATS, DFP_INTEGERS)
+        DFP_CASE(DFP_FLOATS, DFP_FLOATS)
+    }
+#undef DFP_CASE
+}
+
+static void dfp_run_forward(dfp_forward *f, const dfp_range *range, dfp_result *y) {
+    const dfp_normalization *n = f->n;
+    int32_t e = dfp_range_exponent(range, n->bits);
+    f->y = dfp_begin_result(y, e, f->rows.elements);
+    if (!f->y) return;
+    double unit = dfp_exp2_double(-e), limit = (1 << n->bits) - 1, six = 6.0 * unit;
+    f->high = (float)(n->activation == DFP_RELU6 && six < limit ? six : limit);
+    f->low = n->activation == DFP_LINEAR ? -f->high : 0.0f;
+    f->residual_scale = (float)(dfp_operand_unit(&n->residual) * unit);
+    dfp_repeat(&f->rows, n->scale, dfp_operand_unit(&n->x) * unit, f->scale);
+    dfp_repeat(&f->rows, n->offset, unit, f->offset);
+    dfp_parallel(f->rows.parts, dfp_forward_task, f);
+    y->scale.max_abs = dfp_largest_of(f->largest, f->rows.parts);
+}
+
+static dfp_status dfp_batch_norm_forward(const dfp_normalization *n, dfp_result *y) {
+    dfp_forward f = {.n = n, .rows = dfp_cut_rows(n->pixels, n->channels)};
+    int64_t elements = f.rows.elements;
+    size_t maxima = (size_t)(DFP_CHUNKS(elements) + f.rows.parts) * sizeof(int32_t);
+    dfp_begin();
+    char *memory = dfp_shared_workspace(2 * dfp_row_bytes(&f.rows) + maxima);
+    if (memory) {
+        f.scale = dfp_take(&memory, dfp_row_bytes(&f.rows));
+        f.offset = dfp_take(&memory, dfp_row_bytes(&f.rows));
+        f.largest = dfp_take(&memory, maxima);
+        double x_largest = n->minimum ? 0 : dfp_operand_largest(&n->x, elements, f.largest);
+        double residual_largest = dfp_operand_largest(&n->residual, elements, f.largest);
+        dfp_range range = dfp_forward_range(n, x_largest, residual_largest);
+        dfp_run_forward(&f, &range, y);
+    }
+    dfp_end();
+    return memory ? DFP_OK : DFP_OUT_OF_MEMORY;
+}

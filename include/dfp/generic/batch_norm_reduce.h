@@ -1,0 +1,160 @@
+/* Per channel: sum of dz, sum of dz * (x - mean), max|dz|, in one read.
+ *
+ * FP32 within a part, lane by lane in ascending order, FP64 behind: lanes pairwise, parts in ascending
+ * order. With an integer dy the sum of dz is exact: 128 rows of 32767 stay below 2^24. */
+
+typedef struct {
+    dfp_rows rows;
+    dfp_gradient_source source;
+    const float *mean;
+    char *workers;
+    size_t worker_bytes;
+    double *sum_dz, *sum_dz_x; /* [part][channels] */
+    float *max_dz;             /* [part][channels] */
+} dfp_reduction;
+
+/* The lanes of one row: sums over the rows of a part. */
+typedef struct {
+    float *minus_mean, *dz, *dz_x, *largest;
+    double *wide;
+} dfp_reduction_lanes;
+
+static dfp_reduction_lanes dfp_take_reduction_lanes(const dfp_rows *r, char *memory) {
+    dfp_reduction_lanes l;
+    float **rows[] = {&l.minus_mean, &l.dz, &l.dz_x, &l.largest};
+    for (int i = 0; i < 4; ++i) *rows[i] = dfp_take(&memory, dfp_row_bytes(r));
+    l.wide = dfp_take(&memory, 2 * dfp_row_bytes(r));
+    return l;
+}
+
+DFP_INLINE void dfp_prefetch_gradients(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
+                                       int64_t i) {
+    dfp_prefetch(s->x.floats + i);
+    if (dy_kind == DFP_FLOATS)
+        dfp_prefetch(s->dy.floats + i);
+    else
+        dfp_prefetch(s->dy.integers.data + i);
+    if (masked) dfp_prefetch(s->y.integers.data + i);
+}
+
+/* One vector of lanes, `rows` rows. */
+DFP_INLINE void dfp_add_gradients(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
+                                  int64_t first, int64_t stride, int64_t rows,
+                                  const dfp_reduction_lanes *l, int64_t i) {
+    dfp_vf minus_mean = dfp_load_float(l->minus_mean + i), sum = dfp_load_float(l->dz + i);
+    dfp_vf products = dfp_load_float(l->dz_x + i), largest = dfp_load_float(l->largest + i);
+    for (int64_t r = 0; r < rows; ++r, first += stride) {
+        dfp_prefetch_gradients(s, dy_kind, masked, first + rows * stride);
+        dfp_vf dz = dfp_load_dz(s, dy_kind, masked, first);
+        dfp_vf distance = dfp_add_float(dfp_load_float(s->x.floats + first), minus_mean);
+        sum = dfp_add_float(sum, dz);
+        products = dfp_add_float(products, dfp_multiply_float(dz, distance));
+        largest = dfp_max_float(dfp_absolute_float(dz), largest);
+    }
+    dfp_store_float(l->dz + i, sum);
+    dfp_store_float(l->dz_x + i, products);
+    dfp_store_float(l->largest + i, largest);
+}
+
+DFP_INLINE void dfp_reduce_group(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
+                                 int64_t first, int64_t length, int64_t rows,
+                                 const dfp_reduction_lanes *l) {
+    int64_t i = 0;
+    if (rows == DFP_GROUP)
+        for (; i + DFP_LANES <= length; i += DFP_LANES)
+            dfp_add_gradients(s, dy_kind, masked, first + i, length, DFP_GROUP, l, i);
+    for (; i + DFP_LANES <= length; i += DFP_LANES)
+        dfp_add_gradients(s, dy_kind, masked, first + i, length, rows, l, i);
+    if (i < length) {
+        dfp_tail tails[3];
+        dfp_gradient_source tail =
+            dfp_copy_source(s, first + i, length, rows, length - i, DFP_LANES, tails);
+        dfp_add_gradients(&tail, dy_kind, masked, 0, DFP_LANES, rows, l, i);
+    }
+}
+
+DFP_INLINE void dfp_reduce_part(const dfp_reduction *d, dfp_kind dy_kind, int masked,
+                                dfp_part part, const dfp_reduction_lanes *l) {
+    for (int64_t r = 0; r < part.rows; r += DFP_GROUP) {
+        int64_t rows = part.rows - r < DFP_GROUP ? part.rows - r : DFP_GROUP;
+        dfp_reduce_group(&d->source, dy_kind, masked, part.first + r * part.length, part.length,
+                         rows, l);
+    }
+}
+
+static void dfp_finish_sum(const float *lanes, double *wide, dfp_part part, int64_t channels,
+                           double *sum) {
+    dfp_widen_lanes(lanes, part.length, wide);
+    dfp_add_pixels(wide, part.length / channels, channels);
+    memcpy(sum, wide, (size_t)channels * sizeof *sum);
+}
+
+static void dfp_reduce_task(void *context, int64_t task, int worker) {
+    const dfp_reduction *d = context;
+    int64_t channels = d->rows.channels;
+    dfp_part part = dfp_part_at(&d->rows, task);
+    dfp_reduction_lanes l =
+        dfp_take_reduction_lanes(&d->rows, d->workers + (size_t)worker * d->worker_bytes);
+    dfp_repeat(&d->rows, d->mean, -1.0, l.minus_mean);
+    memset(l.dz, 0, dfp_row_bytes(&d->rows));
+    memset(l.dz_x, 0, dfp_row_bytes(&d->rows));
+    memset(l.largest, 0, dfp_row_bytes(&d->rows));
+    int masked = d->source.y.integers.data != NULL;
+    if (d->source.dy.floats)
+        masked ? dfp_reduce_part(d, DFP_FLOATS, 1, part, &l)
+               : dfp_reduce_part(d, DFP_FLOATS, 0, part, &l);
+    else
+        masked ? dfp_reduce_part(d, DFP_INTEGERS, 1, part, &l)
+               : dfp_reduce_part(d, DFP_INTEGERS, 0, part, &l);
+    dfp_finish_sum(l.dz, l.wide, part, channels, d->sum_dz + task * channels);
+    dfp_finish_sum(l.dz_x, l.wide, part, channels, d->sum_dz_x + task * channels);
+    dfp_largest_pixels(l.largest, part.length / channels, channels);
+    memcpy(d->max_dz + task * channels, l.largest, (size_t)channels * sizeof(float));
+}
+
+/* Adds the parts up in part 0. */
+static void dfp_merge_gradients(const dfp_reduction *d) {
+    int64_t channels = d->rows.channels;
+    for (int64_t index = 1; index < d->rows.parts; ++index) {
+        const double *dz = d->sum_dz + index * channels, *dz_x = d->sum_dz_x + index * channels;
+        const float *max_dz = d->max_dz + index * channels;
+        for (int64_t c = 0; c < channels; ++c) {
+            d->sum_dz[c] += dz[c];
+            d->sum_dz_x[c] += dz_x[c];
+            d->max_dz[c] = max_dz[c] > d->max_dz[c] ? max_dz[c] : d->max_dz[c];
+        }
+    }
+}
+
+static void dfp_run_reduction(dfp_reduction *d, const dfp_gradient_sums *sums) {
+    double unit = dfp_operand_unit(&d->source.dy);
+    dfp_parallel(d->rows.parts, dfp_reduce_task, d);
+    dfp_merge_gradients(d);
+    for (int64_t c = 0; c < d->rows.channels; ++c) {
+        sums->sum_dz[c] = d->sum_dz[c] * unit;
+        sums->sum_dz_x[c] = d->sum_dz_x[c] * unit;
+        /* The maximum passes over NaN, the sum does not. */
+        sums->max_dz[c] = isnan(d->sum_dz[c]) ? NAN : (float)(d->max_dz[c] * unit);
+    }
+}
+
+static dfp_status dfp_batch_norm_backward_reduce(const dfp_normalization_gradient *g,
+                                                 const dfp_gradient_sums *sums) {
+    dfp_reduction d = {.rows = dfp_cut_rows(g->pixels, g->channels), .source = dfp_source_of(g),
+                       .mean = g->mean};
+    size_t numbers = (size_t)(d.rows.parts * g->channels);
+    dfp_begin();
+    d.worker_bytes = 6 * dfp_row_bytes(&d.rows);
+    d.workers = dfp_worker_workspace(d.worker_bytes);
+    char *memory = dfp_shared_workspace(2 * dfp_round_up(numbers * sizeof(double), 64) +
+                                        numbers * sizeof(float));
+    int ready = d.workers && memory;
+    if (ready) {
+        d.sum_dz = dfp_take(&memory, numbers * sizeof(double));
+        d.sum_dz_x = dfp_take(&memory, numbers * sizeof(double));
+        d.max_dz = dfp_take(&memory, numbers * sizeof(float));
+        dfp_run_reduction(&d, sums);
+    }
+    dfp_end();
+    return ready ? DFP_OK : DFP_OUT_OF_MEMORY;
+}

@@ -1,0 +1,179 @@
+/* Mean, variance and extremes of each channel in one read.
+ *
+ * Each part sums d = x - shift and d^2 in FP32, lane by lane in ascending order, where shift is the
+ * mean of the part's first rows: with v the part's variance, (mean - shift)^2 <= v * rows / 8, so at
+ * most about 4 bits of v can cancel, however far the mean is from 0. Lanes are added pairwise, then
+ * parts in ascending order, in FP64, by the update of Chan, Golub and LeVeque (1979). */
+
+#define DFP_SHIFT_ROWS 8
+
+typedef struct {
+    dfp_rows rows;
+    const float *x;
+    char *workers;
+    size_t worker_bytes;
+    double *mean, *squares; /* [part][channels]: mean, sum of squared distances from it */
+    float *low, *high;      /* [part][channels]: -minimum, maximum */
+} dfp_moments;
+
+/* The lanes of one row: sums over the rows of a part. */
+typedef struct {
+    float *minus_shift, *sum, *squares, *low, *high;
+    double *wide, *wide_squares;
+} dfp_moment_lanes;
+
+static dfp_moment_lanes dfp_take_moment_lanes(const dfp_rows *r, char *memory) {
+    dfp_moment_lanes l;
+    float **rows[] = {&l.minus_shift, &l.sum, &l.squares, &l.low, &l.high};
+    for (int i = 0; i < 5; ++i) *rows[i] = dfp_take(&memory, dfp_row_bytes(r));
+    l.wide = dfp_take(&memory, 2 * dfp_row_bytes(r));
+    l.wide_squares = dfp_take(&memory, 2 * dfp_row_bytes(r));
+    return l;
+}
+
+/* The mean of the first rows, in FP64 so that a constant channel gets its constant. */
+static void dfp_find_shift(const dfp_moments *m, dfp_part part, dfp_moment_lanes *l) {
+    int64_t rows = part.rows < DFP_SHIFT_ROWS ? part.rows : DFP_SHIFT_ROWS;
+    int64_t channels = m->rows.channels, pixels = part.length / channels;
+    const float *x = m->x + part.first;
+    dfp_widen_lanes(x, part.length, l->wide);
+    for (int64_t r = 1; r < rows; ++r)
+        for (int64_t i = 0; i < part.length; ++i) l->wide[i] += x[r * part.length + i];
+    dfp_add_pixels(l->wide, pixels, channels);
+    for (int64_t c = 0; c < channels; ++c)
+        l->minus_shift[c] = (float)(l->wide[c] / (double)(rows * pixels));
+    dfp_repeat(&m->rows, l->minus_shift, -1.0, l->minus_shift);
+}
+
+/* One vector of lanes, `rows` rows of x. */
+DFP_INLINE void dfp_add_moments(const float *x, int64_t stride, int64_t rows,
+                                const dfp_moment_lanes *l, int64_t i) {
+    dfp_vf minus_shift = dfp_load_float(l->minus_shift + i);
+    dfp_vf sum = dfp_load_float(l->sum + i), squares = dfp_load_float(l->squares + i);
+    dfp_vf low = dfp_load_float(l->low + i), high = dfp_load_float(l->high + i);
+    for (int64_t r = 0; r < rows; ++r) {
+        dfp_prefetch(x + (rows + r) * stride);
+        dfp_vf v = dfp_load_float(x + r * stride), d = dfp_add_float(v, minus_shift);
+        sum = dfp_add_float(sum, d);
+        squares = dfp_add_float(squares, dfp_multiply_float(d, d));
+        low = dfp_min_float(v, low);
+        high = dfp_max_float(v, high);
+    }
+    dfp_store_float(l->sum + i, sum);
+    dfp_store_float(l->squares + i, squares);
+    dfp_store_float(l->low + i, low);
+    dfp_store_float(l->high + i, high);
+}
+
+static void dfp_add_group(const float *x, int64_t length, int64_t rows, const dfp_moment_lanes *l) {
+    int64_t i = 0;
+    if (rows == DFP_GROUP)
+        for (; i + DFP_LANES <= length; i += DFP_LANES)
+            dfp_add_moments(x + i, length, DFP_GROUP, l, i);
+    for (; i + DFP_LANES <= length; i += DFP_LANES) dfp_add_moments(x + i, length, rows, l, i);
+    if (i < length) {
+        dfp_operand source = {.floats = x};
+        dfp_tail tail;
+        source = dfp_copy_tail(&source, DFP_FLOATS, i, length, rows, length - i, DFP_LANES, &tail);
+        dfp_add_moments(source.floats, DFP_LANES, rows, l, i);
+    }
+}
+
+static void dfp_clear_moments(const dfp_rows *r, dfp_moment_lanes *l) {
+    for (int64_t i = 0; i < dfp_padded_row(r); ++i) {
+        l->sum[i] = l->squares[i] = 0.0f;
+        l->low[i] = INFINITY;
+        l->high[i] = -INFINITY;
+    }
+}
+
+/* From the lanes of a part to its results. */
+static void dfp_finish_moments(const dfp_moments *m, dfp_part part, dfp_moment_lanes *l,
+                               int64_t index) {
+    int64_t channels = m->rows.channels, pixels = part.length / channels;
+    double count = (double)(part.rows * pixels);
+    double *mean = m->mean + index * channels, *squares = m->squares + index * channels;
+    dfp_widen_lanes(l->sum, part.length, l->wide);
+    dfp_widen_lanes(l->squares, part.length, l->wide_squares);
+    dfp_add_pixels(l->wide, pixels, channels);
+    dfp_add_pixels(l->wide_squares, pixels, channels);
+    for (int64_t c = 0; c < channels; ++c) {
+        mean[c] = l->wide[c] / count - l->minus_shift[c];
+        squares[c] = l->wide_squares[c] - l->wide[c] * l->wide[c] / count;
+    }
+    for (int64_t i = 0; i < part.length; ++i) l->low[i] = -l->low[i];
+    dfp_largest_pixels(l->low, pixels, channels);
+    dfp_largest_pixels(l->high, pixels, channels);
+    memcpy(m->low + index * channels, l->low, (size_t)channels * sizeof(float));
+    memcpy(m->high + index * channels, l->high, (size_t)channels * sizeof(float));
+}
+
+static void dfp_moments_task(void *context, int64_t task, int worker) {
+    const dfp_moments *m = context;
+    dfp_part part = dfp_part_at(&m->rows, task);
+    dfp_moment_lanes l =
+        dfp_take_moment_lanes(&m->rows, m->workers + (size_t)worker * m->worker_bytes);
+    dfp_find_shift(m, part, &l);
+    dfp_clear_moments(&m->rows, &l);
+    for (int64_t r = 0; r < part.rows; r += DFP_GROUP) {
+        int64_t rows = part.rows - r < DFP_GROUP ? part.rows - r : DFP_GROUP;
+        dfp_add_group(m->x + part.first + r * part.length, part.length, rows, &l);
+    }
+    dfp_finish_moments(m, part, &l, task);
+}
+
+/* Part 0 takes in part `index`, behind `count` pixels. */
+static void dfp_merge_moments(const dfp_moments *m, int64_t index, double count, double added) {
+    int64_t channels = m->rows.channels;
+    const double *mean = m->mean + index * channels, *squares = m->squares + index * channels;
+    const float *low = m->low + index * channels, *high = m->high + index * channels;
+    double weight = added / (count + added), spread = count * weight;
+    for (int64_t c = 0; c < channels; ++c) {
+        double d = mean[c] - m->mean[c];
+        m->mean[c] += d * weight;
+        m->squares[c] += squares[c] + d * d * spread;
+        m->low[c] = low[c] > m->low[c] ? low[c] : m->low[c];
+        m->high[c] = high[c] > m->high[c] ? high[c] : m->high[c];
+    }
+}
+
+static void dfp_run_moments(dfp_moments *m, const dfp_statistics *s) {
+    int64_t channels = m->rows.channels;
+    double count = 0;
+    dfp_parallel(m->rows.parts, dfp_moments_task, m);
+    for (int64_t index = 0; index < m->rows.parts; ++index) {
+        dfp_part part = dfp_part_at(&m->rows, index);
+        double added = (double)(part.rows * (part.length / channels));
+        if (index > 0) dfp_merge_moments(m, index, count, added);
+        count += added;
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+        double variance = m->squares[c] > 0 ? m->squares[c] / count : 0.0;
+        int finite = isfinite(m->mean[c]) != 0;
+        s->mean[c] = finite ? (float)m->mean[c] : NAN;
+        s->variance[c] = finite ? (float)variance : NAN;
+        s->minimum[c] = finite ? -m->low[c] : NAN;
+        s->maximum[c] = finite ? m->high[c] : NAN;
+    }
+}
+
+static dfp_status dfp_batch_norm_statistics(const float *x, int64_t pixels, int64_t channels,
+                                            const dfp_statistics *s) {
+    dfp_moments m = {.rows = dfp_cut_rows(pixels, channels), .x = x};
+    size_t numbers = (size_t)(m.rows.parts * channels);
+    dfp_begin();
+    m.worker_bytes = 9 * dfp_row_bytes(&m.rows);
+    m.workers = dfp_worker_workspace(m.worker_bytes);
+    char *memory = dfp_shared_workspace(2 * dfp_round_up(numbers * sizeof(double), 64) +
+                                        2 * dfp_round_up(numbers * sizeof(float), 64));
+    int ready = m.workers && memory;
+    if (ready) {
+        m.mean = dfp_take(&memory, numbers * sizeof(double));
+        m.squares = dfp_take(&memory, numbers * sizeof(double));
+        m.low = dfp_take(&memory, numbers * sizeof(float));
+        m.high = dfp_take(&memory, numbers * sizeof(float));
+        dfp_run_moments(&m, s);
+    }
+    dfp_end();
+    return ready ? DFP_OK : DFP_OUT_OF_MEMORY;
+}
