@@ -51,7 +51,7 @@ def decide(layer):
         return Decision(False, f"its dtype policy is {policy.name!r}")
     if _product(layer) is None:
         return Decision(False, _why_no_product(layer))
-    if layer.lora_enabled:
+    if getattr(layer, "lora_enabled", False):
         return Decision(False, "LoRA is enabled: its weights are meant to stay float32")
     return Decision(True, _product(layer))
 
@@ -94,6 +94,10 @@ def install():
     _route(BaseConv, "call", _convolution_call, applies=_keeps_convolution_op)
     _route(keras.layers.Conv1D, "call", _conv1d_call)
     _route(keras.layers.Dense, "call", _dense_call)
+    _route(keras.layers.BatchNormalization, "call", _batch_norm_call)
+    _fuse(keras.layers.ReLU, "call", _relu_call)
+    _fuse(keras.layers.Activation, "call", _activation_call)
+    _fuse(keras.layers.Add, "_merge_function", _add_call)
     _keep_out_of_xla()
     _export_in_float32()
 
@@ -103,7 +107,17 @@ def _product(layer):
         return "matrix product"
     if isinstance(layer, BaseConv) and layer.rank in (1, 2):
         return f"{layer.rank}-D convolution"
+    if _is_plain_batch_norm(layer):
+        return "batch normalisation"
     return None
+
+
+def _is_plain_batch_norm(layer):
+    return (
+        isinstance(layer, keras.layers.BatchNormalization)
+        and not layer.renorm
+        and not layer.synchronized
+    )
 
 
 def _overrides_keras(layer):
@@ -112,6 +126,8 @@ def _overrides_keras(layer):
         return cls.call is not keras.layers.Dense.call
     if isinstance(layer, keras.layers.Conv1D):
         return cls.call is not keras.layers.Conv1D.call
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return cls.call is not keras.layers.BatchNormalization.call
     return cls.call is not BaseConv.call or cls.convolution_op is not BaseConv.convolution_op
 
 
@@ -144,11 +160,33 @@ def _route(cls, method, integer_method, applies=lambda layer: True):
             decision = Decision(False, why_not) if why_not else decision
             _last_call[self] = decision
             if decision.integer:
-                return integer_method(self, inputs, *args, **kwargs)
+                result = integer_method(self, inputs, *args, **kwargs)
+                if result is not NotImplemented:
+                    return result
+                _last_call[self] = Decision(False, "its latest call has no integer path")
         return original(self, inputs, *args, **kwargs)
 
     routed._dfpkeras = True
     setattr(cls, method, routed)
+
+
+def _fuse(cls, method, fused_method):
+    """Has a layer without weights look for a batch norm in front of it."""
+    original = getattr(cls, method)
+
+    @functools.wraps(original)
+    def fused(self, inputs, *args, **kwargs):
+        if (
+            isinstance(policy_of(self), DFP16Policy)
+            and not any_symbolic_tensors((inputs,))
+            and not _exporting()
+        ):
+            result = fused_method(self, inputs)
+            if result is not None:
+                return result
+        return original(self, inputs, *args, **kwargs)
+
+    setattr(cls, method, fused)
 
 
 def _exporting():
@@ -184,6 +222,44 @@ def _conv1d_call(layer, inputs):
 def _dense_call(layer, inputs, training=None):
     outputs = backend.operations().matmul(inputs, layer.kernel, layer.bias)
     return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _batch_norm_call(layer, inputs, training=None, mask=None):
+    channels_last = layer.axis in (-1, len(inputs.shape) - 1)
+    if mask is not None or not channels_last or not isinstance(training, bool | None):
+        return NotImplemented
+    training = bool(training and layer.trainable)
+    outputs, mean, variance = backend.operations().batch_norm(
+        inputs,
+        layer.gamma if layer.scale else None,
+        layer.beta if layer.center else None,
+        layer.moving_mean,
+        layer.moving_variance,
+        layer.epsilon,
+        training,
+    )
+    if training:
+        for moving, latest in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+            moving.assign(moving * layer.momentum + latest * (1.0 - layer.momentum))
+    return outputs
+
+
+def _relu_call(layer, inputs):
+    slope, threshold = layer.negative_slope, layer.threshold
+    activation = {None: "relu", 6: "relu6"}.get(layer.max_value)
+    if slope or threshold or activation is None:
+        return None
+    return backend.operations().fuse_activation(inputs, activation)
+
+
+def _activation_call(layer, inputs):
+    names = {keras.activations.relu: "relu", keras.activations.relu6: "relu6"}
+    activation = names.get(layer.activation)
+    return None if activation is None else backend.operations().fuse_activation(inputs, activation)
+
+
+def _add_call(layer, inputs):
+    return backend.operations().fuse_residual(*inputs) if len(inputs) == 2 else None
 
 
 def _keep_out_of_xla():

@@ -1,8 +1,9 @@
 """Differentiable integer operations, one module per Keras backend.
 
 Everything a backend module must offer is what `dfpkeras.routing` calls: ``unsupported``,
-``is_saving``, ``convolution``, ``matmul``. The module is imported when the first layer needs it,
-so that ``import dfpkeras`` works without TensorFlow.
+``is_saving``, ``convolution``, ``matmul``, ``batch_norm``, ``fuse_activation``,
+``fuse_residual``. The module is imported when the first layer needs it, so that
+``import dfpkeras`` works without TensorFlow.
 """
 
 import collections
@@ -18,9 +19,9 @@ class KernelHits(collections.Counter):
     """How often each kernel ran, by operation name; a missing name counts 0.
 
     Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``,
-    ``bias_gradient``, and for both
-    ``conv`` and ``dense``: ``<kind>_forward``, ``<kind>_backward_data``,
-    ``<kind>_backward_weights``.
+    ``dequantize``, ``bias_gradient``, for both ``conv`` and ``dense``: ``<kind>_forward``,
+    ``<kind>_backward_data``, ``<kind>_backward_weights``, and ``batch_norm_statistics``,
+    ``batch_norm_forward``, ``batch_norm_backward``, ``activation_backward``.
     """
 
     def __init__(self):

@@ -5,51 +5,42 @@ Each operation is bilinear: with ``y = F(x, w)`` the gradients are ``dx = D(dy, 
 are written here as three `tf.custom_gradient` functions that call each other, so gradients of any
 order run on the integer kernels.
 
-Quantised tensors travel as carriers: INT16 data and an int32 pair (shared exponent, largest
-magnitude), hung as an attribute on the float32 tensor they were made from. A tensor that several
-operations consume is quantised once; so is a gradient that goes to backward-data, to
-backward-weights and, where the tape hands the very tensor on, to the previous operation.
+Operands travel as carriers. A gradient that goes to backward-data, to backward-weights and, where
+the tape hands the very tensor on, to the previous operation is quantised once.
 """
 
 import dataclasses
 import functools
 import typing
 
-import numpy as np
 import tensorflow as tf
 from keras.src.ops.operation_utils import compute_conv_output_shape
 from tensorflow.python.saved_model import save_context
 
 from dfpkeras import kernels
 from dfpkeras.backend import hits
-from dfpkeras.policy import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
-from dfpkeras.tensor import DFPTensor, quantize
+from dfpkeras.backend.tensorflow_batch_norm import batch_norm, fuse_activation, fuse_residual
+from dfpkeras.backend.tensorflow_carriers import (
+    ACTIVATION,
+    GRADIENT,
+    WEIGHTS,
+    call,
+    carrier_of,
+    local,
+    local_or_none,
+    set_shape,
+    unpack,
+)
 
-_CARRIER_ATTRIBUTE = "_dfp_carrier"
-
-
-class Carrier(typing.NamedTuple):
-    """A quantised tensor inside TensorFlow.
-
-    Attributes:
-        data: int16 tensor, in the layout of the float tensor it stands for.
-        meta: int32 tensor of shape (2,): shared exponent, largest magnitude in `data`.
-        bits: int, magnitude bits it was quantised to.
-    """
-
-    data: tf.Tensor
-    meta: tf.Tensor
-    bits: int
-
-
-class _Role(typing.NamedTuple):
-    name: str
-    bits: int
-
-
-_ACTIVATION = _Role("activation", ACTIVATION_BITS)
-_WEIGHTS = _Role("weights", WEIGHT_BITS)
-_GRADIENT = _Role("gradient", GRADIENT_BITS)
+__all__ = [
+    "batch_norm",
+    "convolution",
+    "fuse_activation",
+    "fuse_residual",
+    "is_saving",
+    "matmul",
+    "unsupported",
+]
 
 
 def unsupported(inputs):
@@ -93,7 +84,7 @@ def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_fo
         groups=groups,
         data_format=data_format,
     )
-    return _forward(products, _local(inputs), _local(kernel), _local_or_none(bias))
+    return _forward(products, local(inputs), local(kernel), local_or_none(bias))
 
 
 @tf.autograph.experimental.do_not_convert
@@ -108,18 +99,18 @@ def matmul(inputs, kernel, bias=None):
     Returns:
         float32 tensor (..., M).
     """
-    return _forward(_Dense(), _local(inputs), _local(kernel), _local_or_none(bias))
+    return _forward(_Dense(), local(inputs), local(kernel), local_or_none(bias))
 
 
 def _forward(products, x, w, bias=None):
-    xq, wq = _carrier(x, _ACTIVATION), _carrier(w, _WEIGHTS)
+    xq, wq = carrier_of(x, ACTIVATION), carrier_of(w, WEIGHTS)
     x_shape = products.shape_of(xq)
 
     @tf.custom_gradient
     def operation(x, w, *bias):
         def gradient(dy):
             dy = tf.convert_to_tensor(dy)  # the gradient of a gather comes as IndexedSlices
-            dyq = _carrier(dy, _GRADIENT)
+            dyq = carrier_of(dy, GRADIENT)
             return (
                 _backward_data(products, dy, dyq, w, wq, x_shape),
                 _backward_weights(products, x, xq, dy, dyq, w.shape, x_shape),
@@ -136,7 +127,7 @@ def _backward_data(products, dy, dyq, w, wq, x_shape):
     def operation(dy, w):
         def gradient(ddx):
             ddx = tf.convert_to_tensor(ddx)
-            ddxq = _carrier(ddx, _ACTIVATION)
+            ddxq = carrier_of(ddx, ACTIVATION)
             return (
                 _forward(products, ddx, w),
                 _backward_weights(products, ddx, ddxq, dy, dyq, w.shape, x_shape),
@@ -152,7 +143,7 @@ def _backward_weights(products, x, xq, dy, dyq, w_shape, x_shape):
     def operation(x, dy):
         def gradient(ddw):
             ddw = tf.convert_to_tensor(ddw)
-            ddwq = _carrier(ddw, _WEIGHTS)
+            ddwq = carrier_of(ddw, WEIGHTS)
             return (
                 _backward_data(products, dy, dyq, ddw, ddwq, x_shape),
                 _forward(products, x, ddw),
@@ -205,7 +196,7 @@ class _Convolution:
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
-        y = _call(
+        y = call(
             functools.partial(_conv_forward, self._arguments()),
             [self._channels_last(x.data), x.meta, self._kernel(w.data), w.meta, *bias],
             [tf.float32],
@@ -213,7 +204,7 @@ class _Convolution:
         return self._restore(y, shape)
 
     def backward_data(self, dy, w, x_shape):
-        dx = _call(
+        dx = call(
             functools.partial(_conv_backward_data, self._arguments()),
             [self._channels_last(dy.data), dy.meta, self._kernel(w.data), w.meta, x_shape.dynamic],
             [tf.float32],
@@ -222,7 +213,7 @@ class _Convolution:
 
     def backward_weights(self, x, dy, w_shape):
         kernel_shape = (1,) * (2 - len(self.strides)) + tuple(w_shape)
-        dw = _call(
+        dw = call(
             functools.partial(_conv_backward_weights, self._arguments(), kernel_shape),
             [self._channels_last(x.data), x.meta, self._channels_last(dy.data), dy.meta],
             [tf.float32],
@@ -264,7 +255,7 @@ class _Convolution:
         if self.data_format == "channels_first":
             rank = result.shape.rank
             result = tf.transpose(result, [0, rank - 1, *range(1, rank - 1)])
-        return _set(result, shape)
+        return set_shape(result, shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,30 +263,30 @@ class _Dense:
     """The three products of a matrix product over the last dimension of the input."""
 
     def forward(self, x, w, *bias):
-        y = _call(
+        y = call(
             functools.partial(_matmul, "dense_forward", {}),
             [_matrix(x.data, w.data.shape[0]), x.meta, w.data, w.meta, *bias],
             [tf.float32],
         )[0]
         units = w.data.shape[-1]
         shape = x.data.shape[:-1].concatenate(units)
-        return _set(tf.reshape(y, tf.concat([tf.shape(x.data)[:-1], [units]], 0)), shape)
+        return set_shape(tf.reshape(y, tf.concat([tf.shape(x.data)[:-1], [units]], 0)), shape)
 
     def backward_data(self, dy, w, x_shape):
-        dx = _call(
+        dx = call(
             functools.partial(_matmul, "dense_backward_data", {"transpose_b": True}),
             [_matrix(dy.data, w.data.shape[1]), dy.meta, w.data, w.meta],
             [tf.float32],
         )[0]
-        return _set(tf.reshape(dx, x_shape.dynamic), x_shape.static)
+        return set_shape(tf.reshape(dx, x_shape.dynamic), x_shape.static)
 
     def backward_weights(self, x, dy, w_shape):
-        dw = _call(
+        dw = call(
             functools.partial(_matmul, "dense_backward_weights", {"transpose_a": True}),
             [_matrix(x.data, w_shape[0]), x.meta, _matrix(dy.data, w_shape[1]), dy.meta],
             [tf.float32],
         )[0]
-        return _set(dw, w_shape)
+        return set_shape(dw, w_shape)
 
     def bias_gradient(self, dy):
         return _sum_channels(dy.data, dy.meta)
@@ -311,99 +302,35 @@ def _matrix(data, columns):
     return data if data.shape.rank == 2 else tf.reshape(data, [-1, columns])
 
 
-def _set(tensor, shape):
-    tensor.set_shape(shape)
-    return tensor
-
-
-def _carrier(x, role):
-    """Returns the carrier of float32 tensor `x`, made now or found on it."""
-    found = getattr(x, _CARRIER_ATTRIBUTE, None)
-    if found is not None and found.bits == role.bits and _is_local(found.data):
-        return found
-    data, meta = _call(functools.partial(_quantize, role), [x], [tf.int16, tf.int32])
-    carrier = Carrier(_set(data, x.shape), _set(meta, [2]), role.bits)
-    if _is_local(x):
-        setattr(x, _CARRIER_ATTRIBUTE, carrier)
-    return carrier
-
-
-def _local(x):
-    """Returns `x` as a tensor of the graph that is being traced now.
-
-    The gradient of a branch or a loop body may use tensors of that body, but not the tensors of
-    the graph around it that the body took in.
-    """
-    x = tf.convert_to_tensor(x)
-    return x if _is_local(x) else tf.identity(x)
-
-
-def _local_or_none(x):
-    return None if x is None else _local(x)
-
-
-def _is_local(tensor):
-    """Whether `tensor` belongs to the context that runs now.
-
-    A carrier made inside a loop body or a branch, for a tensor of the graph around it, is out of
-    scope everywhere else. So carriers are kept on tensors of the current graph only.
-    """
-    return tf.executing_eagerly() or tensor.graph is tf.compat.v1.get_default_graph()
-
-
 def _sum_channels(data, meta):
-    sums = _call(_bias_sums, [data, meta], [tf.float32])[0]
-    return _set(sums, data.shape[-1:])
-
-
-def _call(function, inputs, dtypes):
-    """Runs `function` on NumPy views of `inputs`, now or as a stateless graph operation.
-
-    Stateless, so that results nobody needs are pruned and independent calls run at once. The
-    arrays may alias variables: `function` must not write to them. Returned arrays are taken over
-    without a copy in graphs if 64-byte aligned.
-    """
-    if tf.executing_eagerly():
-        # A memoryview is free of the copy that `tf.numpy_function` makes of eager inputs.
-        results = function(*(np.asarray(memoryview(x)) for x in inputs))
-        return [tf.convert_to_tensor(result) for result in results]
-    return tf.numpy_function(function, inputs, dtypes, stateful=False)
-
-
-def _quantize(role, x):
-    hits.add(f"quantize_{role.name}")
-    tensor = quantize(x, bits=role.bits)
-    return [tensor.data, np.array([tensor.exponent, tensor.max_abs], np.int32)]
-
-
-def _unpack(data, meta):
-    return DFPTensor._wrap(data, int(meta[0]), int(meta[1]))
+    sums = call(_bias_sums, [data, meta], [tf.float32])[0]
+    return set_shape(sums, data.shape[-1:])
 
 
 def _conv_forward(arguments, x, x_meta, w, w_meta, bias=None):
     hits.add("conv_forward")
-    x, w = _unpack(x, x_meta), _unpack(w, w_meta)
+    x, w = unpack(x, x_meta), unpack(w, w_meta)
     return [kernels.conv2d_forward(x, w, bias=bias, **arguments)]
 
 
 def _conv_backward_data(arguments, dy, dy_meta, w, w_meta, input_shape):
     hits.add("conv_backward_data")
     input_shape = tuple(int(size) for size in input_shape)
-    dy, w = _unpack(dy, dy_meta), _unpack(w, w_meta)
+    dy, w = unpack(dy, dy_meta), unpack(w, w_meta)
     return [kernels.conv2d_backward_data(dy, w, input_shape, **arguments)]
 
 
 def _conv_backward_weights(arguments, kernel_shape, x, x_meta, dy, dy_meta):
     hits.add("conv_backward_weights")
-    x, dy = _unpack(x, x_meta), _unpack(dy, dy_meta)
+    x, dy = unpack(x, x_meta), unpack(dy, dy_meta)
     return [kernels.conv2d_backward_weights(x, dy, kernel_shape, **arguments)]
 
 
 def _matmul(name, transposes, a, a_meta, b, b_meta, bias=None):
     hits.add(name)
-    return [kernels.matmul(_unpack(a, a_meta), _unpack(b, b_meta), bias=bias, **transposes)]
+    return [kernels.matmul(unpack(a, a_meta), unpack(b, b_meta), bias=bias, **transposes)]
 
 
 def _bias_sums(dy, dy_meta):
     hits.add("bias_gradient")
-    return [kernels.sum_channels(_unpack(dy, dy_meta))]
+    return [kernels.sum_channels(unpack(dy, dy_meta))]

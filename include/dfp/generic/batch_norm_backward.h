@@ -90,8 +90,8 @@ DFP_INLINE void dfp_backward_part(const dfp_backward *b, dfp_kind dy_kind, int m
     for (int64_t r = 0; r < part.rows; ++r)
         dfp_backward_row(b, dy_kind, masked, with_x, part.first + r * part.length, part.length,
                          &written);
-    b->largest_dx[index] = dfp_largest_lane(written.dx);
-    b->largest_dz[index] = dfp_largest_lane(written.dz);
+    b->largest_dx[index] = dfp_largest_int_lane(written.dx);
+    b->largest_dz[index] = dfp_largest_int_lane(written.dz);
 }
 
 static void dfp_backward_task(void *context, int64_t task, int worker) {

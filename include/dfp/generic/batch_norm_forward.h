@@ -83,7 +83,7 @@ DFP_INLINE void dfp_forward_part(const dfp_forward *f, dfp_kind x_kind, dfp_kind
     for (int64_t r = 0; r < part.rows; ++r)
         largest = dfp_forward_row(f, x_kind, residual_kind, part.first + r * part.length,
                                   part.length, largest);
-    f->largest[index] = dfp_largest_lane(largest);
+    f->largest[index] = dfp_largest_int_lane(largest);
 }
 
 static void dfp_forward_task(void *context, int64_t task, int worker) {

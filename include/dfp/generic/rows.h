@@ -162,7 +162,7 @@ DFP_INLINE dfp_vi dfp_emit(int16_t *to, dfp_vi q, int64_t count, dfp_vi largest)
     return dfp_max_int16(largest, dfp_absolute(q));
 }
 
-static int32_t dfp_largest_lane(dfp_vi largest) {
+static int32_t dfp_largest_int_lane(dfp_vi largest) {
     int16_t lanes[DFP_STEP];
     dfp_store(lanes, largest);
     return dfp_largest_int16(lanes, DFP_STEP);

@@ -1,0 +1,277 @@
+"""Differentiable batch normalisation for TensorFlow, fused with what follows it.
+
+`batch_norm` returns a float32 tensor that carries its integers, and remembers on it how it was
+made. `fuse_residual` and `fuse_activation` find that on their input and compute the fused result
+from the operands of the batch norm, in one pass instead of two or three. Gradients flow through the
+unfused result all the same; a graph prunes its value if nothing else reads it.
+"""
+
+import functools
+import typing
+
+import tensorflow as tf
+
+from dfpkeras import batch_norm as kernels
+from dfpkeras.backend import hits
+from dfpkeras.backend.tensorflow_carriers import (
+    ACTIVATION,
+    GRADIENT,
+    attach,
+    call,
+    dequantized,
+    find_carrier,
+    is_local,
+    local,
+    local_or_none,
+    make_carrier,
+    pack,
+    set_shape,
+    unpack,
+)
+from dfpkeras.elementwise import activation_backward
+
+_ATTRIBUTE = "_dfp_normalization"
+
+
+class _Normalization(typing.NamedTuple):
+    """How the result of a batch norm was made, for fusing it with what follows.
+
+    Attributes:
+        x: float32 tensor (..., channels).
+        channels: dict of float32 tensors (channels,), the kernels' operands: "mean" and "variance",
+            "gamma" and "beta" if they are not 1 and 0, "minimum" and "maximum" of `x` if the
+            statistics are those of `x`.
+        epsilon: float that is added to the variance.
+        residual: float32 tensor of the shape of `x` that is added, or None.
+    """
+
+    x: tf.Tensor
+    channels: dict
+    epsilon: float
+    residual: tf.Tensor | None = None
+
+
+@tf.autograph.experimental.do_not_convert
+def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
+    """Normalises each channel.
+
+    Args:
+        x: float32 tensor (..., channels).
+        gamma, beta: float32 tensors or variables (channels,), or None for 1 and 0.
+        moving_mean, moving_variance: float32 tensors or variables (channels,), the statistics if
+            not `training`.
+        epsilon: float that is added to the variance.
+        training: bool, whether to use the statistics of `x`.
+
+    Returns:
+        (y, mean, variance): `y` as `x`, the statistics used of shape (channels,).
+    """
+    x = local(x)
+    if training:
+        statistics = call(_statistics_kernel, [x], [tf.float32] * 4)
+        statistics = [set_shape(s, x.shape[-1:]) for s in statistics]
+    else:
+        statistics = [local(moving_mean), local(moving_variance)]
+    names = ("mean", "variance", "minimum", "maximum")
+    channels = dict(zip(names, statistics, strict=False))
+    parameters = {"gamma": local_or_none(gamma), "beta": local_or_none(beta)}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    made = _Normalization(x, channels | parameters, epsilon)
+    y = _forward(made)
+
+    @tf.custom_gradient
+    def operation(x, *parameter_values):
+        def gradient(dy):
+            return _backward(made, list(parameters), tf.convert_to_tensor(dy))
+
+        return dequantized(y), gradient
+
+    result = attach(operation(x, *parameters.values()), y)
+    return _remember(result, made), *statistics[:2]
+
+
+@tf.autograph.experimental.do_not_convert
+def fuse_activation(x, activation):
+    """Returns "relu" or "relu6" of `x`, or None if `x` is not the result of a batch norm."""
+    made = _made_by(x)
+    if made is None:
+        return None
+    y = _forward(made, activation)
+
+    @tf.custom_gradient
+    def operation(x):
+        return dequantized(y), functools.partial(_activation_backward, y, activation)
+
+    return attach(operation(x), y)
+
+
+@tf.autograph.experimental.do_not_convert
+def fuse_residual(a, b):
+    """Returns a + b, or None if neither is the result of a batch norm or shapes may differ."""
+    for x, residual in ((a, b), (b, a)):
+        made = _made_by(x)
+        if made is not None and made.residual is None and _have_one_shape(x, residual):
+            return _add_residual(made._replace(residual=residual), a, b)
+    return None
+
+
+def _add_residual(made, a, b):
+    y = _forward(made)
+
+    @tf.custom_gradient
+    def operation(a, b):
+        return dequantized(y), lambda dy: (dy, dy)
+
+    return _remember(attach(operation(a, b), y), made)
+
+
+def _remember(y, made):
+    setattr(y, _ATTRIBUTE, made)
+    return y
+
+
+def _made_by(x):
+    made = getattr(x, _ATTRIBUTE, None)
+    return made if made is not None and is_local(made.x) else None
+
+
+def _have_one_shape(x, residual):
+    """Whether no dimension is broadcast; unknown numbers of images are taken to be the same."""
+    if not isinstance(residual, tf.Tensor) or residual.dtype != tf.float32:
+        return False
+    known = x.shape.rank is not None and x.shape[1:].is_fully_defined()
+    return known and is_local(residual) and x.shape.as_list() == residual.shape.as_list()
+
+
+def _forward(made, activation=None):
+    function = functools.partial(_forward_kernel, activation, made.epsilon)
+    operands = {"x": made.x, **made.channels, **_operand("residual", made.residual, ACTIVATION)}
+    data, meta = _call_by_name(function, operands, [tf.int16, tf.int32])
+    return make_carrier(data, meta, made.x.shape, ACTIVATION)
+
+
+def _activation_backward(y, activation, dy):
+    """The gradient of an activation with result `y`, differentiable: it is linear in `dy`."""
+    dy = tf.convert_to_tensor(dy)
+    operands = {"y": y.data, "y_meta": y.meta, **_operand("dy", dy, GRADIENT)}
+    function = functools.partial(_activation_backward_kernel, activation)
+    data, meta = _call_by_name(function, operands, [tf.int16, tf.int32])
+    dx = make_carrier(data, meta, y.data.shape, GRADIENT)
+
+    @tf.custom_gradient
+    def operation(_):
+        return dequantized(dx), functools.partial(_activation_backward, y, activation)
+
+    return attach(operation(dy), dx)
+
+
+def _backward(made, parameters, dy):
+    """Gradients of x and the parameters; differentiable, through float32 operations."""
+    operands = {"x": made.x, **made.channels, **_operand("dy", dy, GRADIENT)}
+    function = functools.partial(_backward_kernel, made.epsilon)
+    dtypes = [tf.int16, tf.int32, tf.float32, tf.float32]
+    data, meta, *of_parameters = _call_by_name(function, operands, dtypes)
+    dx = make_carrier(data, meta, made.x.shape, GRADIENT)
+    of_parameters = dict(zip(("gamma", "beta"), of_parameters, strict=True))
+    of_parameters = [set_shape(of_parameters[name], made.x.shape[-1:]) for name in parameters]
+
+    @tf.custom_gradient
+    def operation(*inputs):
+        def gradient(*upstream):
+            return _second_gradient(made, parameters, list(inputs), upstream)
+
+        return [dequantized(dx), *of_parameters], gradient
+
+    result, *others = operation(dy, made.x, *(made.channels[name] for name in parameters))
+    return [attach(result, dx), *others]
+
+
+def _second_gradient(made, parameters, inputs, upstream):
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        dy, x, *values = inputs
+        gamma = dict(zip(parameters, values, strict=True)).get("gamma")
+        results = _float_backward(made, dy, x, gamma)
+        results = [results["x"], *(results[name] for name in parameters)]
+    return tape.gradient(
+        results, inputs, list(upstream), unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+
+
+def _float_backward(made, dy, x, gamma):
+    """What `_backward` computes, by float32 operations of TensorFlow."""
+    axes, training = list(range(x.shape.rank - 1)), "minimum" in made.channels
+    mean, variance = made.channels["mean"], made.channels["variance"]
+    if training:
+        mean, variance = tf.nn.moments(x, axes)
+    deviation, r = x - mean, tf.math.rsqrt(variance + made.epsilon)
+    sum_dy, sum_dy_x = tf.reduce_sum(dy, axes), tf.reduce_sum(dy * deviation, axes)
+    dx = dy
+    if training:
+        pixels = tf.cast(tf.size(x) // tf.size(mean), tf.float32)
+        dx = dy - sum_dy / pixels - deviation * (r * r * sum_dy_x / pixels)
+    dx *= r if gamma is None else gamma * r
+    return {"x": dx, "gamma": r * sum_dy_x, "beta": sum_dy}
+
+
+def _operand(name, x, role):
+    """A tensor as operand of a kernel: its integers, if it carries them, or itself."""
+    if x is None:
+        return {}
+    carrier = find_carrier(x, role)
+    return {name: x} if carrier is None else {name: carrier.data, f"{name}_meta": carrier.meta}
+
+
+def _call_by_name(function, operands, dtypes):
+    function = functools.partial(_by_name, function, tuple(operands))
+    return call(function, list(operands.values()), dtypes)
+
+
+def _by_name(function, names, *arrays):
+    return function(**dict(zip(names, arrays, strict=True)))
+
+
+def _dfp_or_float(data, meta):
+    return data if meta is None else unpack(data, meta)
+
+
+def _statistics_kernel(x):
+    hits.add("batch_norm_statistics")
+    return list(kernels.batch_norm_statistics(x))
+
+
+def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=None, **optional):
+    hits.add("batch_norm_forward")
+    residual = _dfp_or_float(optional.get("residual"), optional.get("residual_meta"))
+    y = kernels.batch_norm_forward(
+        x,
+        *kernels.batch_norm_fold(gamma, beta, mean, variance, epsilon),
+        optional.get("minimum"),
+        optional.get("maximum"),
+        residual,
+        activation,
+        ACTIVATION.bits,
+    )
+    return pack(y)
+
+
+def _activation_backward_kernel(activation, y, y_meta, dy, dy_meta=None):
+    hits.add("activation_backward")
+    dy = _dfp_or_float(dy, dy_meta)
+    return pack(activation_backward(dy, unpack(y, y_meta), activation, GRADIENT.bits))
+
+
+def _backward_kernel(epsilon, x, dy, mean, variance, gamma=None, beta=None, **optional):
+    hits.add("batch_norm_backward")
+    training, bits = "minimum" in optional, GRADIENT.bits
+    dy = _dfp_or_float(dy, optional.get("dy_meta"))
+    sums = kernels.batch_norm_backward_reduce(dy, x, mean)
+    pixels = x.size // x.shape[-1]
+    g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training)
+    if training:
+        factors = g.factor_dz, g.factor_x, g.constant
+        extremes = optional["minimum"], optional["maximum"], sums.max_dz
+        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *extremes, bits=bits)
+    else:
+        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, bits=bits)
+    return [*pack(dx), g.dgamma, g.dbeta]

@@ -1,0 +1,143 @@
+"""Quantised tensors inside TensorFlow, and how kernels are called on them.
+
+A carrier is INT16 data and an int32 pair (shared exponent, largest magnitude), hung as an attribute
+on the float32 tensor that it stands for: the one it was quantised from, or the one that was
+dequantised from it. A tensor that several operations consume is quantised once.
+"""
+
+import functools
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from dfpkeras.backend import hits
+from dfpkeras.policy import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
+from dfpkeras.tensor import DFPTensor, quantize
+
+_ATTRIBUTE = "_dfp_carrier"
+
+
+class Carrier(typing.NamedTuple):
+    """A quantised tensor inside TensorFlow.
+
+    Attributes:
+        data: int16 tensor, in the layout of the float tensor it stands for.
+        meta: int32 tensor of shape (2,): shared exponent, largest magnitude in `data`.
+        bits: int, magnitude bits it was quantised to.
+    """
+
+    data: tf.Tensor
+    meta: tf.Tensor
+    bits: int
+
+
+class Role(typing.NamedTuple):
+    """What a tensor is to a product, and with how many magnitude bits it is quantised."""
+
+    name: str
+    bits: int
+
+
+ACTIVATION = Role("activation", ACTIVATION_BITS)
+WEIGHTS = Role("weights", WEIGHT_BITS)
+GRADIENT = Role("gradient", GRADIENT_BITS)
+
+
+def carrier_of(x, role):
+    """Returns the carrier of float32 tensor `x`, made now or found on it."""
+    found = find_carrier(x, role)
+    if found is not None:
+        return found
+    data, meta = call(functools.partial(_quantize, role), [x], [tf.int16, tf.int32])
+    carrier = make_carrier(data, meta, x.shape, role)
+    if is_local(x):
+        attach(x, carrier)
+    return carrier
+
+
+def find_carrier(x, role):
+    """Returns the carrier of float32 tensor `x` if it has one of this role's bits here, or None."""
+    found = getattr(x, _ATTRIBUTE, None)
+    usable = found is not None and found.bits == role.bits and is_local(found.data)
+    return found if usable else None
+
+
+def make_carrier(data, meta, shape, role):
+    """Returns the carrier of what a kernel returned."""
+    return Carrier(set_shape(data, shape), set_shape(meta, [2]), role.bits)
+
+
+def dequantized(carrier):
+    """Returns the float32 value of a carrier; a graph computes it only if it is read."""
+    x = call(_dequantize, [carrier.data, carrier.meta], [tf.float32])[0]
+    return set_shape(x, carrier.data.shape)
+
+
+def attach(x, carrier):
+    """Hangs a carrier on the float32 tensor it stands for, which it returns."""
+    setattr(x, _ATTRIBUTE, carrier)
+    return x
+
+
+def local(x):
+    """Returns `x` as a tensor of the graph that is being traced now.
+
+    The gradient of a branch or a loop body may use tensors of that body, but not the tensors of
+    the graph around it that the body took in.
+    """
+    x = tf.convert_to_tensor(x)
+    return x if is_local(x) else tf.identity(x)
+
+
+def local_or_none(x):
+    return None if x is None else local(x)
+
+
+def is_local(tensor):
+    """Whether `tensor` belongs to the context that runs now.
+
+    A carrier made inside a loop body or a branch, for a tensor of the graph around it, is out of
+    scope everywhere else. So carriers are kept on tensors of the current graph only.
+    """
+    return tf.executing_eagerly() or tensor.graph is tf.compat.v1.get_default_graph()
+
+
+def set_shape(tensor, shape):
+    """Tells TensorFlow a shape, and returns the tensor."""
+    tensor.set_shape(shape)
+    return tensor
+
+
+def call(function, inputs, dtypes):
+    """Runs `function` on NumPy views of `inputs`, now or as a stateless graph operation.
+
+    Stateless, so that results nobody needs are pruned and independent calls run at once. The
+    arrays may alias variables: `function` must not write to them. Returned arrays are taken over
+    without a copy in graphs if 64-byte aligned.
+    """
+    if tf.executing_eagerly():
+        # A memoryview is free of the copy that `tf.numpy_function` makes of eager inputs.
+        results = function(*(np.asarray(memoryview(x)) for x in inputs))
+        return [tf.convert_to_tensor(result) for result in results]
+    return tf.numpy_function(function, inputs, dtypes, stateful=False)
+
+
+def unpack(data, meta):
+    """Returns the `DFPTensor` of a carrier's arrays."""
+    return DFPTensor._wrap(data, int(meta[0]), int(meta[1]))
+
+
+def pack(tensor):
+    """Returns a carrier's arrays of a `DFPTensor`."""
+    return [tensor.data, np.array([tensor.exponent, tensor.max_abs], np.int32)]
+
+
+def _quantize(role, x):
+    hits.add(f"quantize_{role.name}")
+    return pack(quantize(x, bits=role.bits))
+
+
+def _dequantize(data, meta):
+    hits.add("dequantize")
+    return [unpack(data, meta).dequantize()]
