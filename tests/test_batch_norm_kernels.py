@@ -82,13 +82,13 @@ class Case:
         offset = self.per_channel(3, -1, 1) - x.mean(axis=0) * scale
         return scale.astype(np.float32), offset.astype(np.float32)
 
-    def other(self, kind, stream):
+    def other(self, kind, stream, bits=14):
         """Another operand of x's shape: a residual or a gradient."""
         if kind is None:
             return None
         rng = self.rng(stream)
         numbers = (rng.standard_normal(self.shape) * 2.0 ** rng.integers(-6, 3)).astype(np.float32)
-        return numbers if kind == "float32" else reference.quantize(numbers, self.bits)
+        return numbers if kind == "float32" else reference.quantize(numbers, bits)
 
     @property
     def residual(self):
@@ -96,7 +96,7 @@ class Case:
 
     @property
     def dy(self):
-        return self.other(self.dy_kind, 5)
+        return self.other(self.dy_kind, 5, bits=15)
 
     @property
     def y(self):
@@ -230,6 +230,19 @@ def test_a_single_pixel():
     for found in (result.mean, result.minimum, result.maximum):
         np.testing.assert_array_equal(found, x[0])
     assert not result.variance.any()
+
+
+@pytest.mark.parametrize(("magnitude", "finite"), [(1e18, True), (1e20, False)])
+def test_statistics_of_large_numbers(magnitude, finite):
+    """FP32 cannot hold the square of 1e20; the rest is still right."""
+    x = np.float32([[magnitude], [-magnitude]] * 300)
+    result = kernels.batch_norm_statistics(x)
+    assert result.mean == 0
+    assert (result.minimum, result.maximum) == (x[1], x[0])
+    assert np.isfinite(result.variance) == finite
+    np.testing.assert_allclose(
+        result.variance, np.var(x, dtype=np.float64, axis=0) if finite else np.inf
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -605,6 +618,15 @@ def test_backward_of_what_is_not_finite(on_every_isa, where, bad):
         arguments["max_dz"] = found.max_dz
     for dx in on_every_isa(lambda: kernels.batch_norm_backward(**arguments)).values():
         assert_nonfinite(dx, (100, 9))
+
+
+def test_distances_from_the_mean_beyond_fp32():
+    x, one = np.full((20, 3), 3e38, np.float32), np.ones(3, np.float32)
+    mean, factor = -3e38 * one, 1e-30 * one
+    arguments = x, mean, 0 * one, factor, 0 * one, x[0], x[0], one
+    assert_nonfinite(kernels.batch_norm_backward(np.ones_like(x), *arguments), x.shape)
+    dx = kernels.batch_norm_backward(np.ones_like(x), x, 0 * one, *arguments[2:])
+    np.testing.assert_allclose(dx.dequantize(), 3e8, rtol=1e-4)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
