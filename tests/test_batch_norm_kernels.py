@@ -1,5 +1,6 @@
 """Fused batch normalisation against its oracle, on every instruction set and thread count."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -204,6 +205,16 @@ def test_a_far_mean_costs_no_accuracy(pixels, ratio):
     assert relative.max() < 5 * np.sqrt(oracle.LONGEST_SUM) * reference.UNIT_ROUNDOFF
     allowed = 5 * reference.UNIT_ROUNDOFF * np.sqrt(oracle.LONGEST_SUM * variance.value)
     assert (np.abs(result.mean - mean.value) < allowed + reference.UNIT_ROUNDOFF * ratio).all()
+
+
+def test_an_outlier_in_the_first_row_costs_little():
+    """Distances are measured from the mean of 8 rows: with an outlier V among R rows their squares
+    sum up to (R / 64 + 3 / 4) V^2, 3 times what they are from the mean; from V itself, R V^2."""
+    x = np.random.default_rng(10).standard_normal((2000, 512)).astype(np.float32)
+    x[0] += 1e4
+    _, variance, *_ = oracle.statistics(x)
+    relative = np.abs(kernels.batch_norm_statistics(x).variance / variance.value - 1)
+    assert relative.max() < 5 * np.sqrt(oracle.LONGEST_SUM) * reference.UNIT_ROUNDOFF * 3
 
 
 def test_outliers_in_the_first_rows_cost_little(on_every_isa):
@@ -860,6 +871,16 @@ def test_results_are_aligned_and_from_the_pool():
     results = y, dx, dz, kernels.add(x, x), kernels.activation_forward(y, "relu")
     assert all(r.data.__array_interface__["data"][0] % 64 == 0 for r in results)
     assert dfpkeras.memory_stats()["in_use"] - before >= sum(r.data.nbytes for r in results)
+
+
+def test_concurrent_callers_get_what_a_single_caller_gets():
+    cases = [larger_case(shape, "relu") for shape in LARGER_SHAPES[:4]]
+    calls = [partial(f, case) for case in cases for f in (forward, reduce, backward)]
+    expected = [call() for call in calls]
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(call) for _ in range(2) for call in calls]
+        for future, result in zip(futures, expected * 2, strict=True):
+            assert same(future.result(), result)
 
 
 @settings(max_examples=10)
