@@ -92,8 +92,8 @@ def batch_norm_statistics(x):
         x: ``float32`` array of shape (..., channels).
 
     Returns:
-        A `BatchNormStatistics`. A channel with NaN or Inf, or with numbers so large (about 1e36)
-        that FP32 sums of them overflow, has NaN in all four.
+        A `BatchNormStatistics`. A channel with NaN or Inf, or with numbers so large (beyond 1e36)
+        that FP32 sums of them overflow, has NaN in all four. A variance beyond 1e36 may be Inf.
 
     Raises:
         TypeError: if ``x`` is not a ``float32`` array.

@@ -1,5 +1,6 @@
 """Fused batch normalisation against its oracle, on every instruction set and thread count."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -82,13 +83,13 @@ class Case:
         offset = self.per_channel(3, -1, 1) - x.mean(axis=0) * scale
         return scale.astype(np.float32), offset.astype(np.float32)
 
-    def other(self, kind, stream):
+    def other(self, kind, stream, bits=14):
         """Another operand of x's shape: a residual or a gradient."""
         if kind is None:
             return None
         rng = self.rng(stream)
         numbers = (rng.standard_normal(self.shape) * 2.0 ** rng.integers(-6, 3)).astype(np.float32)
-        return numbers if kind == "float32" else reference.quantize(numbers, self.bits)
+        return numbers if kind == "float32" else reference.quantize(numbers, bits)
 
     @property
     def residual(self):
@@ -96,7 +97,7 @@ class Case:
 
     @property
     def dy(self):
-        return self.other(self.dy_kind, 5)
+        return self.other(self.dy_kind, 5, bits=15)
 
     @property
     def y(self):
@@ -206,6 +207,16 @@ def test_a_far_mean_costs_no_accuracy(pixels, ratio):
     assert (np.abs(result.mean - mean.value) < allowed + reference.UNIT_ROUNDOFF * ratio).all()
 
 
+def test_an_outlier_in_the_first_row_costs_little():
+    """Distances are measured from the mean of 8 rows: with an outlier V among R rows their squares
+    sum up to (R / 64 + 3 / 4) V^2, 3 times what they are from the mean; from V itself, R V^2."""
+    x = np.random.default_rng(10).standard_normal((2000, 512)).astype(np.float32)
+    x[0] += 1e4
+    _, variance, *_ = oracle.statistics(x)
+    relative = np.abs(kernels.batch_norm_statistics(x).variance / variance.value - 1)
+    assert relative.max() < 5 * np.sqrt(oracle.LONGEST_SUM) * reference.UNIT_ROUNDOFF * 3
+
+
 def test_outliers_in_the_first_rows_cost_little(on_every_isa):
     """The first rows decide from where distances are measured."""
     x = np.random.default_rng(1).standard_normal((3000, 70)).astype(np.float32)
@@ -230,6 +241,19 @@ def test_a_single_pixel():
     for found in (result.mean, result.minimum, result.maximum):
         np.testing.assert_array_equal(found, x[0])
     assert not result.variance.any()
+
+
+@pytest.mark.parametrize(("magnitude", "finite"), [(1e18, True), (1e20, False)])
+def test_statistics_of_large_numbers(magnitude, finite):
+    """FP32 cannot hold the square of 1e20; the rest is still right."""
+    x = np.float32([[magnitude], [-magnitude]] * 300)
+    result = kernels.batch_norm_statistics(x)
+    assert result.mean == 0
+    assert (result.minimum, result.maximum) == (x[1], x[0])
+    assert np.isfinite(result.variance) == finite
+    np.testing.assert_allclose(
+        result.variance, np.var(x, dtype=np.float64, axis=0) if finite else np.inf
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -607,6 +631,15 @@ def test_backward_of_what_is_not_finite(on_every_isa, where, bad):
         assert_nonfinite(dx, (100, 9))
 
 
+def test_distances_from_the_mean_beyond_fp32():
+    x, one = np.full((20, 3), 3e38, np.float32), np.ones(3, np.float32)
+    mean, factor = -3e38 * one, 1e-30 * one
+    arguments = x, mean, 0 * one, factor, 0 * one, x[0], x[0], one
+    assert_nonfinite(kernels.batch_norm_backward(np.ones_like(x), *arguments), x.shape)
+    dx = kernels.batch_norm_backward(np.ones_like(x), x, 0 * one, *arguments[2:])
+    np.testing.assert_allclose(dx.dequantize(), 3e8, rtol=1e-4)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_float_gradient_that_is_not_finite_makes_both_results_so(on_every_isa, bad):
     dy = np.ones((50, 5), np.float32)
@@ -838,6 +871,16 @@ def test_results_are_aligned_and_from_the_pool():
     results = y, dx, dz, kernels.add(x, x), kernels.activation_forward(y, "relu")
     assert all(r.data.__array_interface__["data"][0] % 64 == 0 for r in results)
     assert dfpkeras.memory_stats()["in_use"] - before >= sum(r.data.nbytes for r in results)
+
+
+def test_concurrent_callers_get_what_a_single_caller_gets():
+    cases = [larger_case(shape, "relu") for shape in LARGER_SHAPES[:4]]
+    calls = [partial(f, case) for case in cases for f in (forward, reduce, backward)]
+    expected = [call() for call in calls]
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(call) for _ in range(2) for call in calls]
+        for future, result in zip(futures, expected * 2, strict=True):
+            assert same(future.result(), result)
 
 
 @settings(max_examples=10)

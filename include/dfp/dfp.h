@@ -19,7 +19,7 @@ typedef struct {
     dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
     /* sums[c] = sum over pixels of q[pixel][c], rounded to FP32 once. */
     dfp_status (*sum_channels)(const dfp_tensor *q, int64_t pixels, int64_t channels, float *sums);
-    /* NaN in all four for a channel that holds NaN or Inf, or whose float32 sums overflow. */
+    /* NaN in all four for a channel that holds NaN or Inf, or whose FP32 sums overflow. */
     dfp_status (*batch_norm_statistics)(const float *x, int64_t pixels, int64_t channels,
                                         const dfp_statistics *s);
     dfp_status (*batch_norm_forward)(const dfp_normalization *n, dfp_result *y);

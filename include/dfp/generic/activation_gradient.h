@@ -1,7 +1,6 @@
 /* dz: the gradient dy where the activation let the number through, 0 elsewhere. */
 
-/* What the kernels read of a gradient: all tensors [pixels][channels], x and y absent where they are
- * not needed. */
+/* What the kernels read: tensors [pixels][channels], x and y absent where they are not needed. */
 typedef struct {
     dfp_operand dy, y, x;
     int32_t top; /* y passes from 1 to top */

@@ -16,7 +16,8 @@ static dfp_range dfp_backward_range(const dfp_normalization_gradient *g, double 
     dfp_range range = {.finite = 1};
     double unit = dfp_operand_unit(&g->dy);
     for (int64_t c = 0; c < g->channels; ++c) {
-        double bound = dfp_add_term(&range, g->factor_dz[c] * (g->max_dz ? g->max_dz[c] : dy_largest));
+        double max_dz = g->max_dz ? g->max_dz[c] : dy_largest;
+        double bound = dfp_add_term(&range, g->factor_dz[c] * max_dz);
         dfp_add_term(&range, g->factor_dz[c] * unit);
         if (g->x) {
             double mean = g->mean[c], factor = g->factor_x[c];
@@ -75,7 +76,8 @@ DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int ma
     const dfp_gradient_source *s = &b->source;
     int64_t c = 0;
     for (; c + DFP_STEP <= length; c += DFP_STEP)
-        dfp_backward_step(b, s, dy_kind, masked, with_x, first + c, first + c, c, DFP_STEP, written);
+        dfp_backward_step(b, s, dy_kind, masked, with_x, first + c, first + c, c, DFP_STEP,
+                          written);
     if (c < length) {
         dfp_tail tails[3];
         dfp_gradient_source tail = dfp_copy_source(s, first + c, 0, 1, length - c, DFP_STEP, tails);

@@ -1,9 +1,9 @@
 /* Mean, variance and extremes of each channel in one read.
  *
  * Each part sums d = x - shift and d^2 in FP32, lane by lane in ascending order, where shift is the
- * mean of the part's first rows: with v the part's variance, (mean - shift)^2 <= v * rows / 8, so at
- * most about 4 bits of v can cancel, however far the mean is from 0. Lanes are added pairwise, then
- * parts in ascending order, in FP64, by the update of Chan, Golub and LeVeque (1979). */
+ * mean of the part's first rows: with v the part's variance, (mean - shift)^2 <= v * rows / 8, so
+ * at most about 4 bits of v can cancel, however far the mean is from 0. Lanes are added pairwise,
+ * then parts in ascending order, in FP64, by the update of Chan, Golub and LeVeque (1979). */
 
 #define DFP_SHIFT_ROWS 8
 

@@ -1,7 +1,7 @@
 /* The shared exponent of a result that is a sum of products, known before the result is. */
 
-/* What bounds a result: `bound` its magnitude, `terms` that of each factor, product and summand that
- * is computed in FP32 on the way. */
+/* What bounds a result: `bound` its magnitude, `terms` that of each factor, product and summand on
+ * the way, as far as FP32 must hold it. */
 typedef struct {
     double bound, terms;
     int finite;

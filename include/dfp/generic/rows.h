@@ -106,38 +106,32 @@ DFP_INLINE dfp_vf dfp_load_operand(const dfp_operand *o, dfp_kind kind, int64_t 
     return dfp_to_float(dfp_load_widen(o->integers.data + i));
 }
 
-/* Rows that one pass of a reduction takes at a time: its lanes are loaded and stored once for all. */
+/* Rows that a reduction takes at a time: the lanes are loaded and stored once for all of them. */
 #define DFP_GROUP 4
 
 /* Hardware prefetchers do not follow a group's streams far: they end with the row. */
 static inline void dfp_prefetch(const void *p) { __builtin_prefetch(p); }
 
 /* The ends of up to DFP_GROUP rows that fill no vector. */
-typedef struct {
-    _Alignas(64) char rows[DFP_GROUP * DFP_LANES * sizeof(float)];
+typedef union {
+    float floats[DFP_GROUP * DFP_LANES];
+    int16_t integers[DFP_GROUP * DFP_LANES];
 } dfp_tail;
-
-static void dfp_copy_rows(const char *from, size_t stride, int64_t rows, size_t bytes, size_t width,
-                          dfp_tail *tail) {
-    memset(tail, 0, sizeof *tail);
-    for (int64_t r = 0; r < rows; ++r)
-        memcpy(tail->rows + (size_t)r * width, from + (size_t)r * stride, bytes);
-}
 
 /* The operand whose row r is `count` elements of `o` from `first + r * stride` on, then zeros up to
  * `width` elements. */
 static dfp_operand dfp_copy_tail(const dfp_operand *o, dfp_kind kind, int64_t first, int64_t stride,
                                  int64_t rows, int64_t count, int64_t width, dfp_tail *tail) {
     dfp_operand copy = *o;
-    size_t size = kind == DFP_FLOATS ? sizeof(float) : sizeof(int16_t);
-    const char *from = kind == DFP_FLOATS ? (const char *)o->floats : (const char *)o->integers.data;
-    if (kind == DFP_ABSENT) return copy;
-    dfp_copy_rows(from + (size_t)first * size, (size_t)stride * size, rows, (size_t)count * size,
-                  (size_t)width * size, tail);
-    if (kind == DFP_FLOATS)
-        copy.floats = (const float *)tail;
-    else
-        copy.integers.data = (const int16_t *)tail;
+    memset(tail, 0, sizeof *tail);
+    for (int64_t r = 0; r < rows && kind == DFP_FLOATS; ++r)
+        memcpy(tail->floats + r * width, o->floats + first + r * stride,
+               (size_t)count * sizeof(float));
+    for (int64_t r = 0; r < rows && kind == DFP_INTEGERS; ++r)
+        memcpy(tail->integers + r * width, o->integers.data + first + r * stride,
+               (size_t)count * sizeof(int16_t));
+    if (kind == DFP_FLOATS) copy.floats = tail->floats;
+    if (kind == DFP_INTEGERS) copy.integers.data = tail->integers;
     return copy;
 }
 
@@ -148,7 +142,7 @@ DFP_INLINE dfp_vi dfp_round_between(const dfp_vf v[2], float low, float high) {
                       dfp_round(dfp_max_float(dfp_min_float(v[1], most), least)));
 }
 
-/* Stores `count` elements of a step; returns, by lanes, the larger of `largest` and their magnitudes. */
+/* Stores `count` elements of a step; returns their magnitudes or `largest`, the larger by lanes. */
 DFP_INLINE dfp_vi dfp_emit(int16_t *to, dfp_vi q, int64_t count, dfp_vi largest) {
     if (count == DFP_STEP) {
         dfp_store(to, q);
