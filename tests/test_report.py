@@ -39,11 +39,7 @@ def test_every_layer_of_a_nested_model():
         "net/image": ("InputLayer", "float32", "InputLayer holds no weights, no integer path"),
         "net/depthwise": ("DepthwiseConv2D", "float32", "DepthwiseConv2D has no integer path yet"),
         "net/block/conv": ("Conv2D", "int16", "2-D convolution"),
-        "net/block/bn": (
-            "BatchNormalization",
-            "float32",
-            "BatchNormalization has no integer path yet",
-        ),
+        "net/block/bn": ("BatchNormalization", "int16", "batch normalisation"),
         "net/flatten": ("Flatten", "float32", "Flatten holds no weights, no integer path"),
         "net/head": ("Dense", "float32", "its dtype policy is 'float32'"),
         "net/other": ("Dense", "int16", "matrix product"),
@@ -124,7 +120,10 @@ def test_the_report_agrees_with_the_kernels_on_mobilenet():
     report = dfpkeras.report(model)
     model(random_array(1, 32, 32, 3))
     integer = [row for row in report.rows if row.computes == "int16"]
-    assert len(integer) == hits["conv_forward"] + hits["dense_forward"] == 36
+    norms = [y for y in model.layers if isinstance(y, keras.layers.BatchNormalization)]
+    assert hits["conv_forward"] + hits["dense_forward"] == 36
+    assert len(integer) == 36 + len(norms)
+    assert hits["batch_norm_forward"] >= len(norms)
     assert len(report.rows) == len(model.layers)
 
 
