@@ -1,8 +1,11 @@
 """Measures how many magnitude bits activations, weights and gradients should have.
 
-    python benchmarks/bit_budget/bit_budget.py capture --data DIR --work WORK   # trains; 7 minutes, 2 GB
-    python benchmarks/bit_budget/bit_budget.py table --work WORK                # 2 minutes
-    python benchmarks/bit_budget/bit_budget.py speed --work WORK                # 1 minute, on a quiet machine
+    # trains; 7 minutes, 2 GB
+    python benchmarks/bit_budget/bit_budget.py capture --data DIR --work WORK
+    # 2 minutes
+    python benchmarks/bit_budget/bit_budget.py table --work WORK
+    # 1 minute, on a quiet machine
+    python benchmarks/bit_budget/bit_budget.py speed --work WORK
 
 (durations on two cores). `capture` trains three networks under dfp16 and saves what their layers
 multiply: ResNet-20 for CIFAR and a VGG-like network for 500 steps of 64 images of 32x32, ResNet-50
