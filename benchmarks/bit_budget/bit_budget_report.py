@@ -43,8 +43,8 @@ def _header(data):
 How many magnitude bits activations, weights and gradients get. Every bit more halves the
 quantisation error of its operand, and halves the number of products that provably fit an INT32 sum.
 Written by `benchmarks/bit_budget/bit_budget.py`, which says how it measures. Tensors are those of
-three networks in training under dfp16 (loss and accuracy on the training batches of the last 50 steps;
-ResNet-50 took most of its steps at 64x64):
+three networks in training under dfp16 (loss and accuracy on the training batches of the last 50
+steps; ResNet-50 took most of its steps at 64x64):
 
 {_table(headings, rows)}
 
