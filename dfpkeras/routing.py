@@ -150,12 +150,7 @@ def _route(cls, method, integer_method, applies=lambda layer: True):
     @functools.wraps(original)
     def routed(self, inputs, *args, **kwargs):
         decision = decide(self)
-        if (
-            decision.integer
-            and applies(self)
-            and not any_symbolic_tensors((inputs,))
-            and not _exporting()
-        ):
+        if decision.integer and applies(self) and _computes_values(inputs):
             why_not = backend.operations().unsupported(inputs)
             decision = Decision(False, why_not) if why_not else decision
             _last_call[self] = decision
@@ -176,17 +171,18 @@ def _fuse(cls, method, fused_method):
 
     @functools.wraps(original)
     def fused(self, inputs, *args, **kwargs):
-        if (
-            isinstance(policy_of(self), DFP16Policy)
-            and not any_symbolic_tensors((inputs,))
-            and not _exporting()
-        ):
+        if isinstance(policy_of(self), DFP16Policy) and _computes_values(inputs):
             result = fused_method(self, inputs)
             if result is not None:
                 return result
         return original(self, inputs, *args, **kwargs)
 
     setattr(cls, method, fused)
+
+
+def _computes_values(inputs):
+    """Whether a call is neither for shapes alone nor for a graph to be saved."""
+    return not any_symbolic_tensors((inputs,)) and not _exporting()
 
 
 def _exporting():

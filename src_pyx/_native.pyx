@@ -420,6 +420,7 @@ def release_memory():
 
 
 def run_multiply_adds(int64_t repetitions, bint with_memory):
+    """Runs the multiply-adds of `repetitions` tiles in every thread; returns how many they were."""
     cdef int64_t count
     with nogil:
         count = kernels.run_multiply_adds(repetitions, with_memory)

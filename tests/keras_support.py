@@ -7,8 +7,8 @@ import numpy as np
 
 from dfpkeras.backend import hits
 
-# Largest error quantisation explains here, relative to the tensor's maximum: operands carry 13
-# or 14 bits (half a step is 2**-14 to 2**-15 of their maximum) and sums have up to 1000 terms.
+# Largest error quantisation explains here, relative to the tensor's maximum: operands carry 12
+# to 15 bits (half a step is 2**-13 to 2**-16 of their maximum) and sums have up to 1000 terms.
 QUANTIZATION_TOLERANCE = 3e-3
 
 

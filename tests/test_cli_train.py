@@ -284,7 +284,7 @@ def test_an_interrupt_tells_how_to_resume(runs, records):
     while not (runs / "stopped" / "history.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert (

@@ -122,7 +122,8 @@ static void dfp_expand_weights(const dfp_conv *c, const dfp_tap_convolution *t, 
                 int64_t kh = down / c->dilation_h, kw = right / c->dilation_w;
                 int has = down >= 0 && right >= 0 && down % c->dilation_h == 0 &&
                           right % c->dilation_w == 0 && kh < c->kernel_h && kw < c->kernel_w;
-                const int16_t *from = w + (kh * c->kernel_w + kw) * c->in_channels * c->out_channels;
+                int64_t matrix = c->in_channels * c->out_channels;
+                const int16_t *from = w + (kh * c->kernel_w + kw) * matrix;
                 for (int64_t ci = 0; ci < c->in_channels; ++ci)
                     to[ci] = has ? from[ci * c->out_channels + co] : 0;
             }

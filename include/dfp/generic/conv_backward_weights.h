@@ -38,11 +38,6 @@ typedef struct {
     size_t worker_bytes;
 } dfp_weights_gradient;
 
-/* One tap of one channel: where its broadcast operand and its row of dw begin. */
-typedef struct {
-    int64_t broadcast, dw;
-} dfp_weights_row;
-
 /* The scratch memory of one thread, and what it holds of one block of pixels. */
 typedef struct {
     int16_t *broadcast;
@@ -52,7 +47,9 @@ typedef struct {
     dfp_segment *segments;
     dfp_span *spans;
     int16_t *pair;
-    dfp_weights_row *rows;
+    /* Of each tap of each channel: its broadcast operand and its row of dw. */
+    const int16_t **rows;
+    float **dw_rows;
     int64_t pairs;
 } dfp_weights_scratch;
 
@@ -112,6 +109,7 @@ static dfp_weights_scratch dfp_weights_take(const dfp_weights_gradient *g, char 
     dfp_weights_scratch s;
     int64_t pairs = g->pairs_per_block, segments = g->segments_per_block;
     int64_t columns = g->column_blocks_per_task * DFP_BLOCK;
+    size_t rows = (size_t)(g->taps * g->channels_per_task);
     s.broadcast =
         dfp_take(&memory, (size_t)(g->channels_per_task * g->channel_values) * sizeof(int16_t));
     s.packed = dfp_take(&memory, (size_t)(pairs * 2 * columns) * sizeof(int16_t));
@@ -120,7 +118,8 @@ static dfp_weights_scratch dfp_weights_take(const dfp_weights_gradient *g, char 
     s.ends = dfp_take(&memory, (size_t)pairs * sizeof(int32_t));
     s.segments = dfp_take(&memory, (size_t)(segments + 1) * sizeof(dfp_segment));
     s.pair = dfp_take(&memory, (size_t)(2 * g->channels_per_task + DFP_PIECE) * sizeof(int16_t));
-    s.rows = dfp_take(&memory, (size_t)(g->taps * g->channels_per_task) * sizeof(dfp_weights_row));
+    s.rows = dfp_take(&memory, rows * sizeof *s.rows);
+    s.dw_rows = dfp_take(&memory, rows * sizeof *s.dw_rows);
     s.spans = dfp_take(&memory, (size_t)(pairs + segments) * sizeof(dfp_span));
     return s;
 }
@@ -138,49 +137,36 @@ typedef struct {
 } dfp_weights_range;
 
 static void dfp_list_weights_rows(const dfp_weights_gradient *g, const dfp_weights_range *range,
-                                  dfp_weights_row *rows) {
+                                  const dfp_weights_scratch *s) {
+    int64_t k = 0;
     for (int64_t tap = 0; tap < g->taps; ++tap) {
-        int64_t dw = (tap * g->group_in + range->channel) * g->c.out_channels;
-        for (int64_t i = 0; i < range->channels; ++i, ++rows, dw += g->c.out_channels) {
-            rows->broadcast = g->pointwise ? dfp_pixels_of_channel(g, i) : dfp_rows_of_tap(g, tap, i);
-            rows->dw = dw;
+        float *dw = range->dw + (tap * g->group_in + range->channel) * g->c.out_channels;
+        for (int64_t i = 0; i < range->channels; ++i, ++k, dw += g->c.out_channels) {
+            s->rows[k] = s->broadcast + (g->pointwise ? dfp_pixels_of_channel(g, i)
+                                                      : dfp_rows_of_tap(g, tap, i));
+            s->dw_rows[k] = dw;
         }
     }
 }
 
-/* dw (one part) += one block of pixels, for one block of columns. */
+/* dw (one part) += one block of pixels, for the block of columns from `column` on. */
 static void dfp_accumulate_block(const dfp_weights_gradient *g, const dfp_weights_scratch *s,
-                                 const dfp_weights_range *range, int from_zero) {
-    int64_t panels = dfp_block_panels(g->group_out, range->column);
-    int64_t panel_stride = s->pairs * 2 * DFP_PANEL, rows = g->taps * range->channels;
-    int64_t spans = dfp_plan_block(s->packed, s->pairs, panels, g->rule, s->segments,
-                                            g->row_step, s->ends, s->spans);
+                                 const int16_t *packed, int64_t channels, int64_t column,
+                                 int from_zero) {
+    int64_t panels = dfp_block_panels(g->group_out, column);
+    int64_t spans = dfp_plan_block(packed, s->pairs, panels, g->rule, s->segments, g->row_step,
+                                   s->ends, s->spans);
     dfp_tile_job job = {.row_step = g->row_step, .spans = s->spans, .spans_end = s->spans + spans,
-                        .panel_stride = panel_stride, .from_zero = from_zero};
-    for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
-        int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
-        dfp_weights_range part = *range;
-        part.column += panel * DFP_PANEL;
-        part.columns = g->group_out - part.column;
-        if (part.columns > count * DFP_PANEL) part.columns = count * DFP_PANEL;
-        part.dw += part.column;
-        job.b = s->packed + panel * panel_stride;
-        for (int64_t m = 0; m < rows; m += DFP_TILE_ROWS) {
-            int64_t valid = rows - m < DFP_TILE_ROWS ? rows - m : DFP_TILE_ROWS;
-            for (int64_t r = 0; r < valid; ++r) {
-                job.rows[r] = s->broadcast + s->rows[m + r].broadcast;
-                job.c[r] = part.dw + s->rows[m + r].dw;
-            }
-            dfp_tile(&job, valid, count, part.columns);
-        }
-    }
+                        .b = packed, .panel_stride = s->pairs * 2 * DFP_PANEL,
+                        .from_zero = from_zero};
+    dfp_row_list rows = {g->taps * channels, s->rows, s->dw_rows};
+    dfp_multiply_block(&job, &rows, column, g->group_out);
 }
 
 /* One part's blocks of pixels for the channels and columns of `range`. */
 static void dfp_accumulate_part(const dfp_weights_gradient *g, int64_t group, int64_t part,
                                 const dfp_weights_range *range, dfp_weights_scratch *s) {
     int64_t first = part * g->blocks / g->parts, end = (part + 1) * g->blocks / g->parts;
-    int16_t *packed = s->packed;
     for (int64_t block = first; block < end; ++block) {
         int64_t in_channel = group * g->group_in + range->channel;
         if (g->pointwise)
@@ -189,14 +175,11 @@ static void dfp_accumulate_part(const dfp_weights_gradient *g, int64_t group, in
             dfp_gather_block_rows(g, block, in_channel, range->channels, s);
         dfp_pack_source source = {g->dy + group * g->group_out, s->dy_rows, s->pairs, g->group_out,
                                   1, s->pairs * 2 * DFP_PANEL, 2 * s->pairs};
-        dfp_pack_panels(&source, range->column, dfp_ceil_div(range->columns, DFP_PANEL), packed);
-        dfp_weights_range one = *range;
-        for (int64_t done = 0; done < range->columns; done += DFP_BLOCK) {
-            one.column = range->column + done;
-            s->packed = packed + done * 2 * s->pairs;
-            dfp_accumulate_block(g, s, &one, block == first);
-        }
-        s->packed = packed;
+        dfp_pack_panels(&source, range->column, dfp_ceil_div(range->columns, DFP_PANEL),
+                        s->packed);
+        for (int64_t done = 0; done < range->columns; done += DFP_BLOCK)
+            dfp_accumulate_block(g, s, s->packed + done * 2 * s->pairs, range->channels,
+                                 range->column + done, block == first);
     }
 }
 
@@ -215,7 +198,7 @@ static void dfp_weights_task(void *context, int64_t task, int worker) {
     range.columns = g->group_out - range.column;
     if (range.columns > most_columns) range.columns = most_columns;
     range.dw = (part ? g->partial + (part - 1) * g->elements : g->dw) + group * g->group_out;
-    dfp_list_weights_rows(g, &range, s.rows);
+    dfp_list_weights_rows(g, &range, &s);
     dfp_accumulate_part(g, group, part, &range, &s);
 }
 

@@ -11,11 +11,11 @@
 #define DFP_STRETCH_BLOCKS 4
 
 typedef struct {
-    const int16_t *a;
     int64_t m, pairs;
+    const int16_t *rows[DFP_FEW_ROWS];
+    float *results[DFP_FEW_ROWS];
     dfp_pack_source source; /* of all of B */
     uint32_t limit;
-    float *c;
     dfp_finish finish;
     int64_t blocks, blocks_per_task;
     char *workers;
@@ -63,29 +63,17 @@ static int64_t dfp_close_runs(const dfp_few_rows *f, dfp_stretch_block *b, const
 static void dfp_multiply_runs(const dfp_few_rows *f, const dfp_stretch_block *b,
                               const int16_t *packed, int64_t column, const int32_t *ends,
                               dfp_span *spans) {
-    int64_t panels = dfp_block_panels(f->source.columns, column), at = b->open;
+    int64_t at = b->open;
     dfp_tile_job job = {.row_step = 2, .spans = spans, .spans_end = spans + b->run.runs,
-                        .panel_stride = f->source.panel_stride, .from_zero = b->open == 0};
+                        .b = packed, .panel_stride = f->source.panel_stride,
+                        .from_zero = b->open == 0};
     for (int64_t i = 0; i < b->run.runs; ++i) {
         spans[i] = (dfp_span){2 * at, (int32_t)(ends[i] - at), 1};
         at = ends[i];
     }
-    for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
-        int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
-        int64_t first = column + panel * DFP_PANEL, columns = f->source.columns - first;
-        if (columns > count * DFP_PANEL) columns = count * DFP_PANEL;
-        if (at == f->pairs) job.finish = f->finish;
-        if (job.finish.bias) job.finish.bias = f->finish.bias + first;
-        job.b = packed + panel * job.panel_stride;
-        for (int64_t row = 0; row < f->m; row += DFP_TILE_ROWS) {
-            int64_t valid = f->m - row < DFP_TILE_ROWS ? f->m - row : DFP_TILE_ROWS;
-            for (int64_t r = 0; r < valid; ++r) {
-                job.rows[r] = f->a + (row + r) * 2 * f->pairs;
-                job.c[r] = f->c + (row + r) * f->source.columns + first;
-            }
-            dfp_tile(&job, valid, count, columns);
-        }
-    }
+    if (at == f->pairs) job.finish = f->finish;
+    dfp_row_list rows = {f->m, f->rows, f->results};
+    dfp_multiply_block(&job, &rows, column, f->source.columns);
 }
 
 /* The pairs [open, last) of one block move in front of where the next stretch will be. */

@@ -15,6 +15,7 @@
 #include "generic/scale.h"
 #include "generic/tile.h"
 #include "generic/pack.h"
+#include "generic/multiply.h"
 #include "generic/transpose.h"
 #include "generic/tap_convolution.h"
 #include "generic/conv_forward.h"

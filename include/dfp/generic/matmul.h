@@ -29,10 +29,14 @@ static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, const dfp_tap_convo
     int64_t *rows = dfp_take(&memory, (size_t)m->k * sizeof(int64_t));
     for (int64_t k = 0; k < m->k; ++k) rows[k] = k * t->inner_stride;
     dfp_few_rows f = {
-        .a = t->in, .m = m->m, .pairs = m->k / 2,
+        .m = m->m, .pairs = m->k / 2,
         .source = {t->weights, rows, m->k / 2, m->n, t->column_stride, 0, m->k},
-        .limit = dfp_run_limit(t->rule.max_a), .c = t->out, .finish = {1, t->scale, t->bias},
+        .limit = dfp_run_limit(t->rule.max_a), .finish = {1, t->scale, t->bias},
     };
+    for (int64_t row = 0; row < m->m; ++row) {
+        f.rows[row] = t->in + row * m->k;
+        f.results[row] = t->out + row * m->n;
+    }
     return dfp_run_few_rows(&f);
 }
 

@@ -128,7 +128,8 @@ static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
 }
 
 /* Tiles that the busiest thread computes when tasks have `rows` rows of the grid. */
-static int64_t dfp_busiest_thread(const dfp_tap_convolution *t, int64_t rows, int64_t *column_tasks) {
+static int64_t dfp_busiest_thread(const dfp_tap_convolution *t, int64_t rows,
+                                  int64_t *column_tasks) {
     int64_t threads = dfp_get_num_threads();
     int64_t tasks = t->groups * dfp_ceil_div(t->batch * t->grid_h, rows);
     int64_t cuts = dfp_ceil_div(DFP_TASKS_PER_THREAD * threads, tasks);
@@ -263,8 +264,9 @@ static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int
         for (int64_t j = 0; j < t->grid_w; ++j, ++pixels->count) {
             pixels->window[pixels->count] =
                 window + (i - first) * t->step_h * row_stride + j * pixel_stride;
-            pixels->out[pixels->count] = pixels->cells ? pixels->cells + pixels->count * dfp_cell_stride(t)
-                                                       : out + j * t->out_pixel;
+            pixels->out[pixels->count] =
+                pixels->cells ? pixels->cells + pixels->count * dfp_cell_stride(t)
+                              : out + j * t->out_pixel;
         }
     }
     return scratch;
@@ -273,26 +275,16 @@ static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int
 /* All pixels of a task times one block of columns. */
 static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t block,
                           const dfp_pixels *pixels) {
-    int64_t index = group * t->blocks + block, panels = dfp_block_panels(t->out_columns, block * DFP_BLOCK);
-    dfp_tile_job job = {.row_step = 2, .spans = t->spans + index * dfp_spans_per_block(t),
+    int64_t index = group * t->blocks + block;
+    const dfp_span *spans = t->spans + index * dfp_spans_per_block(t);
+    const float *bias = t->bias ? t->bias + group * t->out_columns : NULL;
+    dfp_tile_job job = {.row_step = 2, .spans = spans, .spans_end = spans + t->span_counts[index],
+                        .b = t->packed + index * t->pairs * 2 * DFP_BLOCK,
                         .panel_stride = t->pairs * 2 * DFP_PANEL, .from_zero = 1,
-                        .finish = {1, t->scale, NULL}};
-    job.spans_end = job.spans + t->span_counts[index];
-    for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
-        int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
-        int64_t column = block * DFP_BLOCK + panel * DFP_PANEL, columns = t->out_columns - column;
-        if (columns > count * DFP_PANEL || t->cell_h) columns = count * DFP_PANEL;
-        job.b = t->packed + index * t->pairs * 2 * DFP_BLOCK + panel * job.panel_stride;
-        if (t->bias) job.finish.bias = t->bias + group * t->out_columns + column;
-        for (int64_t p = 0; p < pixels->count; p += DFP_TILE_ROWS) {
-            int64_t valid = pixels->count - p < DFP_TILE_ROWS ? pixels->count - p : DFP_TILE_ROWS;
-            for (int64_t r = 0; r < valid; ++r) {
-                job.rows[r] = pixels->window[p + r];
-                job.c[r] = pixels->out[p + r] + column;
-            }
-            dfp_tile(&job, valid, count, columns);
-        }
-    }
+                        .finish = {1, t->scale, bias}};
+    dfp_row_list rows = {pixels->count, pixels->window, pixels->out};
+    dfp_multiply_block(&job, &rows, block * DFP_BLOCK,
+                       t->cell_h ? dfp_cell_stride(t) : t->out_columns);
 }
 
 /* Distributes the cells of the grid rows [row, end) over the rows of the result. */
@@ -303,7 +295,8 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
         int64_t image = row / t->grid_h, top = row % t->grid_h * t->cell_h;
         for (int64_t j = 0; j < t->grid_w; ++j, cells += dfp_cell_stride(t)) {
             int64_t left = j * t->cell_w, width = t->result_w - left;
-            size_t bytes = (size_t)((width < t->cell_w ? width : t->cell_w) * channels) * sizeof(float);
+            if (width > t->cell_w) width = t->cell_w;
+            size_t bytes = (size_t)(width * channels) * sizeof(float);
             float *to = t->out + image * t->out_image + (top * t->result_w + left) * channels;
             for (int64_t i = 0; i < t->cell_h && top + i < t->result_h; ++i)
                 memcpy(to + i * t->result_w * channels, cells + i * line, bytes);

@@ -1,0 +1,30 @@
+/* Rows of A times one block of packed columns: the walk over the tiles of C. */
+
+typedef struct {
+    int64_t count;
+    const int16_t *const *a;
+    float *const *c; /* column 0 of each row of C */
+} dfp_row_list;
+
+/* C += rows * B for the block of columns from `column` on, of `columns` in all, which is packed at
+ * `block->b`; bias, if any, is that of column 0. Rows and columns of a tile are left to this. */
+static void dfp_multiply_block(const dfp_tile_job *block, const dfp_row_list *rows, int64_t column,
+                               int64_t columns) {
+    int64_t panels = dfp_block_panels(columns, column);
+    dfp_tile_job job = *block;
+    for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
+        int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
+        int64_t first = column + panel * DFP_PANEL, width = columns - first;
+        if (width > count * DFP_PANEL) width = count * DFP_PANEL;
+        job.b = block->b + panel * block->panel_stride;
+        if (block->finish.bias) job.finish.bias = block->finish.bias + first;
+        for (int64_t row = 0; row < rows->count; row += DFP_TILE_ROWS) {
+            int64_t left = rows->count - row, valid = left < DFP_TILE_ROWS ? left : DFP_TILE_ROWS;
+            for (int64_t r = 0; r < valid; ++r) {
+                job.rows[r] = rows->a[row + r];
+                job.c[r] = rows->c[row + r] + first;
+            }
+            dfp_tile(&job, valid, count, width);
+        }
+    }
+}
