@@ -73,6 +73,7 @@ class BatchNormGradients(typing.NamedTuple):
     """``dx = factor_dz * dz + factor_x * (x - mean) + constant`` and the parameters' gradients.
 
     All are ``float32`` arrays of shape (channels,); ``factor_x`` and ``constant`` are None for 0.
+    ``sum_dx`` is the sum of ``dx`` over all pixels, the gradient of a bias added to ``x``.
     """
 
     factor_dz: np.ndarray
@@ -80,6 +81,7 @@ class BatchNormGradients(typing.NamedTuple):
     constant: np.ndarray | None
     dgamma: np.ndarray
     dbeta: np.ndarray
+    sum_dx: np.ndarray
 
 
 def batch_norm_statistics(x):
@@ -221,7 +223,9 @@ def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True):
 
     With ``r = 1 / sqrt(variance + epsilon)`` and ``n`` pixels: ``dgamma = r * sum_dz_x``,
     ``dbeta = sum_dz``, ``factor_dz = gamma * r``, and in training ``factor_x = -gamma * r**3 *
-    sum_dz_x / n`` and ``constant = -gamma * r * sum_dz / n``, computed in FP64.
+    sum_dz_x / n`` and ``constant = -gamma * r * sum_dz / n``, computed in FP64. ``sum_dx`` is
+    ``gamma * r * sum_dz``, but 0 in training: the batch's mean takes away whatever is added to all
+    of ``x``.
 
     Args:
         gamma: ``float32`` array of shape (channels,), or None for 1.
@@ -247,8 +251,9 @@ def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True):
             factors += [-scale * r * r * sums.sum_dz_x / pixels, -scale * sums.sum_dz / pixels]
         factors = [factor.astype(np.float32) for factor in factors]
         factors += [None] * (3 - len(factors))
-        dgamma, dbeta = (v.astype(np.float32) for v in (r * sums.sum_dz_x, sums.sum_dz))
-    return BatchNormGradients(*factors, dgamma, dbeta)
+        sum_dx = scale * sums.sum_dz * (0 if training else 1)
+        last = (v.astype(np.float32) for v in (r * sums.sum_dz_x, sums.sum_dz, sum_dx))
+    return BatchNormGradients(*factors, *last)
 
 
 def batch_norm_backward(

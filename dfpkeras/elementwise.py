@@ -101,6 +101,46 @@ def activation_backward(dy, y, activation, bits=14):
     return DFPTensor._wrap(dz, *scale)
 
 
+def sum_gradients(gradients, y=None, activation=None, bits=14):
+    """Sum of the gradients of a tensor that several operations read, and the activation's gradient.
+
+    Args:
+        gradients: sequence of at least one `DFPTensor` or ``float32`` array, of one shape.
+        y: `DFPTensor` of that shape: the result of the activation. Not used for None.
+        activation: None, "relu" or "relu6".
+        bits: magnitude bits of the result, 2 to 15.
+
+    Returns:
+        A `DFPTensor`: the FP32 sum, in the order given, where ``y > 0`` (and ``y < 6`` for
+        "relu6"), 0 elsewhere, rounded with the exponent that the sum of the largest magnitudes
+        needs. The integers and the exponent of a single `DFPTensor` are kept.
+
+    Raises:
+        TypeError: if a gradient or ``y`` is of another type, or ``bits`` not an integer.
+        ValueError: if shapes differ, there is no gradient, ``activation`` is unknown or ``bits``
+            out of range.
+    """
+    gradients = list(gradients)
+    if not gradients:
+        raise ValueError("gradients: at least one is needed, got none")
+    for gradient in gradients:
+        check_operand("gradients", gradient, getattr(gradients[0], "shape", None))
+    if len(gradients) == 1:
+        return activation_backward(gradients[0], y, activation, bits)
+    shape = gradients[0].shape
+    y = check_passing(y, activation, shape)
+    bits = check_bits(bits)
+    if not is_finite(*gradients, y):
+        return _nonfinite(shape)
+    dz = aligned_empty(shape, np.int16)
+    if not dz.size:
+        return DFPTensor._wrap(dz, 0, 0)
+    operands = [parts(gradient) for gradient in gradients]
+    index = check_activation(activation)
+    scale = _native.sum_gradients(operands, parts(y)[:3], index, bits, dz.reshape(-1))
+    return DFPTensor._wrap(dz, *scale)
+
+
 def _combine(a, b, activation, bits):
     """activation(a + b), where b may be None: a normalisation of one channel by 1 and 0."""
     index = check_activation(activation)

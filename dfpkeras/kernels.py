@@ -26,7 +26,7 @@ from dfpkeras.batch_norm import (
     batch_norm_gradients,
     batch_norm_statistics,
 )
-from dfpkeras.elementwise import activation_backward, activation_forward, add
+from dfpkeras.elementwise import activation_backward, activation_forward, add, sum_gradients
 from dfpkeras.isa import available_isas, get_isa, set_isa
 from dfpkeras.tensor import DFPTensor, _integer, _kind
 
@@ -50,6 +50,7 @@ __all__ = [
     "matmul",
     "set_isa",
     "sum_channels",
+    "sum_gradients",
 ]
 
 INT32_MAX = 2**31 - 1

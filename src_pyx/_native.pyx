@@ -65,6 +65,12 @@ cdef extern from "dfp.h" nogil:
         double *sum_dz
         double *sum_dz_x
         float *max_dz
+    ctypedef struct dfp_gradient_sum:
+        int64_t elements, count
+        const dfp_operand *gradients
+        dfp_tensor y
+        dfp_activation activation
+        int32_t bits
     ctypedef struct dfp_result:
         int16_t *data
         dfp_scale scale
@@ -85,6 +91,7 @@ cdef extern from "dfp.h" nogil:
             const dfp_normalization_gradient *, const dfp_gradient_sums *) noexcept nogil
         dfp_status (*batch_norm_backward)(
             const dfp_normalization_gradient *, dfp_result *, dfp_result *) noexcept nogil
+        dfp_status (*sum_gradients)(const dfp_gradient_sum *, dfp_result *) noexcept nogil
         dfp_status (*quantize)(
             const float *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
             dfp_scale *) noexcept nogil
@@ -298,6 +305,25 @@ def batch_norm_backward(dy, y, int activation, const float[::1] x, const float[:
     check(status)
     return ((x_result.scale.exponent, x_result.scale.max_abs),
             (z_result.scale.exponent, z_result.scale.max_abs))
+
+
+def sum_gradients(list gradients, y, int activation, int bits, int16_t[::1] dz):
+    """Fills dz; returns (exponent, max_abs). `y` is (int16 data or None, exponent, max_abs)."""
+    cdef dfp_gradient_sum s
+    cdef dfp_result result = result_in(dz)
+    cdef dfp_status status
+    cdef bytearray memory = bytearray(len(gradients) * sizeof(dfp_operand))
+    cdef dfp_operand *operands = <dfp_operand *><char *>memory
+    cdef int64_t i
+    for i in range(len(gradients)):
+        operands[i] = operand(gradients[i])
+    s.elements, s.count, s.gradients = dz.shape[0], len(gradients), operands
+    s.y = optional(y[0], y[1], y[2])
+    s.activation, s.bits = <dfp_activation>activation, bits
+    with nogil:
+        status = kernels.sum_gradients(&s, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
 
 
 def quantize(const float[::1] x, int bits, int rounding, uint64_t seed, int16_t[::1] q):

@@ -21,7 +21,7 @@ class KernelHits(collections.Counter):
     Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``,
     ``dequantize``, ``bias_gradient``, for both ``conv`` and ``dense``: ``<kind>_forward``,
     ``<kind>_backward_data``, ``<kind>_backward_weights``, and ``batch_norm_statistics``,
-    ``batch_norm_forward``, ``batch_norm_backward``, ``activation_backward``.
+    ``batch_norm_forward``, ``batch_norm_backward``, ``activation_backward``, ``sum_gradients``.
     """
 
     def __init__(self):

@@ -221,6 +221,8 @@ class _Convolution:
         return tf.reshape(dw, w_shape)
 
     def bias_gradient(self, dy):
+        if dy.channel_sums is not None and self.data_format == "channels_last":
+            return dy.channel_sums
         return _sum_channels(self._channels_last(dy.data), dy.meta)
 
     def broadcast_bias(self, bias, shape):
@@ -289,7 +291,8 @@ class _Dense:
         return set_shape(dw, w_shape)
 
     def bias_gradient(self, dy):
-        return _sum_channels(dy.data, dy.meta)
+        known = dy.channel_sums
+        return _sum_channels(dy.data, dy.meta) if known is None else known
 
     def broadcast_bias(self, bias, shape):
         return tf.broadcast_to(bias, shape)

@@ -16,21 +16,25 @@ from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_carriers import (
     ACTIVATION,
     GRADIENT,
+    Carrier,
     attach,
     call,
+    carrier_of,
     dequantized,
     find_carrier,
     is_local,
+    is_sum,
     local,
     local_or_none,
     make_carrier,
     pack,
     set_shape,
+    sum_gradients,
     unpack,
 )
-from dfpkeras.elementwise import activation_backward
 
 _ATTRIBUTE = "_dfp_normalization"
+_GRADIENT_ATTRIBUTE = "_dfp_passing"
 
 
 class _Normalization(typing.NamedTuple):
@@ -49,6 +53,15 @@ class _Normalization(typing.NamedTuple):
     channels: dict
     epsilon: float
     residual: tf.Tensor | None = None
+
+
+class _Passing(typing.NamedTuple):
+    """How the gradient of an activation was made: `dy` where `activation`, with result `y`, let
+    the tensor through. A batch norm's own gradient can do that on the way."""
+
+    dy: tf.Tensor
+    y: Carrier | None = None
+    activation: str | None = None
 
 
 @tf.autograph.experimental.do_not_convert
@@ -100,7 +113,12 @@ def fuse_activation(x, activation):
 
     @tf.custom_gradient
     def operation(x):
-        return dequantized(y), functools.partial(_activation_backward, y, activation)
+        def gradient(dy):
+            dx = _activation_backward(y, activation, dy)
+            # With a residual, its own gradient needs dx all the same.
+            return dx if made.residual is not None else _remember_passing(dx, dy, y, activation)
+
+        return dequantized(y), gradient
 
     return attach(operation(x), y)
 
@@ -153,10 +171,7 @@ def _forward(made, activation=None):
 def _activation_backward(y, activation, dy):
     """The gradient of an activation with result `y`, differentiable: it is linear in `dy`."""
     dy = tf.convert_to_tensor(dy)
-    operands = {"y": y.data, "y_meta": y.meta, **_operand("dy", dy, GRADIENT)}
-    function = functools.partial(_activation_backward_kernel, activation)
-    data, meta = _call_by_name(function, operands, [tf.int16, tf.int32])
-    dx = make_carrier(data, meta, y.data.shape, GRADIENT)
+    dx = sum_gradients(dy, y, activation)
 
     @tf.custom_gradient
     def operation(_):
@@ -165,15 +180,22 @@ def _activation_backward(y, activation, dy):
     return attach(operation(dy), dx)
 
 
+def _remember_passing(dx, dy, y, activation):
+    """Returns `dx`; a batch norm need not read it, if nobody else makes its value be computed."""
+    if not tf.executing_eagerly() and not is_sum(dy):
+        setattr(dx, _GRADIENT_ATTRIBUTE, _Passing(dy, y, activation))
+    return dx
+
+
 def _backward(made, parameters, dy):
     """Gradients of x and the parameters; differentiable, through float32 operations."""
-    operands = {"x": made.x, **made.channels, **_operand("dy", dy, GRADIENT)}
-    function = functools.partial(_backward_kernel, made.epsilon)
-    dtypes = [tf.int16, tf.int32, tf.float32, tf.float32]
-    data, meta, *of_parameters = _call_by_name(function, operands, dtypes)
-    dx = make_carrier(data, meta, made.x.shape, GRADIENT)
-    of_parameters = dict(zip(("gamma", "beta"), of_parameters, strict=True))
-    of_parameters = [set_shape(of_parameters[name], made.x.shape[-1:]) for name in parameters]
+    kernel, operands = _backward_operands(made, dy)
+    dtypes = [tf.int16, tf.int32, tf.float32, tf.float32, tf.float32]
+    data, meta, *of_channels = _call_by_name(kernel, operands, dtypes)
+    of_channels = [set_shape(v, made.x.shape[-1:]) for v in of_channels]
+    of_channels = dict(zip(("gamma", "beta", "x"), of_channels, strict=True))
+    dx = make_carrier(data, meta, made.x.shape, GRADIENT)._replace(channel_sums=of_channels["x"])
+    of_parameters = [of_channels[name] for name in parameters]
 
     @tf.custom_gradient
     def operation(*inputs):
@@ -184,6 +206,19 @@ def _backward(made, parameters, dy):
 
     result, *others = operation(dy, made.x, *(made.channels[name] for name in parameters))
     return [attach(result, dx), *others]
+
+
+def _backward_operands(made, dy):
+    """The kernel of the gradient, and its operands by name."""
+    passing = getattr(dy, _GRADIENT_ATTRIBUTE, None)
+    if passing is None or not is_local(passing.dy):
+        passing = _Passing(dy)
+    if is_sum(dy):
+        carrier_of(dy, GRADIENT)
+    of_gradient = _operand("dy", passing.dy, GRADIENT)
+    of_activation = {} if passing.y is None else _carried("y", passing.y)
+    kernel = functools.partial(_backward_kernel, made.epsilon, passing.activation)
+    return kernel, {"x": made.x, **made.channels, **of_gradient, **of_activation}
 
 
 def _second_gradient(made, parameters, inputs, upstream):
@@ -219,7 +254,11 @@ def _operand(name, x, role):
     if x is None:
         return {}
     carrier = find_carrier(x, role)
-    return {name: x} if carrier is None else {name: carrier.data, f"{name}_meta": carrier.meta}
+    return {name: x} if carrier is None else _carried(name, carrier)
+
+
+def _carried(name, carrier):
+    return {name: carrier.data, f"{name}_meta": carrier.meta}
 
 
 def _call_by_name(function, operands, dtypes):
@@ -255,23 +294,19 @@ def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=Non
     return pack(y)
 
 
-def _activation_backward_kernel(activation, y, y_meta, dy, dy_meta=None):
-    hits.add("activation_backward")
-    dy = _dfp_or_float(dy, dy_meta)
-    return pack(activation_backward(dy, unpack(y, y_meta), activation, GRADIENT.bits))
-
-
-def _backward_kernel(epsilon, x, dy, mean, variance, gamma=None, beta=None, **optional):
+def _backward_kernel(epsilon, activation, x, dy, mean, variance, gamma=None, beta=None, **optional):
     hits.add("batch_norm_backward")
     training, bits = "minimum" in optional, GRADIENT.bits
     dy = _dfp_or_float(dy, optional.get("dy_meta"))
-    sums = kernels.batch_norm_backward_reduce(dy, x, mean)
+    y = _dfp_or_float(optional.get("y"), optional.get("y_meta"))
+    sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
     pixels = x.size // x.shape[-1]
     g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training)
+    passing = {"y": y, "activation": activation, "bits": bits}
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
         extremes = optional["minimum"], optional["maximum"], sums.max_dz
-        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *extremes, bits=bits)
+        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *extremes, **passing)
     else:
-        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, bits=bits)
-    return [*pack(dx), g.dgamma, g.dbeta]
+        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **passing)
+    return [*pack(dx), g.dgamma, g.dbeta, g.sum_dx]

@@ -11,6 +11,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from dfpkeras import elementwise
 from dfpkeras.backend import hits
 from dfpkeras.policy import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 from dfpkeras.tensor import DFPTensor, quantize
@@ -25,11 +26,14 @@ class Carrier(typing.NamedTuple):
         data: int16 tensor, in the layout of the float tensor it stands for.
         meta: int32 tensor of shape (2,): shared exponent, largest magnitude in `data`.
         bits: int, magnitude bits it was quantised to.
+        channel_sums: float32 tensor (channels,), the sums of a gradient over all pixels if the
+            operation that made it knows them; or None.
     """
 
     data: tf.Tensor
     meta: tf.Tensor
     bits: int
+    channel_sums: tf.Tensor | None = None
 
 
 class Role(typing.NamedTuple):
@@ -49,11 +53,42 @@ def carrier_of(x, role):
     found = find_carrier(x, role)
     if found is not None:
         return found
-    data, meta = call(functools.partial(_quantize, role), [x], [tf.int16, tf.int32])
-    carrier = make_carrier(data, meta, x.shape, role)
+    carrier = sum_gradients(x) if role is GRADIENT and is_sum(x) else _quantized(x, role)
     if is_local(x):
         attach(x, carrier)
     return carrier
+
+
+def _quantized(x, role):
+    data, meta = call(functools.partial(_quantize, role), [x], [tf.int16, tf.int32])
+    return make_carrier(data, meta, x.shape, role)
+
+
+def is_sum(dy):
+    """Whether TensorFlow made a gradient by adding those of several consumers.
+
+    It can be added from its parts, without one pass for each over FP32. In graphs only, where
+    nothing computes a sum that nobody reads.
+    """
+    return not tf.executing_eagerly() and is_local(dy) and dy.op.type == "AddN"
+
+
+def sum_gradients(dy, y=None, activation=None):
+    """Returns the carrier of a gradient where an activation let the tensor through.
+
+    Args:
+        dy: float32 tensor; if TensorFlow added it up, its parts are added here.
+        y: `Carrier` of the activation's result, or None.
+        activation: None, "relu" or "relu6".
+    """
+    parts = list(dy.op.inputs) if is_sum(dy) else [dy]
+    carriers = [find_carrier(part, GRADIENT) for part in parts]
+    inputs = [] if y is None else [y.data, y.meta]
+    for part, carrier in zip(parts, carriers, strict=True):
+        inputs += [part] if carrier is None else [carrier.data, carrier.meta]
+    kernel = functools.partial(_sum_gradients, activation, [c is not None for c in carriers])
+    data, meta = call(kernel, inputs, [tf.int16, tf.int32])
+    return make_carrier(data, meta, dy.shape, GRADIENT)
 
 
 def find_carrier(x, role):
@@ -136,6 +171,14 @@ def pack(tensor):
 def _quantize(role, x):
     hits.add(f"quantize_{role.name}")
     return pack(quantize(x, bits=role.bits))
+
+
+def _sum_gradients(activation, is_integer, *arrays):
+    hits.add("sum_gradients" if activation is None else "activation_backward")
+    arrays = iter(arrays)
+    y = None if activation is None else unpack(next(arrays), next(arrays))
+    gradients = [unpack(next(arrays), next(arrays)) if i else next(arrays) for i in is_integer]
+    return pack(elementwise.sum_gradients(gradients, y, activation, GRADIENT.bits))
 
 
 def _dequantize(data, meta):

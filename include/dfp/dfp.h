@@ -28,6 +28,7 @@ typedef struct {
                                              const dfp_gradient_sums *sums);
     dfp_status (*batch_norm_backward)(const dfp_normalization_gradient *g, dfp_result *dx,
                                       dfp_result *dz);
+    dfp_status (*sum_gradients)(const dfp_gradient_sum *s, dfp_result *dz);
     dfp_status (*quantize)(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
                            uint64_t seed, int16_t *q, dfp_scale *result);
     void (*dequantize)(const int16_t *q, int64_t n, int32_t exponent, float *x);

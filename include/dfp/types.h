@@ -96,6 +96,16 @@ typedef struct {
     float *max_dz;
 } dfp_gradient_sums;
 
+/* dz = gradients[0] + ... + gradients[count - 1] where the activation let the number through, else 0;
+ * all have `elements` elements. */
+typedef struct {
+    int64_t elements, count;
+    const dfp_operand *gradients;
+    dfp_tensor y; /* the activation's result; data is NULL without an activation */
+    dfp_activation activation;
+    int32_t bits;
+} dfp_gradient_sum;
+
 /* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
 typedef struct {
     int16_t *data;

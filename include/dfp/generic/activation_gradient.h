@@ -7,9 +7,9 @@ typedef struct {
 } dfp_gradient_source;
 
 /* As in Keras, the gradient at 0 and at 6 is 0. */
-static int32_t dfp_largest_passing(const dfp_normalization_gradient *g) {
-    double six = 6.0 * dfp_exp2_double(-g->y.exponent);
-    if (g->activation != DFP_RELU6 || six > INT16_MAX) return INT16_MAX;
+static int32_t dfp_largest_passing(dfp_activation activation, int32_t y_exponent) {
+    double six = 6.0 * dfp_exp2_double(-y_exponent);
+    if (activation != DFP_RELU6 || six > INT16_MAX) return INT16_MAX;
     int32_t whole = (int32_t)six;
     return whole < six ? whole : whole - 1;
 }
@@ -18,7 +18,7 @@ static dfp_gradient_source dfp_source_of(const dfp_normalization_gradient *g) {
     dfp_gradient_source s = {.dy = g->dy, .x = {.floats = g->x}};
     if (g->activation == DFP_LINEAR) return s;
     s.y = (dfp_operand){.integers = g->y};
-    s.top = dfp_largest_passing(g);
+    s.top = dfp_largest_passing(g->activation, g->y.exponent);
     return s;
 }
 

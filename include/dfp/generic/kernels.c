@@ -33,6 +33,7 @@
 #include "generic/batch_norm_forward.h"
 #include "generic/batch_norm_reduce.h"
 #include "generic/batch_norm_backward.h"
+#include "generic/gradient_sum.h"
 #include "generic/speed.h"
 
 #define DFP_STRING_(x) #x
@@ -49,6 +50,7 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .batch_norm_forward = dfp_batch_norm_forward,
     .batch_norm_backward_reduce = dfp_batch_norm_backward_reduce,
     .batch_norm_backward = dfp_batch_norm_backward,
+    .sum_gradients = dfp_sum_gradients,
     .quantize = dfp_quantize,
     .dequantize = dfp_dequantize,
     .max_abs = dfp_max_abs,
