@@ -32,19 +32,15 @@ static dfp_moment_lanes dfp_take_moment_lanes(const dfp_rows *r, char *memory) {
     return l;
 }
 
-DFP_INLINE double dfp_number(const dfp_operand *x, dfp_kind kind, int64_t i) {
-    return kind == DFP_FLOATS ? x->floats[i] : x->integers.data[i];
-}
-
 /* The mean of the first rows, in FP64 so that a constant channel gets its constant. */
 DFP_INLINE void dfp_find_shift(const dfp_moments *m, dfp_kind kind, dfp_part part,
                                dfp_moment_lanes *l) {
     int64_t rows = part.rows < DFP_SHIFT_ROWS ? part.rows : DFP_SHIFT_ROWS;
     int64_t channels = m->rows.channels, pixels = part.length / channels;
-    for (int64_t i = 0; i < part.length; ++i) l->wide[i] = dfp_number(m->x, kind, part.first + i);
+    for (int64_t i = 0; i < part.length; ++i) l->wide[i] = dfp_element(m->x, kind, part.first + i);
     for (int64_t r = 1; r < rows; ++r)
         for (int64_t i = 0; i < part.length; ++i)
-            l->wide[i] += dfp_number(m->x, kind, part.first + r * part.length + i);
+            l->wide[i] += dfp_element(m->x, kind, part.first + r * part.length + i);
     dfp_add_pixels(l->wide, pixels, channels);
     for (int64_t c = 0; c < channels; ++c)
         l->minus_shift[c] = (float)(l->wide[c] / (double)(rows * pixels));

@@ -106,6 +106,10 @@ DFP_INLINE dfp_vf dfp_load_operand(const dfp_operand *o, dfp_kind kind, int64_t 
     return dfp_to_float(dfp_load_widen(o->integers.data + i));
 }
 
+DFP_INLINE float dfp_element(const dfp_operand *o, dfp_kind kind, int64_t i) {
+    return kind == DFP_FLOATS ? o->floats[i] : (float)o->integers.data[i];
+}
+
 /* Rows that a reduction takes at a time: the lanes are loaded and stored once for all of them. */
 #define DFP_GROUP 4
 
