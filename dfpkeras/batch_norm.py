@@ -16,10 +16,12 @@ The parts of a training step, each of which reads its operands once::
 takes the moving statistics, `batch_norm_gradients` is told ``training=False``, and
 `batch_norm_backward_frozen` takes the place of `batch_norm_backward`.
 
-The channel is the last axis; all others count as pixels. Results are rounded to the nearest
+The channel is the last axis; all others count as pixels. An ``x`` that is a `DFPTensor` gives what
+its dequantised numbers would give, without making them. Results are rounded to the nearest
 integer, ties to even, and the same to the last bit for every instruction set and number of threads.
 """
 
+import math
 import typing
 
 import numpy as np
@@ -30,7 +32,6 @@ from dfpkeras.operands import (
     check_activation,
     check_bits,
     check_channel_numbers,
-    check_floats,
     check_operand,
     check_passing,
     check_pixels,
@@ -88,22 +89,28 @@ def batch_norm_statistics(x):
     """Mean, biased variance and extremes of each channel.
 
     FP32 sums of at most 128 distances from a value near the mean, added up in FP64: the variance
-    keeps FP32's relative accuracy however far the mean is from 0.
+    keeps FP32's relative accuracy however far the mean is from 0. Integers are summed as integers,
+    so that their exponent neither overflows nor underflows on the way.
 
     Args:
-        x: ``float32`` array of shape (..., channels).
+        x: `DFPTensor` or ``float32`` array of shape (..., channels).
 
     Returns:
         A `BatchNormStatistics`. A channel with NaN or Inf, or with numbers so large (beyond 1e36)
-        that FP32 sums of them overflow, has NaN in all four. A variance beyond 1e36 may be Inf.
+        that FP32 sums of them overflow, has NaN in all four; so have all channels of a tensor that
+        is not finite. A variance beyond 1e36 may be Inf.
 
     Raises:
-        TypeError: if ``x`` is not a ``float32`` array.
+        TypeError: if ``x`` is of another type.
         ValueError: if it has no pixel or no channel.
     """
-    x = check_floats("x", x)
-    statistics = aligned_empty((4, check_pixels("x", x)), np.float32)
-    _native.batch_norm_statistics(x.reshape(-1), statistics)
+    check_operand("x", x)
+    channels = check_pixels("x", x)
+    statistics = aligned_empty((4, channels), np.float32)
+    if is_finite(x):
+        _native.batch_norm_statistics(parts(x), _pixels(x), statistics)
+    else:
+        statistics.fill(np.nan)
     return BatchNormStatistics(*statistics)
 
 
@@ -138,7 +145,7 @@ def batch_norm_forward(
     """``activation(x * scale + offset + residual)`` as dynamic fixed point, in one pass.
 
     Args:
-        x: ``float32`` array of shape (..., channels).
+        x: `DFPTensor` or ``float32`` array of shape (..., channels).
         scale, offset: ``float32`` arrays of shape (channels,), see `batch_norm_fold`.
         minimum, maximum: ``float32`` arrays of shape (channels,): the extremes of each channel of
             ``x``, as `batch_norm_statistics` finds them; what lies outside saturates. None if they
@@ -158,7 +165,7 @@ def batch_norm_forward(
         ValueError: if shapes do not fit, there is no pixel or no channel, one extreme is missing,
             ``activation`` is unknown or ``bits`` out of range.
     """
-    x = check_floats("x", x)
+    check_operand("x", x)
     channels = check_pixels("x", x)
     scale = check_channel_numbers("scale", scale, channels)
     offset = check_channel_numbers("offset", offset, channels)
@@ -169,7 +176,7 @@ def batch_norm_forward(
         _, _, minimum, maximum = batch_norm_statistics(x)
     minimum = check_channel_numbers("minimum", minimum, channels)
     maximum = check_channel_numbers("maximum", maximum, channels)
-    if not is_finite(residual):
+    if not is_finite(x, residual):
         return _nonfinite(x.shape)
     y = aligned_empty(x.shape, np.int16)
     numbers = scale, offset, minimum, maximum
@@ -187,15 +194,15 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
 
     Args:
         dy: `DFPTensor` or ``float32`` array of shape (..., channels).
-        x: ``float32`` array of the same shape, what was normalised.
+        x: `DFPTensor` or ``float32`` array of the same shape, what was normalised.
         mean: ``float32`` array of shape (channels,).
         y: `DFPTensor` of the same shape: the result of `batch_norm_forward`. Not used without an
             activation.
         activation: None, "relu" or "relu6".
 
     Returns:
-        A `BatchNormSums`. The sum of an integer ``dz`` is exact. All NaN if ``dy`` or ``y`` is not
-        finite.
+        A `BatchNormSums`. The sum of an integer ``dz`` is exact. All NaN if ``dy``, ``x`` or ``y``
+        is a tensor that is not finite.
 
     Raises:
         TypeError: if an operand is of another type.
@@ -204,13 +211,13 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
     """
     check_operand("dy", dy)
     channels = check_pixels("dy", dy)
-    x = check_floats("x", x, dy.shape)
+    check_operand("x", x, dy.shape)
     mean = check_channel_numbers("mean", mean, channels)
     y = check_passing(y, activation, x.shape)
     sums, max_dz = np.empty((2, channels)), np.empty(channels, np.float32)
-    if is_finite(dy, y):
+    if is_finite(dy, x, y):
         index = check_activation(activation)
-        operands = parts(dy), parts(y)[:3], index, x.reshape(-1), mean
+        operands = parts(dy), parts(y)[:3], index, parts(x), _pixels(x), mean
         _native.batch_norm_backward_reduce(*operands, sums, max_dz)
     else:
         sums.fill(np.nan)
@@ -275,7 +282,7 @@ def batch_norm_backward(
 
     Args:
         dy: `DFPTensor` or ``float32`` array of shape (..., channels).
-        x: ``float32`` array of the same shape, what was normalised.
+        x: `DFPTensor` or ``float32`` array of the same shape, what was normalised.
         mean: ``float32`` array of shape (channels,).
         factor_dz, factor_x, constant: ``float32`` arrays of shape (channels,), see
             `batch_norm_gradients`.
@@ -298,7 +305,7 @@ def batch_norm_backward(
     """
     check_operand("dy", dy)
     channels = check_pixels("dy", dy)
-    x = check_floats("x", x, dy.shape).reshape(-1)
+    check_operand("x", x, dy.shape)
     numbers = {
         "mean": mean,
         "factor_dz": factor_dz,
@@ -339,7 +346,7 @@ def batch_norm_backward_frozen(
 def _backward(dy, x, numbers, y, activation, bits, want_dz):
     y = check_passing(y, activation, dy.shape)
     bits = check_bits(bits)
-    if not is_finite(dy, y):
+    if not is_finite(dy, x, y):
         return (_nonfinite(dy.shape), _nonfinite(dy.shape)) if want_dz else _nonfinite(dy.shape)
     keep_dy = activation is None and isinstance(dy, DFPTensor)
     dx = aligned_empty(dy.shape, np.int16)
@@ -348,7 +355,7 @@ def _backward(dy, x, numbers, y, activation, bits, want_dz):
         parts(dy),
         parts(y)[:3],
         check_activation(activation),
-        x,
+        parts(x),
         *numbers,
         bits,
         dy.shape[-1],
@@ -359,6 +366,10 @@ def _backward(dy, x, numbers, y, activation, bits, want_dz):
     if not want_dz:
         return dx
     return dx, dy if dz is None else DFPTensor._wrap(dz, *dz_scale)
+
+
+def _pixels(x):
+    return math.prod(x.shape[:-1])
 
 
 def _wide(name, value, channels):

@@ -94,7 +94,7 @@ def activation_backward(dy, y, activation, bits=14):
     if not dz.size:
         return DFPTensor._wrap(dz, 0, 0)
     operands = parts(dy), parts(y)[:3], check_activation(activation)
-    no_normalisation = (None,) * 8
+    no_normalisation = (parts(None), *(None,) * 7)
     _, scale = _native.batch_norm_backward(
         *operands, *no_normalisation, bits, 1, None, dz.reshape(-1)
     )

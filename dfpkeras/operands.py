@@ -58,15 +58,6 @@ def check_pixels(name, value):
     return value.shape[-1]
 
 
-def check_floats(name, value, shape=None):
-    """A ``float32`` array, C-contiguous."""
-    if not _is_float32(value):
-        raise TypeError(f"{name}: a float32 NumPy array is needed, got {_kind(value)}")
-    _check_shape(name, value, shape)
-    # np.ascontiguousarray would turn a scalar into a vector.
-    return np.asarray(value, order="C")
-
-
 def check_channel_numbers(name, value, channels):
     """A ``float32`` array with one number for each channel, C-contiguous."""
     if not _is_float32(value) or value.shape != (channels,):

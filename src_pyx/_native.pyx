@@ -52,7 +52,7 @@ cdef extern from "dfp.h" nogil:
         dfp_operand dy
         dfp_tensor y
         dfp_activation activation
-        const float *x
+        dfp_operand x
         const float *mean
         const float *minimum
         const float *maximum
@@ -85,7 +85,7 @@ cdef extern from "dfp.h" nogil:
             const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
         dfp_status (*sum_channels)(const dfp_tensor *, int64_t, int64_t, float *) noexcept nogil
         dfp_status (*batch_norm_statistics)(
-            const float *, int64_t, int64_t, const dfp_statistics *) noexcept nogil
+            const dfp_operand *, int64_t, int64_t, const dfp_statistics *) noexcept nogil
         dfp_status (*batch_norm_forward)(const dfp_normalization *, dfp_result *) noexcept nogil
         dfp_status (*batch_norm_backward_reduce)(
             const dfp_normalization_gradient *, const dfp_gradient_sums *) noexcept nogil
@@ -230,15 +230,16 @@ cdef dfp_result result_in(int16_t[::1] data) noexcept:
     return r
 
 
-def batch_norm_statistics(const float[::1] x, float[:, ::1] statistics):
+def batch_norm_statistics(x, int64_t pixels, float[:, ::1] statistics):
     """Fills the rows mean, variance, minimum, maximum of `statistics`."""
+    cdef dfp_operand given = operand(x)
     cdef dfp_statistics s
     cdef dfp_status status
     cdef int64_t channels = statistics.shape[1]
     s.mean, s.variance = &statistics[0, 0], &statistics[1, 0]
     s.minimum, s.maximum = &statistics[2, 0], &statistics[3, 0]
     with nogil:
-        status = kernels.batch_norm_statistics(&x[0], x.shape[0] // channels, channels, &s)
+        status = kernels.batch_norm_statistics(&given, pixels, channels, &s)
     check(status)
 
 
@@ -261,23 +262,23 @@ def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
     return result.scale.exponent, result.scale.max_abs
 
 
-cdef dfp_normalization_gradient gradient(dy, y, int activation, const float[::1] x,
-                                         int64_t elements, int64_t channels) except *:
-    """`y` is (int16 data or None, exponent, max_abs); `x` may be None."""
+cdef dfp_normalization_gradient gradient(dy, y, int activation, x, int64_t pixels,
+                                         int64_t channels) except *:
+    """`y` is (int16 data or None, exponent, max_abs)."""
     cdef dfp_normalization_gradient g
-    g.pixels, g.channels = elements // channels, channels
+    g.pixels, g.channels = pixels, channels
     g.dy, g.y = operand(dy), optional(y[0], y[1], y[2])
     g.activation = <dfp_activation>activation
-    g.x = address(x)
+    g.x = operand(x)
     return g
 
 
-def batch_norm_backward_reduce(dy, y, int activation, const float[::1] x, const float[::1] mean,
+def batch_norm_backward_reduce(dy, y, int activation, x, int64_t pixels, const float[::1] mean,
                                double[:, ::1] sums, float[::1] max_dz):
     """Fills max_dz and the rows of `sums`: sum of dz, sum of dz * (x - mean)."""
     cdef dfp_gradient_sums s
     cdef dfp_status status
-    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, x.shape[0], mean.shape[0])
+    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, pixels, mean.shape[0])
     g.mean = address(mean)
     s.sum_dz, s.sum_dz_x, s.max_dz = &sums[0, 0], &sums[1, 0], &max_dz[0]
     with nogil:
@@ -285,7 +286,7 @@ def batch_norm_backward_reduce(dy, y, int activation, const float[::1] x, const 
     check(status)
 
 
-def batch_norm_backward(dy, y, int activation, const float[::1] x, const float[::1] mean,
+def batch_norm_backward(dy, y, int activation, x, const float[::1] mean,
                         const float[::1] factor_dz, const float[::1] factor_x,
                         const float[::1] constant, const float[::1] minimum,
                         const float[::1] maximum, const float[::1] max_dz, int bits,
@@ -296,7 +297,7 @@ def batch_norm_backward(dy, y, int activation, const float[::1] x, const float[:
     cdef dfp_result x_result = result_in(dx)
     cdef dfp_result z_result = result_in(dz)
     cdef dfp_status status
-    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, elements, channels)
+    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, elements // channels, channels)
     g.mean, g.minimum, g.maximum = address(mean), address(minimum), address(maximum)
     g.factor_dz, g.factor_x = address(factor_dz), address(factor_x)
     g.constant, g.max_dz, g.bits = address(constant), address(max_dz), bits

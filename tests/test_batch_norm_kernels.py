@@ -1,5 +1,6 @@
 """Fused batch normalisation against its oracle, on every instruction set and thread count."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,8 @@ LARGER_SHAPES = [
 
 EVERY_LARGER_SHAPE = pytest.mark.parametrize("shape", LARGER_SHAPES, ids=str)
 EVERY_ACTIVATION = pytest.mark.parametrize("activation", ACTIVATIONS)
+EVERY_DY_KIND = pytest.mark.parametrize("dy_kind", ["integers", "float32"])
+EVERY_X_KIND = pytest.mark.parametrize("x_kind", ["float32", "integers"])
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Case:
     pixels: int
     channels: int
     kind: str
+    x_kind: str
     dy_kind: str
     residual_kind: str | None
     activation: str | None
@@ -61,6 +65,19 @@ class Case:
 
     @property
     def x(self):
+        """The float32 numbers that `given_x` stands for."""
+        return values(self._x).astype(np.float32)
+
+    @property
+    def given_x(self):
+        return given_operand(self._x)
+
+    @functools.cached_property
+    def _x(self):
+        numbers = self._numbers()
+        return numbers if self.x_kind == "float32" else reference.quantize(numbers, self.bits)
+
+    def _numbers(self):
         rng = self.rng(0)
         noise = rng.standard_normal(self.shape)
         if self.kind == "heavy_tailed":
@@ -125,6 +142,7 @@ def cases(draw):
         channels,
         draw(st.sampled_from(["normal", "heavy_tailed", "constant", "far", "zeros"])),
         draw(operands),
+        draw(operands),
         draw(st.one_of(operands, st.none())),
         draw(st.sampled_from(ACTIVATIONS)),
         draw(st.sampled_from([14, 15, 13, 8, 2])),
@@ -160,9 +178,11 @@ def assert_same_everywhere(call, on_every_isa, on_every_thread_count):
     return expected
 
 
-def larger_case(shape, activation=None, dy_kind="integers", residual_kind="integers"):
+def larger_case(
+    shape, activation=None, dy_kind="integers", residual_kind="integers", x_kind="float32"
+):
     pixels, channels = int(np.prod(shape[:-1])), shape[-1]
-    return Case(pixels, channels, "far", dy_kind, residual_kind, activation, 14, 5)
+    return Case(pixels, channels, "far", x_kind, dy_kind, residual_kind, activation, 14, 5)
 
 
 # --- statistics -----------------------------------------------------------------------------
@@ -178,19 +198,20 @@ def assert_statistics(result, x):
 
 @given(cases())
 def test_statistics(on_every_isa, case):
-    x = case.x
-    results = on_every_isa(partial(kernels.batch_norm_statistics, x))
-    assert_statistics(results["scalar"], x)
+    results = on_every_isa(partial(kernels.batch_norm_statistics, case.given_x))
+    assert_statistics(results["scalar"], case.x)
     assert all(same(result, results["scalar"]) for result in results.values())
 
 
 @EVERY_LARGER_SHAPE
-def test_statistics_of_many_pixels(on_every_isa, on_every_thread_count, shape):
-    x = larger_case(shape).x.reshape(shape)
+@EVERY_X_KIND
+def test_statistics_of_many_pixels(on_every_isa, on_every_thread_count, shape, x_kind):
+    case = larger_case(shape, x_kind=x_kind)
+    x = case.given_x.reshape(shape)
     result = assert_same_everywhere(
         lambda: kernels.batch_norm_statistics(x), on_every_isa, on_every_thread_count
     )
-    assert_statistics(result, x)
+    assert_statistics(result, case.x)
 
 
 @pytest.mark.parametrize("ratio", [0, 1e3, 1e5])
@@ -276,11 +297,11 @@ def test_statistics_of_what_is_not_finite(on_every_isa, shape, bad):
 
 
 def forward(case, extremes=True):
-    x, residual = case.x, case.residual
+    x, residual = case.given_x, given_operand(case.residual)
     statistics = kernels.batch_norm_statistics(x)
     limits = (statistics.minimum, statistics.maximum) if extremes else (None, None)
     return kernels.batch_norm_forward(
-        x, *case.factors, *limits, given_operand(residual), case.activation, case.bits
+        x, *case.factors, *limits, residual, case.activation, case.bits
     )
 
 
@@ -306,8 +327,9 @@ def test_forward(on_every_isa, case):
 
 @EVERY_LARGER_SHAPE
 @EVERY_ACTIVATION
-def test_forward_of_many_pixels(on_every_isa, on_every_thread_count, shape, activation):
-    case = larger_case(shape, activation, residual_kind="float32")
+@EVERY_X_KIND
+def test_forward_of_many_pixels(on_every_isa, on_every_thread_count, shape, activation, x_kind):
+    case = larger_case(shape, activation, residual_kind="float32", x_kind=x_kind)
     result = assert_same_everywhere(lambda: forward(case), on_every_isa, on_every_thread_count)
     assert_forward(result, case)
 
@@ -467,7 +489,7 @@ def gradient_of(case):
 def reduce(case):
     _, dy, y = gradient_of(case)
     mean = case.x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return kernels.batch_norm_backward_reduce(dy, case.x, mean, y, case.activation)
+    return kernels.batch_norm_backward_reduce(dy, case.given_x, mean, y, case.activation)
 
 
 def assert_sums(sums, case):
@@ -491,9 +513,9 @@ def test_reduction(on_every_isa, case):
 
 @EVERY_LARGER_SHAPE
 @EVERY_ACTIVATION
-@pytest.mark.parametrize("dy_kind", ["integers", "float32"])
+@EVERY_DY_KIND
 def test_reduction_of_many_pixels(on_every_isa, on_every_thread_count, shape, activation, dy_kind):
-    case = larger_case(shape, activation, dy_kind)
+    case = larger_case(shape, activation, dy_kind, x_kind=dy_kind)
     sums = assert_same_everywhere(lambda: reduce(case), on_every_isa, on_every_thread_count)
     assert_sums(sums, case)
 
@@ -511,11 +533,11 @@ def test_the_sum_of_the_largest_integers_is_exact(on_every_isa):
 
 def backward(case, want_dz=True):
     _, dy, y = gradient_of(case)
-    mean, statistics = case.per_channel(20, -1, 1), kernels.batch_norm_statistics(case.x)
+    mean, statistics = case.per_channel(20, -1, 1), kernels.batch_norm_statistics(case.given_x)
     extremes = statistics.minimum, statistics.maximum
     return kernels.batch_norm_backward(
         dy,
-        case.x,
+        case.given_x,
         mean,
         *case.backward_factors,
         *extremes,
@@ -560,9 +582,9 @@ def test_backward(on_every_isa, case):
 
 @EVERY_LARGER_SHAPE
 @EVERY_ACTIVATION
-@pytest.mark.parametrize("dy_kind", ["integers", "float32"])
+@EVERY_DY_KIND
 def test_backward_of_many_pixels(on_every_isa, on_every_thread_count, shape, activation, dy_kind):
-    case = larger_case(shape, activation, dy_kind)
+    case = larger_case(shape, activation, dy_kind, x_kind=dy_kind)
     results = assert_same_everywhere(lambda: backward(case), on_every_isa, on_every_thread_count)
     assert_backward(*results, case)
 
@@ -592,7 +614,7 @@ def test_backward_frozen(on_every_isa, on_every_thread_count, case, with_max):
     assert_dz(found_dz, dz, case.bits, np.max(max_dz))
 
 
-@pytest.mark.parametrize("dy_kind", ["integers", "float32"])
+@EVERY_DY_KIND
 @pytest.mark.parametrize("bits", [2, 14, 15])
 def test_dx_saturates_at_the_top(on_every_isa, dy_kind, bits):
     top = np.nextafter(np.float32(1), np.float32(0))
@@ -651,18 +673,102 @@ def test_a_float_gradient_that_is_not_finite_makes_both_results_so(on_every_isa,
             assert_nonfinite(result, (50, 5))
 
 
-@pytest.mark.parametrize("which", ["dy", "y"])
+NOT_FINITE = dfpkeras.quantize(np.full((6, 4), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("which", ["dy", "x", "y"])
 def test_backward_of_nonfinite_tensors(which):
-    tensors = {name: DFPTensor(np.ones((6, 4), np.int16), 0) for name in ("dy", "y")}
-    tensors[which] = dfpkeras.quantize(np.full((6, 4), np.nan, np.float32))
-    dy, y = tensors["dy"], tensors["y"]
-    x, numbers = np.ones((6, 4), np.float32), [np.ones(4, np.float32)] * 7
+    tensors = {name: DFPTensor(np.ones((6, 4), np.int16), 0) for name in ("dy", "x", "y")}
+    tensors[which] = NOT_FINITE
+    dy, x, y = tensors.values()
+    numbers = [np.ones(4, np.float32)] * 7
     sums = kernels.batch_norm_backward_reduce(dy, x, numbers[0], y, "relu")
     assert all(np.isnan(found).all() for found in sums)
     results = kernels.batch_norm_backward(dy, x, *numbers, y, "relu", want_dz=True)
-    frozen = kernels.batch_norm_backward_frozen(dy, numbers[0], None, y, "relu", want_dz=True)
-    for result in (*results, *frozen, kernels.activation_backward(dy, y, "relu")):
+    if which != "x":
+        results += kernels.batch_norm_backward_frozen(dy, numbers[0], None, y, "relu", want_dz=True)
+        results += (kernels.activation_backward(dy, y, "relu"),)
+    for result in results:
         assert_nonfinite(result, (6, 4))
+
+
+def test_forward_of_a_nonfinite_tensor():
+    assert all(np.isnan(found).all() for found in kernels.batch_norm_statistics(NOT_FINITE))
+    one = np.ones(4, np.float32)
+    for extremes in ((None, None), (-one, one)):
+        assert_nonfinite(kernels.batch_norm_forward(NOT_FINITE, one, one, *extremes), (6, 4))
+
+
+@pytest.mark.parametrize("exponent", [-128, -126, -60, 0, 40, 111])
+def test_statistics_of_integers_have_their_exponent(on_every_isa, exponent):
+    data = np.random.default_rng(12).integers(-32767, 32767, (300, 35), np.int16, endpoint=True)
+    expected = oracle.statistics(data)
+    for result in on_every_isa(
+        partial(kernels.batch_norm_statistics, DFPTensor(data, exponent))
+    ).values():
+        mean, variance, *extremes = (
+            np.ldexp(found.astype(np.float64), -exponent) for found in result
+        )
+        oracle.assert_bounded(mean, expected[0], "mean")
+        np.testing.assert_array_equal(extremes, expected[2:])
+        if exponent > 60:
+            assert np.isinf(variance).all()
+        elif exponent < -60:
+            assert not variance.any()
+        else:
+            relative = np.ldexp(variance, -exponent)
+            oracle.assert_bounded(relative, expected[1], "variance")
+
+
+@pytest.mark.parametrize("exponent", [114, 126])
+def test_integers_beyond_fp32_are_not_finite(on_every_isa, exponent):
+    data, one = np.full((40, 3), 32767, np.int16), np.ones(3, np.float32)
+    data[:, 1] = 0
+    x = DFPTensor(data, exponent)
+    for found, y in on_every_isa(
+        lambda: (kernels.batch_norm_statistics(x), kernels.batch_norm_forward(x, one, one))
+    ).values():
+        for numbers in found:
+            np.testing.assert_array_equal(np.isnan(numbers), [True, False, True])
+        assert_nonfinite(y, (40, 3))
+
+
+@pytest.mark.parametrize("exponent", [-128, -100, 100])
+def test_gradients_with_integers_near_the_ends_of_fp32(on_every_isa, exponent):
+    """As with the numbers they stand for, some of which vanish beside the mean."""
+    rng = np.random.default_rng(13)
+    x = DFPTensor(rng.integers(-4095, 4095, (50, 20), np.int16), exponent)
+    numbers, one = x.dequantize(), np.ones(20, np.float32)
+    dy = rng.standard_normal((50, 20)).astype(np.float32)
+
+    def gradients(x):
+        sums = kernels.batch_norm_backward_reduce(dy, x, one)
+        extremes = numbers.min(axis=0), numbers.max(axis=0)
+        factors = one, np.float32(2.0**-exponent) * one if exponent > 0 else one, one
+        dx = kernels.batch_norm_backward(dy, x, one, *factors, *extremes, sums.max_dz)
+        return tuple(sums), dx
+
+    expected = gradients(numbers)
+    for result in on_every_isa(partial(gradients, x)).values():
+        assert same(result, expected)
+
+
+@pytest.mark.parametrize("far", ["minimum", "maximum"])
+def test_each_extreme_may_be_the_one_far_from_the_mean(on_every_isa, far):
+    """The bound of dx is that of the farther one: 15 times as far as the other."""
+    sign = 1 if far == "maximum" else -1
+    x, zero, one = (
+        np.full((50, 3), -sign, np.float32),
+        np.zeros(3, np.float32),
+        np.ones(3, np.float32),
+    )
+    x[7] = 15 * sign
+    found = kernels.batch_norm_statistics(x)
+    arguments = zero, zero, one, zero, found.minimum, found.maximum, zero
+    call = partial(kernels.batch_norm_backward, np.zeros_like(x), x, *arguments)
+    for dx in on_every_isa(call).values():
+        assert dx.exponent == oracle.exponent_of(15, 14)
+        np.testing.assert_array_equal(dx.dequantize(), x)
 
 
 def test_dz_without_an_activation_is_dy():
@@ -758,8 +864,8 @@ def test_activation_of_floats(on_every_isa, on_every_thread_count, case):
 
 
 @given(cases(), st.integers(-126, 20))
-@example(Case(5, 3, "normal", "integers", None, "relu6", 2, 0), 3)
-@example(Case(5, 3, "normal", "integers", None, "relu6", 15, 0), -12)
+@example(Case(5, 3, "normal", "float32", "integers", None, "relu6", 2, 0), 3)
+@example(Case(5, 3, "normal", "float32", "integers", None, "relu6", 15, 0), -12)
 def test_activation_of_a_tensor_is_exact(on_every_isa, on_every_thread_count, case, exponent):
     x = DFPTensor(reference.quantize(case.x, case.bits).data, exponent)
     call = partial(kernels.activation_forward, x, case.activation)

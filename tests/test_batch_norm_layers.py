@@ -77,6 +77,44 @@ def test_a_training_step_fuses_everything_and_dequantises_only_what_float32_read
     assert hits["quantize_activation"] == 2  # the images and Flatten's result
 
 
+def preactivation_model():
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False)(inputs)
+    shortcut = layers.BatchNormalization()(x)
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False)(shortcut)
+    x = layers.Add()([layers.BatchNormalization()(x), shortcut])
+    # No ReLU: where its input is near 0, its gradient would depend on the last bit.
+    return keras.Model(inputs, layers.Conv2D(3, 1)(layers.BatchNormalization()(x)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_batch_norm_reads_the_integers_of_what_it_normalises(training, run_eagerly):
+    with dtype_policy():
+        model = preactivation_model()
+
+    def step_of(model):
+        def step(x):
+            with tf.GradientTape() as tape:
+                y = model(x, training=training)
+                loss = tf.reduce_mean(y**2)
+            return y, *tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+        return step if run_eagerly else tf.function(step)
+
+    hits.reset()
+    results = step_of(model)(tf.constant(IMAGES))
+    assert hits["batch_norm_forward"] == hits["batch_norm_backward"] == 3 or run_eagerly
+    assert hits["dequantize"] == 0 or run_eagerly
+    assert hits["quantize_activation"] == 1  # the images
+    expected = step_of(float32_twin(model))(tf.constant(IMAGES))
+    assert relative_error(results[0], expected[0]) < 2 * QUANTIZATION_TOLERANCE
+    # Some gradients vanish: those of what a batch norm takes away.
+    largest = max(np.abs(exact).max() for exact in expected[1:])
+    for actual, exact in zip(results[1:], expected[1:], strict=True):
+        assert np.abs(actual - exact).max() < 2 * QUANTIZATION_TOLERANCE * largest
+
+
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_fit_follows_float32(run_eagerly):
     keras.utils.set_random_seed(3)

@@ -7,6 +7,7 @@ unfused result all the same; a graph prunes its value if nothing else reads it.
 """
 
 import functools
+import math
 import typing
 
 import tensorflow as tf
@@ -42,6 +43,7 @@ class _Normalization(typing.NamedTuple):
 
     Attributes:
         x: float32 tensor (..., channels).
+        integers: `Carrier` that `x` came with, which the kernels read instead, or None.
         channels: dict of float32 tensors (channels,), the kernels' operands: "mean" and "variance",
             "gamma" and "beta" if they are not 1 and 0, "minimum" and "maximum" of `x` if the
             statistics are those of `x`.
@@ -50,6 +52,7 @@ class _Normalization(typing.NamedTuple):
     """
 
     x: tf.Tensor
+    integers: Carrier | None
     channels: dict
     epsilon: float
     residual: tf.Tensor | None = None
@@ -80,8 +83,9 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
         (y, mean, variance): `y` as `x`, the statistics used of shape (channels,).
     """
     x = local(x)
+    made = _Normalization(x, find_carrier(x, ACTIVATION), {}, epsilon)
     if training:
-        statistics = call(_statistics_kernel, [x], [tf.float32] * 4)
+        statistics = _call_by_name(_statistics_kernel, _input(made), [tf.float32] * 4)
         statistics = [set_shape(s, x.shape[-1:]) for s in statistics]
     else:
         statistics = [local(moving_mean), local(moving_variance)]
@@ -89,7 +93,7 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
     channels = dict(zip(names, statistics, strict=False))
     parameters = {"gamma": local_or_none(gamma), "beta": local_or_none(beta)}
     parameters = {name: value for name, value in parameters.items() if value is not None}
-    made = _Normalization(x, channels | parameters, epsilon)
+    made = made._replace(channels=channels | parameters)
     y = _forward(made)
 
     @tf.custom_gradient
@@ -163,7 +167,8 @@ def _have_one_shape(x, residual):
 
 def _forward(made, activation=None):
     function = functools.partial(_forward_kernel, activation, made.epsilon)
-    operands = {"x": made.x, **made.channels, **_operand("residual", made.residual, ACTIVATION)}
+    operands = {**_input(made), **made.channels}
+    operands |= _operand("residual", made.residual, ACTIVATION)
     data, meta = _call_by_name(function, operands, [tf.int16, tf.int32])
     return make_carrier(data, meta, made.x.shape, ACTIVATION)
 
@@ -218,7 +223,7 @@ def _backward_operands(made, dy):
     of_gradient = _operand("dy", passing.dy, GRADIENT)
     of_activation = {} if passing.y is None else _carried("y", passing.y)
     kernel = functools.partial(_backward_kernel, made.epsilon, passing.activation)
-    return kernel, {"x": made.x, **made.channels, **of_gradient, **of_activation}
+    return kernel, {**_input(made), **made.channels, **of_gradient, **of_activation}
 
 
 def _second_gradient(made, parameters, inputs, upstream):
@@ -249,6 +254,12 @@ def _float_backward(made, dy, x, gamma):
     return {"x": dx, "gamma": r * sum_dy_x, "beta": sum_dy}
 
 
+def _input(made):
+    """The input of a batch norm as operand of its kernels."""
+    usable = made.integers is not None and is_local(made.integers.data)
+    return _carried("x", made.integers) if usable else {"x": made.x}
+
+
 def _operand(name, x, role):
     """A tensor as operand of a kernel: its integers, if it carries them, or itself."""
     if x is None:
@@ -274,16 +285,16 @@ def _dfp_or_float(data, meta):
     return data if meta is None else unpack(data, meta)
 
 
-def _statistics_kernel(x):
+def _statistics_kernel(x, x_meta=None):
     hits.add("batch_norm_statistics")
-    return list(kernels.batch_norm_statistics(x))
+    return list(kernels.batch_norm_statistics(_dfp_or_float(x, x_meta)))
 
 
 def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=None, **optional):
     hits.add("batch_norm_forward")
     residual = _dfp_or_float(optional.get("residual"), optional.get("residual_meta"))
     y = kernels.batch_norm_forward(
-        x,
+        _dfp_or_float(x, optional.get("x_meta")),
         *kernels.batch_norm_fold(gamma, beta, mean, variance, epsilon),
         optional.get("minimum"),
         optional.get("maximum"),
@@ -297,10 +308,11 @@ def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=Non
 def _backward_kernel(epsilon, activation, x, dy, mean, variance, gamma=None, beta=None, **optional):
     hits.add("batch_norm_backward")
     training, bits = "minimum" in optional, GRADIENT.bits
+    x = _dfp_or_float(x, optional.get("x_meta"))
     dy = _dfp_or_float(dy, optional.get("dy_meta"))
     y = _dfp_or_float(optional.get("y"), optional.get("y_meta"))
     sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
-    pixels = x.size // x.shape[-1]
+    pixels = math.prod(x.shape[:-1])
     g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training)
     passing = {"y": y, "activation": activation, "bits": bits}
     if training:

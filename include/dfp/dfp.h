@@ -20,7 +20,7 @@ typedef struct {
     /* sums[c] = sum over pixels of q[pixel][c], rounded to FP32 once. */
     dfp_status (*sum_channels)(const dfp_tensor *q, int64_t pixels, int64_t channels, float *sums);
     /* NaN in all four for a channel that holds NaN or Inf, or whose FP32 sums overflow. */
-    dfp_status (*batch_norm_statistics)(const float *x, int64_t pixels, int64_t channels,
+    dfp_status (*batch_norm_statistics)(const dfp_operand *x, int64_t pixels, int64_t channels,
                                         const dfp_statistics *s);
     dfp_status (*batch_norm_forward)(const dfp_normalization *n, dfp_result *y);
     /* Uses dy, y, activation, x and mean alone. */

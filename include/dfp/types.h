@@ -78,13 +78,14 @@ typedef struct {
 } dfp_normalization;
 
 /* dz = dy where the activation let the number through, else 0;
- * dx = factor_dz * dz + factor_x * (x - mean) + constant, or factor_dz * dz if x is NULL. */
+ * dx = factor_dz * dz + factor_x * (x - mean) + constant, or factor_dz * dz if x is absent. */
 typedef struct {
     int64_t pixels, channels;
     dfp_operand dy;
     dfp_tensor y; /* the result of forward; data may be NULL without an activation */
     dfp_activation activation;
-    const float *x, *mean, *minimum, *maximum;
+    dfp_operand x;
+    const float *mean, *minimum, *maximum;
     const float *factor_dz, *factor_x, *constant;
     const float *max_dz; /* of each channel, NULL for max|dy| */
     int32_t bits;

@@ -173,7 +173,8 @@ static dfp_operand integer_operand(int64_t n) {
 /* All combinations of operands come up among the cases. */
 static batch_norm make_batch_norm(const int64_t shape[2], int variant) {
     int64_t n = shape[0] * shape[1], channels = shape[1];
-    batch_norm b = {.pixels = shape[0], .channels = channels, .x = float_operand(n)};
+    batch_norm b = {.pixels = shape[0], .channels = channels};
+    b.x = variant < 6 ? float_operand(n) : integer_operand(n);
     b.activation = (dfp_activation)(variant % 3);
     if (variant % 4 == 1) b.residual = integer_operand(n);
     if (variant % 4 == 2) b.residual = float_operand(n);
@@ -189,7 +190,7 @@ static dfp_tensor normalize(const dfp_kernels *k, const batch_norm *b, int numbe
     float *s = b->statistics;
     dfp_statistics found = {s, s + channels, s + 2 * channels, s + 3 * channels};
     dfp_result y = {.data = guarded((size_t)n * 2)};
-    if (k->batch_norm_statistics(b->x.floats, b->pixels, channels, &found)) exit(2);
+    if (k->batch_norm_statistics(&b->x, b->pixels, channels, &found)) exit(2);
     print_hash("batch_norm_statistics", number, s, (size_t)channels * 16);
     dfp_normalization job = {b->pixels, channels, b->x, b->scale, b->offset, found.minimum,
                              found.maximum, b->residual, b->activation, 14};
@@ -208,7 +209,7 @@ static void differentiate(const dfp_kernels *k, const batch_norm *b, dfp_tensor 
     dfp_result dx = {.data = guarded((size_t)n * 2)}, dz = {.data = guarded((size_t)n * 2)};
     dfp_normalization_gradient g = {
         .pixels = b->pixels, .channels = channels, .dy = b->dy, .y = y, .activation = b->activation,
-        .x = b->x.floats, .mean = s, .minimum = s + 2 * channels, .maximum = s + 3 * channels,
+        .x = b->x, .mean = s, .minimum = s + 2 * channels, .maximum = s + 3 * channels,
         .factor_dz = b->scale, .factor_x = b->offset, .constant = b->scale, .max_dz = max_dz,
         .bits = 14,
     };
@@ -216,7 +217,10 @@ static void differentiate(const dfp_kernels *k, const batch_norm *b, dfp_tensor 
     print_hash("batch_norm_sums", number, sums, (size_t)channels * 16);
     print_hash("batch_norm_max_dz", number, max_dz, (size_t)channels * 4);
     for (int frozen = 0; frozen < 2; ++frozen) {
-        if (frozen) g.x = g.max_dz = NULL;
+        if (frozen) {
+            g.x = (dfp_operand){.floats = NULL};
+            g.max_dz = NULL;
+        }
         if (k->batch_norm_backward(&g, &dx, &dz)) exit(2);
         print_hash("batch_norm_dx", 2 * number + frozen, dx.data, (size_t)n * 2);
         print_hash("batch_norm_dx_scale", 2 * number + frozen, &dx.scale, sizeof dx.scale);
@@ -290,9 +294,9 @@ static void normalize_repeatedly(const dfp_kernels *k) {
                            DFP_RELU, 14};
     dfp_result y_result = {.data = y}, dx_result = {.data = dx}, dz_result = {.data = NULL};
     for (int i = 0; i < 10 && y && dx; ++i) {
-        k->batch_norm_statistics(x, PIXELS, CHANNELS, &statistics);
+        k->batch_norm_statistics(&n.x, PIXELS, CHANNELS, &statistics);
         k->batch_norm_forward(&n, &y_result);
-        dfp_normalization_gradient g = {PIXELS, CHANNELS, {.floats = x}, {y, 0, 0}, DFP_RELU, x,
+        dfp_normalization_gradient g = {PIXELS, CHANNELS, {.floats = x}, {y, 0, 0}, DFP_RELU, n.x,
                                         s[0], s[2], s[3], one, one, one, NULL, 14};
         k->batch_norm_backward_reduce(&g, &found);
         k->batch_norm_backward(&g, &dx_result, &dz_result);

@@ -3,7 +3,8 @@
 /* What the kernels read: tensors [pixels][channels], x and y absent where they are not needed. */
 typedef struct {
     dfp_operand dy, y, x;
-    int32_t top; /* y passes from 1 to top */
+    int32_t top;   /* y passes from 1 to top */
+    float x_scale; /* what one in an integer x stands for */
 } dfp_gradient_source;
 
 /* As in Keras, the gradient at 0 and at 6 is 0. */
@@ -15,7 +16,7 @@ static int32_t dfp_largest_passing(dfp_activation activation, int32_t y_exponent
 }
 
 static dfp_gradient_source dfp_source_of(const dfp_normalization_gradient *g) {
-    dfp_gradient_source s = {.dy = g->dy, .x = {.floats = g->x}};
+    dfp_gradient_source s = {.dy = g->dy, .x = g->x, .x_scale = (float)dfp_operand_unit(&g->x)};
     if (g->activation == DFP_LINEAR) return s;
     s.y = (dfp_operand){.integers = g->y};
     s.top = dfp_largest_passing(g->activation, g->y.exponent);
@@ -26,13 +27,21 @@ static dfp_gradient_source dfp_source_of(const dfp_normalization_gradient *g) {
 static dfp_gradient_source dfp_copy_source(const dfp_gradient_source *s, int64_t first,
                                            int64_t stride, int64_t rows, int64_t count,
                                            int64_t width, dfp_tail tails[3]) {
-    dfp_gradient_source copy = {.top = s->top};
+    dfp_gradient_source copy = *s;
     const dfp_operand *from[] = {&s->dy, &s->y, &s->x};
     dfp_operand *to[] = {&copy.dy, &copy.y, &copy.x};
     for (int i = 0; i < 3; ++i)
         *to[i] = dfp_copy_tail(from[i], dfp_kind_of(from[i]), first, stride, rows, count, width,
                                &tails[i]);
     return copy;
+}
+
+/* One vector of x - mean. */
+DFP_INLINE dfp_vf dfp_load_distance(const dfp_gradient_source *s, dfp_kind x_kind, int64_t i,
+                                    dfp_vf minus_mean) {
+    dfp_vf x = dfp_load_operand(&s->x, x_kind, i);
+    if (x_kind == DFP_INTEGERS) x = dfp_multiply_float(x, dfp_broadcast_float(s->x_scale));
+    return dfp_add_float(x, minus_mean);
 }
 
 /* One vector of dz, in units of dy's numbers. */

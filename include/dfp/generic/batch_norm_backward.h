@@ -19,7 +19,7 @@ static dfp_range dfp_backward_range(const dfp_normalization_gradient *g, double 
         double max_dz = g->max_dz ? g->max_dz[c] : dy_largest;
         double bound = dfp_add_term(&range, g->factor_dz[c] * max_dz);
         dfp_add_term(&range, g->factor_dz[c] * unit);
-        if (g->x) {
+        if (dfp_kind_of(&g->x) != DFP_ABSENT) {
             double mean = g->mean[c], factor = g->factor_x[c];
             double above = dfp_add_term(&range, factor * (g->maximum[c] - mean));
             double below = dfp_add_term(&range, factor * (g->minimum[c] - mean));
@@ -41,13 +41,13 @@ typedef struct {
 
 /* DFP_STEP elements of dx from as many of dz, for the columns from c on. */
 DFP_INLINE dfp_vi dfp_dx_step(const dfp_backward *b, const dfp_vf dz[2],
-                              const dfp_gradient_source *s, int with_x, int64_t i, int64_t c) {
+                              const dfp_gradient_source *s, dfp_kind x_kind, int64_t i,
+                              int64_t c) {
     dfp_vf dx[2];
     for (int h = 0; h < 2; ++h, i += DFP_LANES, c += DFP_LANES) {
         dx[h] = dfp_multiply_float(dz[h], dfp_load_float(b->factor_dz + c));
-        if (!with_x) continue;
-        dfp_vf x = dfp_load_float(s->x.floats + i);
-        x = dfp_add_float(x, dfp_load_float(b->minus_mean + c));
+        if (x_kind == DFP_ABSENT) continue;
+        dfp_vf x = dfp_load_distance(s, x_kind, i, dfp_load_float(b->minus_mean + c));
         x = dfp_multiply_float(x, dfp_load_float(b->factor_x + c));
         dx[h] = dfp_add_float(dfp_add_float(dx[h], x), dfp_load_float(b->constant + c));
     }
@@ -62,35 +62,36 @@ DFP_INLINE dfp_vi dfp_dz_step(const dfp_backward *b, const dfp_vf dz[2]) {
 
 /* `count` elements, read at `i` of the source and written at `to`, for the columns from c on. */
 DFP_INLINE void dfp_backward_step(const dfp_backward *b, const dfp_gradient_source *s,
-                                  dfp_kind dy_kind, int masked, int with_x, int64_t i, int64_t to,
-                                  int64_t c, int64_t count, dfp_written *written) {
+                                  dfp_kind dy_kind, int masked, dfp_kind x_kind, int64_t i,
+                                  int64_t to, int64_t c, int64_t count, dfp_written *written) {
     dfp_vf dz[2] = {dfp_load_dz(s, dy_kind, masked, i),
                     dfp_load_dz(s, dy_kind, masked, i + DFP_LANES)};
     if (b->dz) written->dz = dfp_emit(b->dz + to, dfp_dz_step(b, dz), count, written->dz);
     if (b->dx)
-        written->dx = dfp_emit(b->dx + to, dfp_dx_step(b, dz, s, with_x, i, c), count, written->dx);
+        written->dx = dfp_emit(b->dx + to, dfp_dx_step(b, dz, s, x_kind, i, c), count, written->dx);
 }
 
-DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int masked, int with_x,
-                                 int64_t first, int64_t length, dfp_written *written) {
+DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int masked,
+                                 dfp_kind x_kind, int64_t first, int64_t length,
+                                 dfp_written *written) {
     const dfp_gradient_source *s = &b->source;
     int64_t c = 0;
     for (; c + DFP_STEP <= length; c += DFP_STEP)
-        dfp_backward_step(b, s, dy_kind, masked, with_x, first + c, first + c, c, DFP_STEP,
+        dfp_backward_step(b, s, dy_kind, masked, x_kind, first + c, first + c, c, DFP_STEP,
                           written);
     if (c < length) {
         dfp_tail tails[3];
         dfp_gradient_source tail = dfp_copy_source(s, first + c, 0, 1, length - c, DFP_STEP, tails);
-        dfp_backward_step(b, &tail, dy_kind, masked, with_x, 0, first + c, c, length - c, written);
+        dfp_backward_step(b, &tail, dy_kind, masked, x_kind, 0, first + c, c, length - c, written);
     }
 }
 
-DFP_INLINE void dfp_backward_part(const dfp_backward *b, dfp_kind dy_kind, int masked, int with_x,
-                                  int64_t index) {
+DFP_INLINE void dfp_backward_part(const dfp_backward *b, dfp_kind dy_kind, int masked,
+                                  dfp_kind x_kind, int64_t index) {
     dfp_part part = dfp_part_at(&b->rows, index);
     dfp_written written = {dfp_zero(), dfp_zero()};
     for (int64_t r = 0; r < part.rows; ++r)
-        dfp_backward_row(b, dy_kind, masked, with_x, part.first + r * part.length, part.length,
+        dfp_backward_row(b, dy_kind, masked, x_kind, part.first + r * part.length, part.length,
                          &written);
     b->largest_dx[index] = dfp_largest_int_lane(written.dx);
     b->largest_dz[index] = dfp_largest_int_lane(written.dz);
@@ -98,21 +99,23 @@ DFP_INLINE void dfp_backward_part(const dfp_backward *b, dfp_kind dy_kind, int m
 
 static void dfp_backward_task(void *context, int64_t task, int worker) {
     const dfp_backward *b = context;
-    int floats = b->source.dy.floats != NULL, masked = b->source.y.integers.data != NULL;
+    int masked = dfp_kind_of(&b->source.y) != DFP_ABSENT;
     (void)worker;
-#define DFP_CASE(floats, masked, with_x)                                                          \
-    case 4 * floats + 2 * masked + with_x:                                                        \
-        dfp_backward_part(b, floats ? DFP_FLOATS : DFP_INTEGERS, masked, with_x, task);           \
-        break;
-    switch (4 * floats + 2 * masked + (b->source.x.floats != NULL)) {
-        DFP_CASE(0, 0, 0)
-        DFP_CASE(0, 0, 1)
-        DFP_CASE(0, 1, 0)
-        DFP_CASE(0, 1, 1)
-        DFP_CASE(1, 0, 0)
-        DFP_CASE(1, 0, 1)
-        DFP_CASE(1, 1, 0)
-        DFP_CASE(1, 1, 1)
+#define DFP_CASE(dy, masked, x) \
+    case 6 * dy + 3 * masked + x: dfp_backward_part(b, dy, masked, x, task); break;
+    switch (6 * dfp_kind_of(&b->source.dy) + 3 * masked + dfp_kind_of(&b->source.x)) {
+        DFP_CASE(DFP_INTEGERS, 0, DFP_ABSENT)
+        DFP_CASE(DFP_INTEGERS, 0, DFP_INTEGERS)
+        DFP_CASE(DFP_INTEGERS, 0, DFP_FLOATS)
+        DFP_CASE(DFP_INTEGERS, 1, DFP_ABSENT)
+        DFP_CASE(DFP_INTEGERS, 1, DFP_INTEGERS)
+        DFP_CASE(DFP_INTEGERS, 1, DFP_FLOATS)
+        DFP_CASE(DFP_FLOATS, 0, DFP_ABSENT)
+        DFP_CASE(DFP_FLOATS, 0, DFP_INTEGERS)
+        DFP_CASE(DFP_FLOATS, 0, DFP_FLOATS)
+        DFP_CASE(DFP_FLOATS, 1, DFP_ABSENT)
+        DFP_CASE(DFP_FLOATS, 1, DFP_INTEGERS)
+        DFP_CASE(DFP_FLOATS, 1, DFP_FLOATS)
     }
 #undef DFP_CASE
 }
@@ -122,7 +125,7 @@ static void dfp_repeat_factors(const dfp_backward *b, int32_t e) {
     const dfp_normalization_gradient *g = b->g;
     double unit = dfp_exp2_double(-e);
     dfp_repeat(&b->rows, g->factor_dz, dfp_operand_unit(&g->dy) * unit, b->factor_dz);
-    if (!g->x) return;
+    if (dfp_kind_of(&g->x) == DFP_ABSENT) return;
     dfp_repeat(&b->rows, g->factor_x, unit, b->factor_x);
     dfp_repeat(&b->rows, g->mean, -1.0, b->minus_mean);
     dfp_repeat(&b->rows, g->constant, unit, b->constant);

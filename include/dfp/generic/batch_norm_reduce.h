@@ -27,26 +27,18 @@ static dfp_reduction_lanes dfp_take_reduction_lanes(const dfp_rows *r, char *mem
     return l;
 }
 
-DFP_INLINE void dfp_prefetch_gradients(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
-                                       int64_t i) {
-    dfp_prefetch(s->x.floats + i);
-    if (dy_kind == DFP_FLOATS)
-        dfp_prefetch(s->dy.floats + i);
-    else
-        dfp_prefetch(s->dy.integers.data + i);
-    if (masked) dfp_prefetch(s->y.integers.data + i);
-}
-
 /* One vector of lanes, `rows` rows. */
 DFP_INLINE void dfp_add_gradients(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
-                                  int64_t first, int64_t stride, int64_t rows,
+                                  dfp_kind x_kind, int64_t first, int64_t stride, int64_t rows,
                                   const dfp_reduction_lanes *l, int64_t i) {
     dfp_vf minus_mean = dfp_load_float(l->minus_mean + i), sum = dfp_load_float(l->dz + i);
     dfp_vf products = dfp_load_float(l->dz_x + i), largest = dfp_load_float(l->largest + i);
     for (int64_t r = 0; r < rows; ++r, first += stride) {
-        dfp_prefetch_gradients(s, dy_kind, masked, first + rows * stride);
+        dfp_prefetch(&s->x, x_kind, first + rows * stride);
+        dfp_prefetch(&s->dy, dy_kind, first + rows * stride);
+        if (masked) dfp_prefetch(&s->y, DFP_INTEGERS, first + rows * stride);
         dfp_vf dz = dfp_load_dz(s, dy_kind, masked, first);
-        dfp_vf distance = dfp_add_float(dfp_load_float(s->x.floats + first), minus_mean);
+        dfp_vf distance = dfp_load_distance(s, x_kind, first, minus_mean);
         sum = dfp_add_float(sum, dz);
         products = dfp_add_float(products, dfp_multiply_float(dz, distance));
         largest = dfp_max_float(dfp_absolute_float(dz), largest);
@@ -57,29 +49,46 @@ DFP_INLINE void dfp_add_gradients(const dfp_gradient_source *s, dfp_kind dy_kind
 }
 
 DFP_INLINE void dfp_reduce_group(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
-                                 int64_t first, int64_t length, int64_t rows,
+                                 dfp_kind x_kind, int64_t first, int64_t length, int64_t rows,
                                  const dfp_reduction_lanes *l) {
     int64_t i = 0;
     if (rows == DFP_GROUP)
         for (; i + DFP_LANES <= length; i += DFP_LANES)
-            dfp_add_gradients(s, dy_kind, masked, first + i, length, DFP_GROUP, l, i);
+            dfp_add_gradients(s, dy_kind, masked, x_kind, first + i, length, DFP_GROUP, l, i);
     for (; i + DFP_LANES <= length; i += DFP_LANES)
-        dfp_add_gradients(s, dy_kind, masked, first + i, length, rows, l, i);
+        dfp_add_gradients(s, dy_kind, masked, x_kind, first + i, length, rows, l, i);
     if (i < length) {
         dfp_tail tails[3];
         dfp_gradient_source tail =
             dfp_copy_source(s, first + i, length, rows, length - i, DFP_LANES, tails);
-        dfp_add_gradients(&tail, dy_kind, masked, 0, DFP_LANES, rows, l, i);
+        dfp_add_gradients(&tail, dy_kind, masked, x_kind, 0, DFP_LANES, rows, l, i);
     }
 }
 
 DFP_INLINE void dfp_reduce_part(const dfp_reduction *d, dfp_kind dy_kind, int masked,
-                                dfp_part part, const dfp_reduction_lanes *l) {
+                                dfp_kind x_kind, dfp_part part, const dfp_reduction_lanes *l) {
     for (int64_t r = 0; r < part.rows; r += DFP_GROUP) {
         int64_t rows = part.rows - r < DFP_GROUP ? part.rows - r : DFP_GROUP;
-        dfp_reduce_group(&d->source, dy_kind, masked, part.first + r * part.length, part.length,
-                         rows, l);
+        dfp_reduce_group(&d->source, dy_kind, masked, x_kind, part.first + r * part.length,
+                         part.length, rows, l);
     }
+}
+
+static void dfp_reduce_kinds(const dfp_reduction *d, dfp_part part, const dfp_reduction_lanes *l) {
+    int masked = dfp_kind_of(&d->source.y) != DFP_ABSENT;
+#define DFP_CASE(dy, masked, x) \
+    case 6 * dy + 3 * masked + x: dfp_reduce_part(d, dy, masked, x, part, l); break;
+    switch (6 * dfp_kind_of(&d->source.dy) + 3 * masked + dfp_kind_of(&d->source.x)) {
+        DFP_CASE(DFP_INTEGERS, 0, DFP_INTEGERS)
+        DFP_CASE(DFP_INTEGERS, 0, DFP_FLOATS)
+        DFP_CASE(DFP_INTEGERS, 1, DFP_INTEGERS)
+        DFP_CASE(DFP_INTEGERS, 1, DFP_FLOATS)
+        DFP_CASE(DFP_FLOATS, 0, DFP_INTEGERS)
+        DFP_CASE(DFP_FLOATS, 0, DFP_FLOATS)
+        DFP_CASE(DFP_FLOATS, 1, DFP_INTEGERS)
+        DFP_CASE(DFP_FLOATS, 1, DFP_FLOATS)
+    }
+#undef DFP_CASE
 }
 
 static void dfp_finish_sum(const float *lanes, double *wide, dfp_part part, int64_t channels,
@@ -99,13 +108,7 @@ static void dfp_reduce_task(void *context, int64_t task, int worker) {
     memset(l.dz, 0, dfp_row_bytes(&d->rows));
     memset(l.dz_x, 0, dfp_row_bytes(&d->rows));
     memset(l.largest, 0, dfp_row_bytes(&d->rows));
-    int masked = d->source.y.integers.data != NULL;
-    if (d->source.dy.floats)
-        masked ? dfp_reduce_part(d, DFP_FLOATS, 1, part, &l)
-               : dfp_reduce_part(d, DFP_FLOATS, 0, part, &l);
-    else
-        masked ? dfp_reduce_part(d, DFP_INTEGERS, 1, part, &l)
-               : dfp_reduce_part(d, DFP_INTEGERS, 0, part, &l);
+    dfp_reduce_kinds(d, part, &l);
     dfp_finish_sum(l.dz, l.wide, part, channels, d->sum_dz + task * channels);
     dfp_finish_sum(l.dz_x, l.wide, part, channels, d->sum_dz_x + task * channels);
     dfp_largest_pixels(l.largest, part.length / channels, channels);

@@ -3,13 +3,14 @@
  * Each part sums d = x - shift and d^2 in FP32, lane by lane in ascending order, where shift is the
  * mean of the part's first rows: with v the part's variance, (mean - shift)^2 <= v * rows / 8, so
  * at most about 4 bits of v can cancel, however far the mean is from 0. Lanes are added pairwise,
- * then parts in ascending order, in FP64, by the update of Chan, Golub and LeVeque (1979). */
+ * then parts in ascending order, in FP64, by the update of Chan, Golub and LeVeque (1979). The power
+ * of two that one in an integer x stands for comes last. */
 
 #define DFP_SHIFT_ROWS 8
 
 typedef struct {
     dfp_rows rows;
-    const float *x;
+    const dfp_operand *x;
     char *workers;
     size_t worker_bytes;
     double *mean, *squares; /* [part][channels]: mean, sum of squared distances from it */
@@ -32,28 +33,29 @@ static dfp_moment_lanes dfp_take_moment_lanes(const dfp_rows *r, char *memory) {
 }
 
 /* The mean of the first rows, in FP64 so that a constant channel gets its constant. */
-static void dfp_find_shift(const dfp_moments *m, dfp_part part, dfp_moment_lanes *l) {
+DFP_INLINE void dfp_find_shift(const dfp_moments *m, dfp_kind kind, dfp_part part,
+                               dfp_moment_lanes *l) {
     int64_t rows = part.rows < DFP_SHIFT_ROWS ? part.rows : DFP_SHIFT_ROWS;
     int64_t channels = m->rows.channels, pixels = part.length / channels;
-    const float *x = m->x + part.first;
-    dfp_widen_lanes(x, part.length, l->wide);
+    for (int64_t i = 0; i < part.length; ++i) l->wide[i] = dfp_element(m->x, kind, part.first + i);
     for (int64_t r = 1; r < rows; ++r)
-        for (int64_t i = 0; i < part.length; ++i) l->wide[i] += x[r * part.length + i];
+        for (int64_t i = 0; i < part.length; ++i)
+            l->wide[i] += dfp_element(m->x, kind, part.first + r * part.length + i);
     dfp_add_pixels(l->wide, pixels, channels);
     for (int64_t c = 0; c < channels; ++c)
         l->minus_shift[c] = (float)(l->wide[c] / (double)(rows * pixels));
     dfp_repeat(&m->rows, l->minus_shift, -1.0, l->minus_shift);
 }
 
-/* One vector of lanes, `rows` rows of x. */
-DFP_INLINE void dfp_add_moments(const float *x, int64_t stride, int64_t rows,
-                                const dfp_moment_lanes *l, int64_t i) {
+/* One vector of lanes, `rows` rows of x from element `first` on. */
+DFP_INLINE void dfp_add_moments(const dfp_operand *x, dfp_kind kind, int64_t first, int64_t stride,
+                                int64_t rows, const dfp_moment_lanes *l, int64_t i) {
     dfp_vf minus_shift = dfp_load_float(l->minus_shift + i);
     dfp_vf sum = dfp_load_float(l->sum + i), squares = dfp_load_float(l->squares + i);
     dfp_vf low = dfp_load_float(l->low + i), high = dfp_load_float(l->high + i);
-    for (int64_t r = 0; r < rows; ++r) {
-        dfp_prefetch(x + (rows + r) * stride);
-        dfp_vf v = dfp_load_float(x + r * stride), d = dfp_add_float(v, minus_shift);
+    for (int64_t r = 0; r < rows; ++r, first += stride) {
+        dfp_prefetch(x, kind, first + rows * stride);
+        dfp_vf v = dfp_load_operand(x, kind, first), d = dfp_add_float(v, minus_shift);
         sum = dfp_add_float(sum, d);
         squares = dfp_add_float(squares, dfp_multiply_float(d, d));
         low = dfp_min_float(v, low);
@@ -65,17 +67,19 @@ DFP_INLINE void dfp_add_moments(const float *x, int64_t stride, int64_t rows,
     dfp_store_float(l->high + i, high);
 }
 
-static void dfp_add_group(const float *x, int64_t length, int64_t rows, const dfp_moment_lanes *l) {
+DFP_INLINE void dfp_add_group(const dfp_operand *x, dfp_kind kind, int64_t first, int64_t length,
+                              int64_t rows, const dfp_moment_lanes *l) {
     int64_t i = 0;
     if (rows == DFP_GROUP)
         for (; i + DFP_LANES <= length; i += DFP_LANES)
-            dfp_add_moments(x + i, length, DFP_GROUP, l, i);
-    for (; i + DFP_LANES <= length; i += DFP_LANES) dfp_add_moments(x + i, length, rows, l, i);
+            dfp_add_moments(x, kind, first + i, length, DFP_GROUP, l, i);
+    for (; i + DFP_LANES <= length; i += DFP_LANES)
+        dfp_add_moments(x, kind, first + i, length, rows, l, i);
     if (i < length) {
-        dfp_operand source = {.floats = x};
-        dfp_tail tail;
-        source = dfp_copy_tail(&source, DFP_FLOATS, i, length, rows, length - i, DFP_LANES, &tail);
-        dfp_add_moments(source.floats, DFP_LANES, rows, l, i);
+        dfp_tail copy;
+        dfp_operand tail =
+            dfp_copy_tail(x, kind, first + i, length, rows, length - i, DFP_LANES, &copy);
+        dfp_add_moments(&tail, kind, 0, DFP_LANES, rows, l, i);
     }
 }
 
@@ -108,17 +112,25 @@ static void dfp_finish_moments(const dfp_moments *m, dfp_part part, dfp_moment_l
     memcpy(m->high + index * channels, l->high, (size_t)channels * sizeof(float));
 }
 
+DFP_INLINE void dfp_sum_moments(const dfp_moments *m, dfp_kind kind, dfp_part part,
+                                dfp_moment_lanes *l) {
+    dfp_find_shift(m, kind, part, l);
+    dfp_clear_moments(&m->rows, l);
+    for (int64_t r = 0; r < part.rows; r += DFP_GROUP) {
+        int64_t rows = part.rows - r < DFP_GROUP ? part.rows - r : DFP_GROUP;
+        dfp_add_group(m->x, kind, part.first + r * part.length, part.length, rows, l);
+    }
+}
+
 static void dfp_moments_task(void *context, int64_t task, int worker) {
     const dfp_moments *m = context;
     dfp_part part = dfp_part_at(&m->rows, task);
     dfp_moment_lanes l =
         dfp_take_moment_lanes(&m->rows, m->workers + (size_t)worker * m->worker_bytes);
-    dfp_find_shift(m, part, &l);
-    dfp_clear_moments(&m->rows, &l);
-    for (int64_t r = 0; r < part.rows; r += DFP_GROUP) {
-        int64_t rows = part.rows - r < DFP_GROUP ? part.rows - r : DFP_GROUP;
-        dfp_add_group(m->x + part.first + r * part.length, part.length, rows, &l);
-    }
+    if (m->x->floats)
+        dfp_sum_moments(m, DFP_FLOATS, part, &l);
+    else
+        dfp_sum_moments(m, DFP_INTEGERS, part, &l);
     dfp_finish_moments(m, part, &l, task);
 }
 
@@ -137,6 +149,21 @@ static void dfp_merge_moments(const dfp_moments *m, int64_t index, double count,
     }
 }
 
+/* Part 0, which has taken in all others, becomes the result. */
+static void dfp_write_statistics(const dfp_moments *m, double count, const dfp_statistics *s) {
+    double unit = dfp_operand_unit(m->x);
+    for (int64_t c = 0; c < m->rows.channels; ++c) {
+        double variance = m->squares[c] > 0 ? m->squares[c] / count : 0.0;
+        float mean = (float)(m->mean[c] * unit);
+        float low = (float)(-m->low[c] * unit), high = (float)(m->high[c] * unit);
+        int finite = isfinite(mean) && isfinite(low) && isfinite(high);
+        s->mean[c] = finite ? mean : NAN;
+        s->variance[c] = finite ? (float)(variance * unit * unit) : NAN;
+        s->minimum[c] = finite ? low : NAN;
+        s->maximum[c] = finite ? high : NAN;
+    }
+}
+
 static void dfp_run_moments(dfp_moments *m, const dfp_statistics *s) {
     int64_t channels = m->rows.channels;
     double count = 0;
@@ -147,18 +174,11 @@ static void dfp_run_moments(dfp_moments *m, const dfp_statistics *s) {
         if (index > 0) dfp_merge_moments(m, index, count, added);
         count += added;
     }
-    for (int64_t c = 0; c < channels; ++c) {
-        double variance = m->squares[c] > 0 ? m->squares[c] / count : 0.0;
-        int finite = isfinite(m->mean[c]) != 0;
-        s->mean[c] = finite ? (float)m->mean[c] : NAN;
-        s->variance[c] = finite ? (float)variance : NAN;
-        s->minimum[c] = finite ? -m->low[c] : NAN;
-        s->maximum[c] = finite ? m->high[c] : NAN;
-    }
+    dfp_write_statistics(m, count, s);
 }
 
-static dfp_status dfp_batch_norm_statistics(const float *x, int64_t pixels, int64_t channels,
-                                            const dfp_statistics *s) {
+static dfp_status dfp_batch_norm_statistics(const dfp_operand *x, int64_t pixels,
+                                            int64_t channels, const dfp_statistics *s) {
     dfp_moments m = {.rows = dfp_cut_rows(pixels, channels), .x = x};
     size_t numbers = (size_t)(m.rows.parts * channels);
     dfp_begin();

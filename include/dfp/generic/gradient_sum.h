@@ -12,10 +12,6 @@ typedef struct {
     int32_t *largest; /* of each part */
 } dfp_summation;
 
-DFP_INLINE float dfp_element(const dfp_operand *o, dfp_kind kind, int64_t i) {
-    return kind == DFP_FLOATS ? o->floats[i] : (float)o->integers.data[i];
-}
-
 /* sum = (fresh ? 0 : sum) + scale * gradient, for `count` elements from `at` on. */
 DFP_INLINE void dfp_add_scaled(const dfp_operand *gradient, dfp_kind kind, float scale, int fresh,
                                int64_t at, int64_t count, float *sum) {

@@ -106,11 +106,18 @@ DFP_INLINE dfp_vf dfp_load_operand(const dfp_operand *o, dfp_kind kind, int64_t 
     return dfp_to_float(dfp_load_widen(o->integers.data + i));
 }
 
+DFP_INLINE float dfp_element(const dfp_operand *o, dfp_kind kind, int64_t i) {
+    return kind == DFP_FLOATS ? o->floats[i] : (float)o->integers.data[i];
+}
+
 /* Rows that a reduction takes at a time: the lanes are loaded and stored once for all of them. */
 #define DFP_GROUP 4
 
 /* Hardware prefetchers do not follow a group's streams far: they end with the row. */
-static inline void dfp_prefetch(const void *p) { __builtin_prefetch(p); }
+DFP_INLINE void dfp_prefetch(const dfp_operand *o, dfp_kind kind, int64_t i) {
+    if (kind == DFP_FLOATS) __builtin_prefetch(o->floats + i);
+    if (kind == DFP_INTEGERS) __builtin_prefetch(o->integers.data + i);
+}
 
 /* The ends of up to DFP_GROUP rows that fill no vector. */
 typedef union {
