@@ -4,7 +4,6 @@ GIL and calls the C API of ``include/dfp/dfp.h``."""
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
-from libc.stdlib cimport free, malloc
 
 
 cdef extern from "dfp.h" nogil:
@@ -354,6 +353,10 @@ def sum_gradients(list gradients, y, int activation, int bits, int16_t[::1] dz):
     s.activation, s.bits = <dfp_activation>activation, bits
     with nogil:
         status = kernels.sum_gradients(&s, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
 cdef dfp_pool_axis pool_axis(tuple numbers) except *:
     cdef dfp_pool_axis a
     a.size, a.out, a.pool, a.stride, a.pad = numbers
@@ -457,18 +460,15 @@ def concatenate(int64_t outer, list parts, const int64_t[::1] sizes, int bits, i
     cdef dfp_concatenation c
     cdef dfp_result result = result_in(y)
     cdef dfp_status status
-    cdef dfp_operand *operands = <dfp_operand *>malloc(len(parts) * sizeof(dfp_operand))
-    if operands == NULL:
-        raise MemoryError(f"dfpkeras: {len(parts)} operands could not be described")
-    try:
-        for i in range(len(parts)):
-            operands[i] = operand(parts[i])
-        c.outer, c.parts, c.bits = outer, len(parts), bits
-        c.operands, c.sizes = operands, &sizes[0]
-        with nogil:
-            status = kernels.concatenate(&c, &result)
-    finally:
-        free(operands)
+    cdef bytearray memory = bytearray(len(parts) * sizeof(dfp_operand))
+    cdef dfp_operand *operands = <dfp_operand *><char *>memory
+    cdef int64_t i
+    for i in range(len(parts)):
+        operands[i] = operand(parts[i])
+    c.outer, c.parts, c.bits = outer, len(parts), bits
+    c.operands, c.sizes = operands, &sizes[0]
+    with nogil:
+        status = kernels.concatenate(&c, &result)
     check(status)
     return result.scale.exponent, result.scale.max_abs
 
