@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dfpkeras import _native, isa, threads
+from dfpkeras.arrangement import concatenate, crop, split, zero_pad
 from dfpkeras.arrays import aligned_empty
 from dfpkeras.batch_norm import (
     batch_norm_backward,
@@ -27,7 +28,18 @@ from dfpkeras.batch_norm import (
     batch_norm_statistics,
 )
 from dfpkeras.elementwise import activation_backward, activation_forward, add, sum_gradients
+from dfpkeras.geometry import check_padding, check_pair, check_rank, check_shape, output_and_padding
 from dfpkeras.isa import available_isas, get_isa, set_isa
+from dfpkeras.pooling import (
+    average_pool,
+    average_pool_backward,
+    global_average_pool,
+    global_average_pool_backward,
+    global_max_pool,
+    global_max_pool_backward,
+    max_pool,
+    max_pool_backward,
+)
 from dfpkeras.tensor import DFPTensor, _integer, _kind
 
 __all__ = [
@@ -35,6 +47,8 @@ __all__ = [
     "activation_forward",
     "add",
     "available_isas",
+    "average_pool",
+    "average_pool_backward",
     "batch_norm_backward",
     "batch_norm_backward_frozen",
     "batch_norm_backward_reduce",
@@ -42,15 +56,25 @@ __all__ = [
     "batch_norm_forward",
     "batch_norm_gradients",
     "batch_norm_statistics",
+    "concatenate",
     "conv2d_backward_data",
     "conv2d_backward_weights",
     "conv2d_forward",
+    "crop",
     "get_isa",
+    "global_average_pool",
+    "global_average_pool_backward",
+    "global_max_pool",
+    "global_max_pool_backward",
     "info",
     "matmul",
+    "max_pool",
+    "max_pool_backward",
     "set_isa",
+    "split",
     "sum_channels",
     "sum_gradients",
+    "zero_pad",
 ]
 
 INT32_MAX = 2**31 - 1
@@ -78,7 +102,7 @@ def conv2d_forward(
         TypeError: if an operand is not a `DFPTensor` or a number not an integer.
         ValueError: if shapes or arguments do not fit, or ``flush_every`` is not safe.
     """
-    x, w = _tensor("x", x, 4), _tensor("w", w, 4)
+    x, w = check_rank("x", x, 4), check_rank("w", w, 4)
     geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate, groups)
     y = aligned_empty((geometry["batch"], *_output_size(geometry)), np.float32)
     extra = (_check_bias(bias, w.shape[3]),)
@@ -102,8 +126,8 @@ def conv2d_backward_data(
     Raises:
         TypeError, ValueError: as in `conv2d_forward`.
     """
-    dy, w = _tensor("dy", dy, 4), _tensor("w", w, 4)
-    shape = _shape("input_shape", input_shape, 4)
+    dy, w = check_rank("dy", dy, 4), check_rank("w", w, 4)
+    shape = check_shape("input_shape", input_shape, 4)
     geometry = _geometry(
         shape, "input_shape", w.shape, "w", strides, padding, dilation_rate, groups
     )
@@ -129,8 +153,8 @@ def conv2d_backward_weights(
     Raises:
         TypeError, ValueError: as in `conv2d_forward`.
     """
-    x, dy = _tensor("x", x, 4), _tensor("dy", dy, 4)
-    shape = _shape("kernel_shape", kernel_shape, 4)
+    x, dy = check_rank("x", x, 4), check_rank("dy", dy, 4)
+    shape = check_shape("kernel_shape", kernel_shape, 4)
     geometry = _geometry(
         x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate, groups
     )
@@ -156,7 +180,7 @@ def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None, bias=No
         TypeError: if an operand is not a `DFPTensor`.
         ValueError: if shapes do not fit, or ``flush_every`` is not safe.
     """
-    a, b = _tensor("a", a, 2), _tensor("b", b, 2)
+    a, b = check_rank("a", a, 2), check_rank("b", b, 2)
     m, k = reversed(a.shape) if transpose_a else a.shape
     b_k, n = reversed(b.shape) if transpose_b else b.shape
     if k != b_k:
@@ -225,40 +249,12 @@ def _read(path):
     return path.read_text().strip()
 
 
-def _tensor(name, value, rank):
-    if not isinstance(value, DFPTensor):
-        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(value)}")
-    if len(value.shape) != rank:
-        raise ValueError(f"{name}: {rank} dimensions are needed, got shape {value.shape}")
-    return value
-
-
-def _shape(name, value, rank):
-    try:
-        shape = tuple(_integer(name, size) for size in value)
-    except TypeError:
-        raise TypeError(f"{name}: a tuple of {rank} integers is needed, got {value!r}") from None
-    if len(shape) != rank or min(shape) < 0:
-        raise ValueError(f"{name}: {rank} sizes are needed, none negative, got {shape}")
-    return shape
-
-
-def _pair(name, value):
-    values = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2:
-        raise ValueError(f"{name}: an integer or a pair is needed, got {value!r}")
-    pair = tuple(_integer(name, v) for v in values)
-    if min(pair) < 1:
-        raise ValueError(f"{name}: integers of at least 1 are needed, got {value!r}")
-    return pair
-
-
 def _geometry(x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate, groups):
     """The fields of the C structure dfp_conv, in its order, without flush_every."""
-    strides, dilation_rate = _pair("strides", strides), _pair("dilation_rate", dilation_rate)
+    strides = check_pair("strides", strides)
+    dilation_rate = check_pair("dilation_rate", dilation_rate)
     groups = _integer("groups", groups)
-    if padding not in ("valid", "same"):
-        raise ValueError(f"padding: 'valid' or 'same' is needed, got {padding!r}")
+    check_padding(padding)
     batch, *size, channels = x_shape
     kernel, filters = w_shape[:2], w_shape[3]
     _check_channels(x_shape, x_name, w_shape, w_name, groups)
@@ -267,7 +263,7 @@ def _geometry(x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate,
             f"{x_name}, {w_name}: sizes of at least 1 are needed, got shapes {x_shape}, {w_shape}"
         )
     out, pad = zip(
-        *map(_output_and_padding, size, kernel, strides, dilation_rate, (padding,) * 2), strict=True
+        *map(output_and_padding, size, kernel, strides, dilation_rate, (padding,) * 2), strict=True
     )
     if min(out) < 1:
         raise ValueError(
@@ -307,15 +303,6 @@ def _check_channels(x_shape, x_name, w_shape, w_name, groups):
             f"{w_name}: {channels // groups} channels (the {channels} of {x_name} / {groups} "
             f"groups) and at least one filter are needed, got shape {w_shape}"
         )
-
-
-def _output_and_padding(size, kernel, stride, dilation, padding):
-    """(output size, zeros before the first element) along one axis."""
-    extent = (kernel - 1) * dilation + 1
-    if padding == "valid":
-        return (size - extent) // stride + 1, 0
-    out = -(-size // stride)
-    return out, max((out - 1) * stride + extent - size, 0) // 2
 
 
 def _output_size(geometry):

@@ -8,6 +8,7 @@ served as well, and saved models keep naming Keras' classes.
 
 import contextlib
 import functools
+import math
 import threading
 import typing
 import weakref
@@ -16,9 +17,11 @@ import keras
 from keras import ops
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.pooling.base_pooling import BasePooling
 
 from dfpkeras import backend
 from dfpkeras.policy import DFP16Policy, policy_of
+from dfpkeras.pooling import MOST_WINDOW_PIXELS
 
 
 class Decision(typing.NamedTuple):
@@ -95,11 +98,29 @@ def install():
     _route(keras.layers.Conv1D, "call", _conv1d_call)
     _route(keras.layers.Dense, "call", _dense_call)
     _route(keras.layers.BatchNormalization, "call", _batch_norm_call)
-    _fuse(keras.layers.ReLU, "call", _relu_call)
-    _fuse(keras.layers.Activation, "call", _activation_call)
-    _fuse(keras.layers.Add, "_merge_function", _add_call)
+    _follow(keras.layers.ReLU, "call", _relu_call)
+    _follow(keras.layers.Activation, "call", _activation_call)
+    _follow(keras.layers.Add, "_merge_function", _add_call)
+    _follow_arrangements()
     _keep_out_of_xla()
     _export_in_float32()
+
+
+def _follow_arrangements():
+    """Routes the layers that pool or move numbers."""
+    layers = keras.layers
+    _follow(BasePooling, "call", _pooling_call)
+    for cls in (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D):
+        _follow(cls, "call", _global_average_call)
+    for cls in (layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D):
+        _follow(cls, "call", _global_max_call)
+    _follow(layers.Concatenate, "_merge_function", _concatenate_call)
+    for cls in (layers.ZeroPadding1D, layers.ZeroPadding2D):
+        _follow(cls, "call", _zero_padding_call)
+    for cls in (layers.Cropping1D, layers.Cropping2D):
+        _follow(cls, "call", _cropping_call)
+    _follow(layers.Flatten, "call", _flatten_call)
+    _follow(layers.Reshape, "call", _reshape_call)
 
 
 def _product(layer):
@@ -165,19 +186,20 @@ def _route(cls, method, integer_method, applies=lambda layer: True):
     setattr(cls, method, routed)
 
 
-def _fuse(cls, method, fused_method):
-    """Has a layer without weights look for a batch norm in front of it."""
+def _follow(cls, method, integer_method):
+    """Has a layer without weights run on integers if its input carries any, or knows how it was
+    made; `integer_method` returns None if not."""
     original = getattr(cls, method)
 
     @functools.wraps(original)
-    def fused(self, inputs, *args, **kwargs):
+    def followed(self, inputs, *args, **kwargs):
         if isinstance(policy_of(self), DFP16Policy) and _computes_values(inputs):
-            result = fused_method(self, inputs)
+            result = integer_method(self, inputs, *args, **kwargs)
             if result is not None:
                 return result
         return original(self, inputs, *args, **kwargs)
 
-    setattr(cls, method, fused)
+    setattr(cls, method, followed)
 
 
 def _computes_values(inputs):
@@ -256,6 +278,68 @@ def _activation_call(layer, inputs):
 
 def _add_call(layer, inputs):
     return backend.operations().fuse_residual(*inputs) if len(inputs) == 2 else None
+
+
+def _pooling_call(layer, inputs):
+    padding = layer.padding.lower()
+    few_pixels = math.prod(layer.pool_size) <= MOST_WINDOW_PIXELS
+    if len(layer.pool_size) > 2 or not few_pixels or min(layer.strides) < 1:
+        return None
+    operations = backend.operations()
+    pool = operations.max_pool if layer.pool_mode == "max" else operations.average_pool
+    return pool(inputs, layer.pool_size, layer.strides, padding, layer.data_format)
+
+
+def _global_average_call(layer, inputs, mask=None):
+    if mask is not None:
+        return None
+    return backend.operations().global_average_pool(inputs, layer.data_format, layer.keepdims)
+
+
+def _global_max_call(layer, inputs):
+    sizes = inputs.shape[1:-1] if layer.data_format == "channels_last" else inputs.shape[2:]
+    if None in sizes or math.prod(sizes) > MOST_WINDOW_PIXELS:
+        return None
+    return backend.operations().global_max_pool(inputs, layer.data_format, layer.keepdims)
+
+
+def _concatenate_call(layer, inputs):
+    return backend.operations().concatenate(inputs, layer.axis)
+
+
+def _zero_padding_call(layer, inputs):
+    padding = _spatial_pairs(layer.padding)
+    return backend.operations().zero_pad(inputs, padding, layer.data_format)
+
+
+def _cropping_call(layer, inputs):
+    """Cropping1D knows no data format, and is channels-last."""
+    data_format = getattr(layer, "data_format", "channels_last")
+    cropping, first = _spatial_pairs(layer.cropping), 2 if data_format == "channels_first" else 1
+    sizes = inputs.shape[first : first + len(cropping)]
+    if any(size is None or sum(pair) >= size for size, pair in zip(sizes, cropping, strict=True)):
+        return None  # Keras' own error, where the sizes are known
+    return backend.operations().crop(inputs, cropping, data_format)
+
+
+def _spatial_pairs(borders):
+    """((before, behind), ...) for each spatial dimension."""
+    return borders if isinstance(borders[0], tuple) else (borders,)
+
+
+def _flatten_call(layer, inputs):
+    operations, rank = backend.operations(), len(inputs.shape)
+    if layer.data_format == "channels_first" and rank > 2:
+        inputs = operations.transpose(inputs, (0, *range(2, rank), 1))
+    if inputs is None or rank < 2:
+        return None
+    shape = tuple(inputs.shape)[1:]
+    return operations.reshape(inputs, (-1 if None in shape else math.prod(shape),))
+
+
+def _reshape_call(layer, inputs):
+    shape = layer.compute_output_shape(tuple(inputs.shape))[1:]
+    return backend.operations().reshape(inputs, [-1 if size is None else size for size in shape])
 
 
 def _keep_out_of_xla():

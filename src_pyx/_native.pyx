@@ -74,6 +74,19 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_result:
         int16_t *data
         dfp_scale scale
+    ctypedef struct dfp_pool_axis:
+        int64_t size "in"
+        int64_t out, pool, stride, pad
+    ctypedef struct dfp_pooling:
+        int64_t batch, channels
+        dfp_pool_axis rows, columns
+    ctypedef struct dfp_frame:
+        int64_t batch, channels, in_h, in_w, out_h, out_w, top, left
+    ctypedef struct dfp_concatenation:
+        int64_t outer, parts
+        const dfp_operand *operands
+        const int64_t *sizes
+        int32_t bits
     ctypedef dfp_status (*dfp_convolution)(
         const dfp_conv *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
     ctypedef struct dfp_kernels:
@@ -92,6 +105,24 @@ cdef extern from "dfp.h" nogil:
         dfp_status (*batch_norm_backward)(
             const dfp_normalization_gradient *, dfp_result *, dfp_result *) noexcept nogil
         dfp_status (*sum_gradients)(const dfp_gradient_sum *, dfp_result *) noexcept nogil
+        dfp_status (*max_pool_forward)(
+            const dfp_pooling *, const dfp_tensor *, dfp_result *) noexcept nogil
+        dfp_status (*max_pool_backward)(
+            const dfp_pooling *, const dfp_tensor *, const dfp_tensor *, const dfp_tensor *,
+            dfp_result *, int32_t) noexcept nogil
+        dfp_status (*average_pool_forward)(
+            const dfp_pooling *, const dfp_tensor *, dfp_result *, int32_t) noexcept nogil
+        dfp_status (*average_pool_backward)(
+            const dfp_pooling *, const dfp_tensor *, dfp_result *, int32_t) noexcept nogil
+        void (*global_average_pool)(
+            const dfp_tensor *, int64_t, int64_t, int64_t, float *) noexcept nogil
+        void (*count_equal)(
+            const int16_t *, const int16_t *, int64_t, int64_t, int64_t, float *) noexcept nogil
+        void (*spread)(
+            const int16_t *, const int16_t *, const int16_t *, int64_t, int64_t, int64_t,
+            int16_t *) noexcept nogil
+        void (*reframe)(const dfp_frame *, const int16_t *, int16_t *) noexcept nogil
+        dfp_status (*concatenate)(const dfp_concatenation *, dfp_result *) noexcept nogil
         dfp_status (*quantize)(
             const float *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
             dfp_scale *) noexcept nogil
@@ -323,6 +354,122 @@ def sum_gradients(list gradients, y, int activation, int bits, int16_t[::1] dz):
     s.activation, s.bits = <dfp_activation>activation, bits
     with nogil:
         status = kernels.sum_gradients(&s, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+cdef dfp_pool_axis pool_axis(tuple numbers) except *:
+    cdef dfp_pool_axis a
+    a.size, a.out, a.pool, a.stride, a.pad = numbers
+    return a
+
+
+cdef dfp_pooling pooling(tuple geometry) except *:
+    """From (batch, channels, rows, columns), each axis (in, out, pool, stride, pad)."""
+    cdef dfp_pooling p
+    p.batch, p.channels = geometry[0], geometry[1]
+    p.rows, p.columns = pool_axis(geometry[2]), pool_axis(geometry[3])
+    return p
+
+
+def max_pool_forward(geometry, x, x_exponent, x_max, int16_t[::1] y):
+    """Fills y; returns (exponent, max_abs)."""
+    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_tensor tx = describe(x, x_exponent, x_max)
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.max_pool_forward(&p, &tx, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def max_pool_backward(geometry, dy, dy_exponent, dy_max, x, y, int bits, int16_t[::1] dx):
+    """Fills dx; returns (exponent, max_abs). Of x and y only the integers matter."""
+    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_tensor tdy = describe(dy, dy_exponent, dy_max)
+    cdef dfp_tensor tx = describe(x, 0, 0)
+    cdef dfp_tensor ty = describe(y, 0, 0)
+    cdef dfp_result result = result_in(dx)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.max_pool_backward(&p, &tdy, &tx, &ty, &result, bits)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def average_pool_forward(geometry, x, x_exponent, x_max, int bits, int16_t[::1] y):
+    """Fills y; returns (exponent, max_abs)."""
+    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_tensor tx = describe(x, x_exponent, x_max)
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.average_pool_forward(&p, &tx, &result, bits)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def average_pool_backward(geometry, dy, dy_exponent, dy_max, int bits, int16_t[::1] dx):
+    """Fills dx; returns (exponent, max_abs)."""
+    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_tensor tdy = describe(dy, dy_exponent, dy_max)
+    cdef dfp_result result = result_in(dx)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.average_pool_backward(&p, &tdy, &result, bits)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def global_average_pool(const int16_t[::1] x, int exponent, int max_abs, float[:, ::1] y):
+    cdef dfp_tensor tx = describe(x, exponent, max_abs)
+    cdef int64_t batch = y.shape[0], channels = y.shape[1]
+    with nogil:
+        kernels.global_average_pool(&tx, batch, x.shape[0] // (batch * channels), channels,
+                                    &y[0, 0])
+
+
+def count_equal(const int16_t[::1] x, const int16_t[:, ::1] y, float[:, ::1] counts):
+    cdef int64_t batch = y.shape[0], channels = y.shape[1]
+    with nogil:
+        kernels.count_equal(&x[0], &y[0, 0], batch, x.shape[0] // (batch * channels), channels,
+                            &counts[0, 0])
+
+
+def spread(const int16_t[:, ::1] dy, const int16_t[::1] x, const int16_t[:, ::1] y,
+           int16_t[::1] dx):
+    """x and y may both be None."""
+    cdef int64_t batch = dy.shape[0], channels = dy.shape[1]
+    cdef const int16_t *x_data = NULL if x is None else &x[0]
+    cdef const int16_t *y_data = NULL if y is None else &y[0, 0]
+    with nogil:
+        kernels.spread(&dy[0, 0], x_data, y_data, batch, dx.shape[0] // (batch * channels),
+                       channels, &dx[0])
+
+
+def reframe(geometry, const int16_t[::1] x, int16_t[::1] y):
+    """`geometry` holds the numbers of dfp_frame, in its order."""
+    cdef dfp_frame f
+    (f.batch, f.channels, f.in_h, f.in_w, f.out_h, f.out_w, f.top, f.left) = geometry
+    with nogil:
+        kernels.reframe(&f, &x[0], &y[0])
+
+
+def concatenate(int64_t outer, list parts, const int64_t[::1] sizes, int bits, int16_t[::1] y):
+    """Fills y with parts side by side, each as `operand` takes it; returns (exponent, max_abs)."""
+    cdef dfp_concatenation c
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    cdef bytearray memory = bytearray(len(parts) * sizeof(dfp_operand))
+    cdef dfp_operand *operands = <dfp_operand *><char *>memory
+    cdef int64_t i
+    for i in range(len(parts)):
+        operands[i] = operand(parts[i])
+    c.outer, c.parts, c.bits = outer, len(parts), bits
+    c.operands, c.sizes = operands, &sizes[0]
+    with nogil:
+        status = kernels.concatenate(&c, &result)
     check(status)
     return result.scale.exponent, result.scale.max_abs
 

@@ -19,6 +19,7 @@ from tensorflow.python.saved_model import save_context
 
 from dfpkeras import kernels
 from dfpkeras.backend import hits
+from dfpkeras.backend.tensorflow_arrangement import concatenate, crop, reshape, transpose, zero_pad
 from dfpkeras.backend.tensorflow_batch_norm import batch_norm, fuse_activation, fuse_residual
 from dfpkeras.backend.tensorflow_carriers import (
     ACTIVATION,
@@ -31,15 +32,31 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
+from dfpkeras.backend.tensorflow_operands import channels_last, restored
+from dfpkeras.backend.tensorflow_pooling import (
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+)
 
 __all__ = [
+    "average_pool",
     "batch_norm",
+    "concatenate",
     "convolution",
+    "crop",
     "fuse_activation",
     "fuse_residual",
+    "global_average_pool",
+    "global_max_pool",
     "is_saving",
     "matmul",
+    "max_pool",
+    "reshape",
+    "transpose",
     "unsupported",
+    "zero_pad",
 ]
 
 
@@ -243,21 +260,13 @@ class _Convolution:
         }
 
     def _channels_last(self, data):
-        if self.data_format == "channels_first":
-            data = tf.transpose(data, [0, *range(2, data.shape.rank), 1])
-        return tf.expand_dims(data, 1) if len(self.strides) == 1 else data
+        return channels_last(data, self.data_format)
 
     def _kernel(self, data):
         return tf.expand_dims(data, 0) if len(self.strides) == 1 else data
 
     def _restore(self, result, shape):
-        result.set_shape([None] * 4)
-        if len(self.strides) == 1:
-            result = tf.squeeze(result, 1)
-        if self.data_format == "channels_first":
-            rank = result.shape.rank
-            result = tf.transpose(result, [0, rank - 1, *range(1, rank - 1)])
-        return set_shape(result, shape)
+        return restored(result, shape, self.data_format)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,27 @@ typedef struct {
     dfp_status (*batch_norm_backward)(const dfp_normalization_gradient *g, dfp_result *dx,
                                       dfp_result *dz);
     dfp_status (*sum_gradients)(const dfp_gradient_sum *s, dfp_result *dz);
+    /* dx receives dy of each window at the first of its pixels where x equals y, in row-major order. */
+    dfp_status (*max_pool_forward)(const dfp_pooling *p, const dfp_tensor *x, dfp_result *y);
+    dfp_status (*max_pool_backward)(const dfp_pooling *p, const dfp_tensor *dy, const dfp_tensor *x,
+                                    const dfp_tensor *y, dfp_result *dx, int32_t bits);
+    /* Averages over the pixels of x in each window. */
+    dfp_status (*average_pool_forward)(const dfp_pooling *p, const dfp_tensor *x, dfp_result *y,
+                                       int32_t bits);
+    dfp_status (*average_pool_backward)(const dfp_pooling *p, const dfp_tensor *dy, dfp_result *dx,
+                                        int32_t bits);
+    /* y[n][c] = mean over the pixels of x[n][pixel][c], rounded to FP32. */
+    void (*global_average_pool)(const dfp_tensor *x, int64_t batch, int64_t pixels,
+                                int64_t channels, float *y);
+    /* counts[n][c] = number of pixels where x[n][pixel][c] equals y[n][c]. */
+    void (*count_equal)(const int16_t *x, const int16_t *y, int64_t batch, int64_t pixels,
+                        int64_t channels, float *counts);
+    /* dx[n][pixel][c] = dy[n][c], or 0 where x[n][pixel][c] differs from y[n][c]; x and y may both be
+     * NULL. */
+    void (*spread)(const int16_t *dy, const int16_t *x, const int16_t *y, int64_t batch,
+                   int64_t pixels, int64_t channels, int16_t *dx);
+    void (*reframe)(const dfp_frame *f, const int16_t *x, int16_t *y);
+    dfp_status (*concatenate)(const dfp_concatenation *c, dfp_result *y);
     dfp_status (*quantize)(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
                            uint64_t seed, int16_t *q, dfp_scale *result);
     void (*dequantize)(const int16_t *q, int64_t n, int32_t exponent, float *x);

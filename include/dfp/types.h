@@ -113,6 +113,35 @@ typedef struct {
     dfp_scale scale;
 } dfp_result;
 
+/* One axis of a pooling: the window of result o is [o * stride - pad, o * stride - pad + pool), as far
+ * as it lies in [0, in). No window is empty. */
+typedef struct {
+    int64_t in, out, pool, stride, pad;
+} dfp_pool_axis;
+
+/* Pooling of x [batch][rows.in][columns.in][channels] to y [batch][rows.out][columns.out][channels];
+ * a window holds fewer than 2^16 pixels. */
+typedef struct {
+    int64_t batch, channels;
+    dfp_pool_axis rows, columns;
+} dfp_pooling;
+
+/* y[n][i][j][c] = x[n][i - top][j - left][c], or 0 where x has no such pixel: padding with zeros where
+ * top and left are positive, cropping where they are negative. */
+typedef struct {
+    int64_t batch, channels;
+    int64_t in_h, in_w, out_h, out_w;
+    int64_t top, left;
+} dfp_frame;
+
+/* y[outer][all parts side by side]: part i has sizes[i] elements in each of `outer` rows. */
+typedef struct {
+    int64_t outer, parts;
+    const dfp_operand *operands;
+    const int64_t *sizes;
+    int32_t bits;
+} dfp_concatenation;
+
 /* C (m x n) = op(A) (m x k) * op(B) (k x n) + bias, all row-major. */
 typedef struct {
     int64_t m, n, k;

@@ -34,6 +34,12 @@
 #include "generic/batch_norm_reduce.h"
 #include "generic/batch_norm_backward.h"
 #include "generic/gradient_sum.h"
+#include "generic/pooling_windows.h"
+#include "generic/max_pool.h"
+#include "generic/average_pool.h"
+#include "generic/global_pool.h"
+#include "generic/frame.h"
+#include "generic/concatenate.h"
 #include "generic/speed.h"
 
 #define DFP_STRING_(x) #x
@@ -51,6 +57,15 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .batch_norm_backward_reduce = dfp_batch_norm_backward_reduce,
     .batch_norm_backward = dfp_batch_norm_backward,
     .sum_gradients = dfp_sum_gradients,
+    .max_pool_forward = dfp_max_pool_forward,
+    .max_pool_backward = dfp_max_pool_backward,
+    .average_pool_forward = dfp_average_pool_forward,
+    .average_pool_backward = dfp_average_pool_backward,
+    .global_average_pool = dfp_global_average_pool,
+    .count_equal = dfp_count_equal,
+    .spread = dfp_spread,
+    .reframe = dfp_reframe,
+    .concatenate = dfp_concatenate,
     .quantize = dfp_quantize,
     .dequantize = dfp_dequantize,
     .max_abs = dfp_max_abs,

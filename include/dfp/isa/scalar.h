@@ -10,6 +10,8 @@
  *                                                              the flush schedule
  *   dfp_load_widen, dfp_narrow, dfp_store, dfp_max_int16, dfp_min_float, dfp_max_float,
  *   dfp_absolute_float, dfp_keep_between                       batch normalisation
+ *   dfp_replace_equal, dfp_keep_equal, dfp_widen_low, dfp_widen_high
+ *                                                              pooling
  *   dfp_interleave, dfp_transpose_8x8, dfp_transpose_pairs     packing
  * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
  */
@@ -198,6 +200,36 @@ static inline dfp_vf dfp_absolute_float(dfp_vf v) {
 /* v where 0 < y <= top, else 0. */
 static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
     DFP_EACH_LANE v.lane[i] = y.lane[i] > 0 && y.lane[i] <= top ? v.lane[i] : 0.0f;
+    return v;
+}
+
+/* In each half lane: with where a equals b, else v. */
+static inline dfp_vi dfp_replace_equal(dfp_vi v, dfp_vi a, dfp_vi b, dfp_vi with) {
+    DFP_EACH_LANE {
+        int32_t differ = a.lane[i] ^ b.lane[i];
+        uint32_t equal = (differ & 0xffff ? 0u : 0xffffu) | (differ >> 16 ? 0u : 0xffff0000u);
+        v.lane[i] = (int32_t)(((uint32_t)v.lane[i] & ~equal) | ((uint32_t)with.lane[i] & equal));
+    }
+    return v;
+}
+
+/* In each half lane: v where a equals b, else 0. */
+static inline dfp_vi dfp_keep_equal(dfp_vi v, dfp_vi a, dfp_vi b) {
+    return dfp_replace_equal(dfp_zero(), a, b, v);
+}
+
+/* The first and the last DFP_LANES of 2 * DFP_LANES INT16 as INT32. */
+static inline dfp_vi dfp_widen_low(dfp_vi v) {
+    int16_t narrow[2 * DFP_LANES];
+    memcpy(narrow, &v, sizeof narrow);
+    DFP_EACH_LANE v.lane[i] = narrow[i];
+    return v;
+}
+
+static inline dfp_vi dfp_widen_high(dfp_vi v) {
+    int16_t narrow[2 * DFP_LANES];
+    memcpy(narrow, &v, sizeof narrow);
+    DFP_EACH_LANE v.lane[i] = narrow[DFP_LANES + i];
     return v;
 }
 

@@ -90,3 +90,19 @@ static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
     __m256i kept = _mm256_andnot_si256(above, _mm256_cmpgt_epi32(y, _mm256_setzero_si256()));
     return _mm256_and_ps(v, _mm256_castsi256_ps(kept));
 }
+
+static inline dfp_vi dfp_replace_equal(dfp_vi v, dfp_vi a, dfp_vi b, dfp_vi with) {
+    return _mm256_blendv_epi8(v, with, _mm256_cmpeq_epi16(a, b));
+}
+
+static inline dfp_vi dfp_keep_equal(dfp_vi v, dfp_vi a, dfp_vi b) {
+    return _mm256_and_si256(v, _mm256_cmpeq_epi16(a, b));
+}
+
+static inline dfp_vi dfp_widen_low(dfp_vi v) {
+    return _mm256_cvtepi16_epi32(_mm256_castsi256_si128(v));
+}
+
+static inline dfp_vi dfp_widen_high(dfp_vi v) {
+    return _mm256_cvtepi16_epi32(_mm256_extracti128_si256(v, 1));
+}

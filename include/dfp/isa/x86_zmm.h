@@ -83,3 +83,19 @@ static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
     kept = _mm512_mask_cmple_epi32_mask(kept, y, _mm512_set1_epi32(top));
     return _mm512_maskz_mov_ps(kept, v);
 }
+
+static inline dfp_vi dfp_replace_equal(dfp_vi v, dfp_vi a, dfp_vi b, dfp_vi with) {
+    return _mm512_mask_mov_epi16(v, _mm512_cmpeq_epi16_mask(a, b), with);
+}
+
+static inline dfp_vi dfp_keep_equal(dfp_vi v, dfp_vi a, dfp_vi b) {
+    return _mm512_maskz_mov_epi16(_mm512_cmpeq_epi16_mask(a, b), v);
+}
+
+static inline dfp_vi dfp_widen_low(dfp_vi v) {
+    return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v));
+}
+
+static inline dfp_vi dfp_widen_high(dfp_vi v) {
+    return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1));
+}

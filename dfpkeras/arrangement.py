@@ -1,0 +1,175 @@
+"""Tensors side by side, cut apart, padded and cropped: what moves numbers and leaves their values.
+
+Results are the same to the last bit for every instruction set and number of threads. If an operand
+holds NaN or Inf, so does the result: it is the non-finite tensor.
+"""
+
+import math
+
+import numpy as np
+
+from dfpkeras import _native
+from dfpkeras.arrays import aligned_empty
+from dfpkeras.geometry import check_rank
+from dfpkeras.operands import check_bits, check_operand, is_finite, parts
+from dfpkeras.tensor import DFPTensor, _integer, _kind, _nonfinite
+
+
+def concatenate(tensors, axis=-1, bits=14):
+    """Joins tensors along an axis.
+
+    Args:
+        tensors: list of `DFPTensor` or ``float32`` arrays, of one shape but for the axis.
+        axis: integer, from the end if negative.
+        bits: magnitude bits that the largest of the tensors needs in the result, 2 to 15.
+
+    Returns:
+        A `DFPTensor`. All are rounded (to nearest, ties to even) with the exponent that the largest
+        needs; integers of that exponent are copied. The exponent is not smaller than the smallest
+        of the operands if all are integers.
+
+    Raises:
+        TypeError: if an operand is neither, or a number not an integer.
+        ValueError: if there is none, shapes do not fit, or ``axis`` or ``bits`` is out of range.
+    """
+    if not tensors:
+        raise ValueError("tensors: at least one tensor is needed, got an empty list")
+    for i, tensor in enumerate(tensors):
+        check_operand(f"tensors[{i}]", tensor)
+    first, bits = tensors[0].shape, check_bits(bits)
+    axis = _check_axis(axis, len(first))
+    for i, tensor in enumerate(tensors):
+        if _without(tensor.shape, axis) != _without(first, axis):
+            raise ValueError(
+                f"tensors[{i}]: the shape {first} but for axis {axis} is needed, got {tensor.shape}"
+            )
+    lengths = [tensor.shape[axis] for tensor in tensors]
+    shape = (*first[:axis], sum(lengths), *first[axis + 1 :])
+    if not is_finite(*tensors):
+        return _nonfinite(shape)
+    y = aligned_empty(shape, np.int16)
+    if not y.size:
+        return DFPTensor._wrap(y, 0, 0)
+    used = [tensor for tensor in tensors if tensor.shape[axis]]
+    inner = math.prod(first[axis + 1 :])
+    sizes = np.array([tensor.shape[axis] * inner for tensor in used], np.int64)
+    operands = [parts(tensor) for tensor in used]
+    outer = math.prod(first[:axis])
+    return DFPTensor._wrap(y, *_native.concatenate(outer, operands, sizes, bits, y.reshape(-1)))
+
+
+def split(x, sizes, axis=-1):
+    """Cuts a tensor apart along an axis; the gradient of `concatenate`.
+
+    Args:
+        x: `DFPTensor`.
+        sizes: the sizes of the parts along the axis, integers that add up to its length.
+        axis: integer, from the end if negative.
+
+    Returns:
+        list of `DFPTensor`, each with the exponent of ``x``, and its ``max_abs`` as a bound.
+
+    Raises:
+        TypeError: if ``x`` is not a `DFPTensor` or a number not an integer.
+        ValueError: if ``axis`` is out of range or the sizes do not fit.
+    """
+    if not isinstance(x, DFPTensor):
+        raise TypeError(f"x: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(x)}")
+    axis = _check_axis(axis, len(x.shape))
+    sizes = [_integer("sizes", size) for size in sizes]
+    if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 0:
+        raise ValueError(
+            f"sizes: sizes that add up to the {x.shape[axis]} of axis {axis} are needed, "
+            f"got {sizes}"
+        )
+    outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    results, start = [], 0
+    for size in sizes:
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        frame = outer, x.shape[axis], inner, (0, 0), (-start, start + size - x.shape[axis])
+        results.append(_reframe(x, shape, *frame))
+        start += size
+    return results
+
+
+def zero_pad(x, padding):
+    """Zeros around images; the gradient of `crop`.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        padding: ((top, bottom), (left, right)), integers, none negative.
+
+    Returns:
+        A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``.
+
+    Raises:
+        TypeError: if ``x`` is not a `DFPTensor` or a number not an integer.
+        ValueError: if its rank or a number does not fit.
+    """
+    return _change_borders("padding", check_rank("x", x, 4), padding, 1)
+
+
+def crop(x, cropping):
+    """Images without their borders; the gradient of `zero_pad`.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        cropping: ((top, bottom), (left, right)), integers, none negative.
+
+    Returns:
+        A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``
+        and its ``max_abs`` as a bound.
+
+    Raises:
+        TypeError: if ``x`` is not a `DFPTensor` or a number not an integer.
+        ValueError: if its rank or a number does not fit.
+    """
+    return _change_borders("cropping", check_rank("x", x, 4), cropping, -1)
+
+
+def _change_borders(name, x, borders, sign):
+    (top, bottom), (left, right) = _check_borders(name, borders)
+    batch, height, width, channels = x.shape
+    shape = batch, height + sign * (top + bottom), width + sign * (left + right), channels
+    if min(shape) < 0:
+        raise ValueError(f"{name}: no more than x of shape {x.shape} has is needed, got {borders}")
+    rows, columns = (sign * top, sign * bottom), (sign * left, sign * right)
+    return _reframe(x, shape, batch, width, channels, rows, columns, height)
+
+
+def _check_borders(name, borders):
+    try:
+        (top, bottom), (left, right) = borders
+        numbers = [_integer(name, number) for number in (top, bottom, left, right)]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name}: integers ((top, bottom), (left, right)) are needed, got {borders!r}"
+        ) from None
+    if min(numbers) < 0:
+        raise ValueError(f"{name}: integers of at least 0 are needed, got {borders!r}")
+    return tuple(numbers[:2]), tuple(numbers[2:])
+
+
+def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
+    """``x`` as images of this size with borders added (or taken away) before and behind."""
+    if not x.is_finite:
+        return _nonfinite(shape)
+    y = aligned_empty(shape, np.int16)
+    if y.size and x.data.size:
+        out = height + sum(rows), width + sum(columns)
+        numbers = batch, channels, height, width, *out, rows[0], columns[0]
+        _native.reframe(numbers, x.data.reshape(-1), y.reshape(-1))
+    else:
+        y.fill(0)
+    return DFPTensor._wrap(y, x.exponent, x.max_abs)
+
+
+def _check_axis(axis, rank):
+    axis = _integer("axis", axis)
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis: an axis of {rank} is needed, got {axis}")
+    return axis % rank
+
+
+def _without(shape, axis):
+    return shape[:axis] + shape[axis + 1 :]
