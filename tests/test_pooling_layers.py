@@ -285,7 +285,7 @@ def test_fit_and_predict_follow_float32(body):
         losses.append(history.history["loss"])
     assert relative_error(*losses) < QUANTIZATION_TOLERANCE
     predictions = [m.predict(images, verbose=0) for m in (model, twin)]
-    assert relative_error(*predictions) < QUANTIZATION_TOLERANCE
+    assert relative_error(*predictions) < 3 * QUANTIZATION_TOLERANCE
 
 
 def test_unknown_sizes():
