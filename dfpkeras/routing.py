@@ -36,6 +36,8 @@ class Decision(typing.NamedTuple):
     reason: str
 
 
+_ACTIVATIONS = {keras.activations.relu: "relu", keras.activations.relu6: "relu6"}
+
 _last_call = weakref.WeakKeyDictionary()
 _float32_only = threading.local()
 
@@ -227,7 +229,7 @@ def _convolution_op(layer, inputs, kernel, padding=None, bias=None):
 def _convolution_call(layer, inputs, padding=None):
     bias = layer.bias if layer.use_bias else None
     outputs = _convolution_op(layer, inputs, layer.kernel, padding, bias)
-    return outputs if layer.activation is None else layer.activation(outputs)
+    return _activated(layer, outputs)
 
 
 def _conv1d_call(layer, inputs):
@@ -239,7 +241,7 @@ def _conv1d_call(layer, inputs):
 
 def _dense_call(layer, inputs, training=None):
     outputs = backend.operations().matmul(inputs, layer.kernel, layer.bias)
-    return outputs if layer.activation is None else layer.activation(outputs)
+    return _activated(layer, outputs)
 
 
 def _batch_norm_call(layer, inputs, training=None, mask=None):
@@ -265,19 +267,25 @@ def _batch_norm_call(layer, inputs, training=None, mask=None):
 def _relu_call(layer, inputs):
     slope, threshold = layer.negative_slope, layer.threshold
     activation = {None: "relu", 6: "relu6"}.get(layer.max_value)
-    if slope or threshold or activation is None:
+    if slope or threshold or activation is None or backend.operations().unsupported(inputs):
         return None
-    return backend.operations().fuse_activation(inputs, activation)
+    return backend.operations().activate(inputs, activation)
 
 
 def _activation_call(layer, inputs):
-    names = {keras.activations.relu: "relu", keras.activations.relu6: "relu6"}
-    activation = names.get(layer.activation)
-    return None if activation is None else backend.operations().fuse_activation(inputs, activation)
+    if layer.activation not in _ACTIVATIONS or backend.operations().unsupported(inputs):
+        return None
+    return _activated(layer, inputs)
+
+
+def _activated(layer, outputs):
+    if layer.activation in _ACTIVATIONS:
+        return backend.operations().activate(outputs, _ACTIVATIONS[layer.activation])
+    return outputs if layer.activation is None else layer.activation(outputs)
 
 
 def _add_call(layer, inputs):
-    return backend.operations().fuse_residual(*inputs) if len(inputs) == 2 else None
+    return backend.operations().add(*inputs) if len(inputs) == 2 else None
 
 
 def _pooling_call(layer, inputs):

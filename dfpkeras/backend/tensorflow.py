@@ -20,7 +20,7 @@ from tensorflow.python.saved_model import save_context
 from dfpkeras import kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_arrangement import concatenate, crop, reshape, transpose, zero_pad
-from dfpkeras.backend.tensorflow_batch_norm import batch_norm, fuse_activation, fuse_residual
+from dfpkeras.backend.tensorflow_batch_norm import batch_norm
 from dfpkeras.backend.tensorflow_carriers import (
     ACTIVATION,
     GRADIENT,
@@ -32,6 +32,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
+from dfpkeras.backend.tensorflow_elementwise import activate, add
 from dfpkeras.backend.tensorflow_operands import channels_last, restored
 from dfpkeras.backend.tensorflow_pooling import (
     average_pool,
@@ -41,13 +42,13 @@ from dfpkeras.backend.tensorflow_pooling import (
 )
 
 __all__ = [
+    "activate",
+    "add",
     "average_pool",
     "batch_norm",
     "concatenate",
     "convolution",
     "crop",
-    "fuse_activation",
-    "fuse_residual",
     "global_average_pool",
     "global_max_pool",
     "is_saving",

@@ -118,7 +118,7 @@ def fuse_activation(x, activation):
     @tf.custom_gradient
     def operation(x):
         def gradient(dy):
-            dx = _activation_backward(y, activation, dy)
+            dx = activation_backward(y, activation, dy)
             # With a residual, its own gradient needs dx all the same.
             return dx if made.residual is not None else _remember_passing(dx, dy, y, activation)
 
@@ -129,10 +129,10 @@ def fuse_activation(x, activation):
 
 @tf.autograph.experimental.do_not_convert
 def fuse_residual(a, b):
-    """Returns a + b, or None if neither is the result of a batch norm or shapes may differ."""
+    """Returns a + b of tensors of one shape, or None if neither is the result of a batch norm."""
     for x, residual in ((a, b), (b, a)):
         made = _made_by(x)
-        if made is not None and made.residual is None and _have_one_shape(x, residual):
+        if made is not None and made.residual is None:
             return _add_residual(made._replace(residual=residual), a, b)
     return None
 
@@ -157,12 +157,13 @@ def _made_by(x):
     return made if made is not None and is_local(made.x) else None
 
 
-def _have_one_shape(x, residual):
-    """Whether no dimension is broadcast; unknown numbers of images are taken to be the same."""
-    if not isinstance(residual, tf.Tensor) or residual.dtype != tf.float32:
+def have_one_shape(a, b):
+    """Whether an addition broadcasts no dimension, as far as known: unknown numbers of images are
+    taken to be the same. The kernels raise an error if they are not."""
+    if not all(isinstance(x, tf.Tensor) and x.dtype == tf.float32 for x in (a, b)):
         return False
-    known = x.shape.rank is not None and x.shape[1:].is_fully_defined()
-    return known and is_local(residual) and x.shape.as_list() == residual.shape.as_list()
+    known = a.shape.rank is not None and a.shape[1:].is_fully_defined()
+    return known and is_local(a) and is_local(b) and a.shape.as_list() == b.shape.as_list()
 
 
 def _forward(made, activation=None):
@@ -173,14 +174,14 @@ def _forward(made, activation=None):
     return make_carrier(data, meta, made.x.shape, ACTIVATION)
 
 
-def _activation_backward(y, activation, dy):
+def activation_backward(y, activation, dy):
     """The gradient of an activation with result `y`, differentiable: it is linear in `dy`."""
     dy = tf.convert_to_tensor(dy)
     dx = sum_gradients(dy, y, activation)
 
     @tf.custom_gradient
     def operation(_):
-        return dequantized(dx), functools.partial(_activation_backward, y, activation)
+        return dequantized(dx), functools.partial(activation_backward, y, activation)
 
     return attach(operation(dy), dx)
 
