@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import os
+import sys
 
 from dfpkeras.models import build_model, model_names
 
@@ -94,6 +96,8 @@ def _call(path):
     import keras
 
     module, _, function = path.partition(":")
+    # The user's modules are in the current folder; last, so that they hide nothing installed.
+    sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

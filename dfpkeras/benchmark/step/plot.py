@@ -23,6 +23,9 @@ _COLOURS = dict(
 _COLOURS[BETWEEN] = "#DDDDDD"
 _WHOLE = "not divided"
 
+# Bars longer than this many times the shortest leave the panel.
+_MOST_TIMES_SLOWER = 5
+
 _INCHES_PER_BAR = 0.4
 _INCHES_AROUND = 1.0
 _WIDTH = 10
@@ -58,17 +61,23 @@ def plot_step_results(results):
 
 def _plot_panel(axes, comparison):
     names = list(comparison.measured)
+    limit = _longest_shown([measured.median for measured in comparison.measured.values()])
     for row, name in enumerate(names):
-        _plot_bar(axes, row, comparison.measured[name])
+        _plot_bar(axes, row, comparison.measured[name], 1e3 * limit)
     axes.set_yticks(range(len(names)), names)
     axes.set(title=comparison.case.label, xlabel="ms per step", ylim=(len(names) - 0.4, -0.6))
-    axes.margins(x=0.12)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.12e3 * limit)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
 
 
-def _plot_bar(axes, row, measured):
+def _longest_shown(medians):
+    """A contender that is many times slower than the rest must not squeeze their bars."""
+    fastest = min(medians)
+    return max(median for median in medians if median <= _MOST_TIMES_SLOWER * fastest)
+
+
+def _plot_bar(axes, row, measured, limit):
     """A bar as long as the median; the profiler, which slows a step down, gives the shares."""
     profile = measured.profile or {_WHOLE: 1}
     scale, left = 1e3 * measured.median / sum(profile.values()), 0
@@ -77,4 +86,4 @@ def _plot_bar(axes, row, measured):
         colour = _COLOURS.get(kind, "white")
         axes.barh(row, width, 0.7, left, color=colour, edgecolor="grey", linewidth=0.3, label=kind)
         left += width
-    axes.text(left, row, f" {left:.0f} ms", va="center")
+    axes.text(min(left, limit), row, f" {left:.0f} ms", va="center")

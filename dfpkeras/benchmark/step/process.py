@@ -30,12 +30,9 @@ class ContenderProcess:
         self._connection, theirs = multiprocessing.Pipe()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _WORKER, str(theirs.fileno())],
-            env=os.environ
-            | {
-                "KERAS_BACKEND": contender.backend,
-                "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
-            },
+            # Without the current folder in front of what is installed.
+            [sys.executable, "-P", "-m", _WORKER, str(theirs.fileno())],
+            env=_environment(contender),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,
@@ -81,3 +78,12 @@ class ContenderProcess:
         lines = self._messages.read().decode(errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "no message")
         return f"{f'exit code {code}' if code >= 0 else f'signal {-code}'}: {last.strip()}"
+
+
+def _environment(contender):
+    """That of this process, with the same modules to import, for the contender's backend."""
+    return os.environ | {
+        "KERAS_BACKEND": contender.backend,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+    }

@@ -16,7 +16,8 @@ _PACKAGES = ("dfpkeras", "keras", "tensorflow", "torch", "numpy")
 _WARM_UP_TURNS = 2
 # Steps shorter than this are repeated within a turn.
 _TURN_SECONDS = 0.25
-_PROFILED_STEPS = 2
+# Of longer steps one is enough for a profile.
+_LONG_STEP = 1.0
 
 
 def run_step_suite(cases, contenders, steps, time_limit, report=print):
@@ -69,6 +70,7 @@ class _Race(contextlib.AbstractContextManager):
         self._start()
         for turn in range(_WARM_UP_TURNS):
             self._all(f"warm-up {turn + 1}", lambda process, measured: process.ask("turn", 0))
+        self._all("kernels", self._hits)
         for turn in range(steps):
             self._all(f"turn {turn + 1} of {steps}", self._turn, rotation=turn)
         self._all("resources", self._resources)
@@ -77,13 +79,13 @@ class _Race(contextlib.AbstractContextManager):
 
     def _start(self):
         for contender in self._contenders:
+            name = contender.name
             if not contender.is_installed:
-                self._left_out[contender.name] = f"{contender.backend} is not installed"
+                self._left_out[name] = f"{contender.backend} is not installed"
                 continue
-            process = ContenderProcess(contender, self._case, self._time_limit)
-            self._processes[contender.name] = process
-            self._measured[contender.name] = Measured()
-            self._do(contender.name, "build", self._build)
+            self._processes[name] = ContenderProcess(contender, self._case, self._time_limit)
+            self._measured[name] = Measured()
+        self._all("build", self._build)
 
     def _all(self, what, action, rotation=0):
         names = list(self._processes)
@@ -115,10 +117,17 @@ class _Race(contextlib.AbstractContextManager):
             setattr(measured, name, value)
 
     @staticmethod
-    def _profile(process, measured):
+    def _hits(process, measured):
         if process.contender.name == OURS:
             measured.kernel_hits = process.ask("hits")
-        measured.profile = process.ask("profile", _PROFILED_STEPS)
+
+    @staticmethod
+    def _profile(process, measured):
+        try:
+            measured.profile = process.ask("profile", 1 if measured.median > _LONG_STEP else 3)
+        except ContenderError as error:
+            # What was measured until now is worth keeping.
+            measured.remark = f"{measured.remark} no profile, {error}".strip()
 
 
 def _versions():

@@ -62,7 +62,7 @@ def _remarks(comparison):
         yield f"{name} was left out, {reason}."
     for name, measured in comparison.measured.items():
         if measured.remark:
-            yield f"{name} runs on {measured.implementation}: {measured.remark}."
+            yield f"{name} ran on {measured.implementation}: {measured.remark}."
         if name == OURS:
             counts = measured.conversions
             parts = ", ".join(f"{count} {kind}" for kind, count in counts.items())

@@ -67,6 +67,7 @@ def shared_time(intervals):
     Returns:
         A dict from each kind to a time. All of them together are the length of the union.
     """
+    intervals = [interval for interval in intervals if interval[0] < interval[1]]
     changes = [(start, 1, kind) for start, _, kind in intervals]
     changes += [(end, -1, kind) for _, end, kind in intervals]
     total, running, before = collections.defaultdict(float), collections.Counter(), 0
