@@ -111,9 +111,10 @@ for layer, message in (
     else:
         raise AssertionError(message)
 
-worker = Worker(Contender("pytorch", "torch", "float32"), Case(None, "step_models:open_sizes", 2, 8))
+pytorch = Contender("pytorch", "torch", "float32")
+worker = Worker(pytorch, Case(None, "step_models:open_sizes", 2, 8))
 assert worker.build()[0] == "plain PyTorch, channels_last"
-worker = Worker(Contender("pytorch", "torch", "float32"), Case(None, "step_models:nested", 2))
+worker = Worker(pytorch, Case(None, "step_models:nested", 2))
 implementation, remark = worker.build()
 assert implementation == "Keras"
 assert "has no translation" in remark
