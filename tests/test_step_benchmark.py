@@ -190,8 +190,10 @@ def test_profile_of_a_step(policy):
         found = profile(step.run, model, steps=2)
     assert hits.observer is None
     assert tuple(found) == (*KINDS, BETWEEN)
-    for kind in ("convolution", "batch norm", "activation", "pooling", "dense", "optimizer"):
+    for kind in ("convolution", "batch norm", "pooling", "dense", "optimizer"):
         assert found[kind] > 0
+    if policy == "float32":  # The kernels of batch norm compute the ReLU behind it.
+        assert found["activation"] > 0
     assert (found["conversion"] > 0) == (policy == "dfp16")
     assert found[BETWEEN] >= 0
 

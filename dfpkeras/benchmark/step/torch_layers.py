@@ -154,6 +154,10 @@ def _batch_norm(layer, rank):
 
 def _padding(layer, kernel_size, dilation_rate, input_shape, output_shape, zeros):
     """Zeros on every side, so that the output has the size it has in Keras."""
+    if layer.padding == "valid" and zeros == (0, 0):
+        return 0, 0
+    if None in input_shape[1:]:
+        raise TranslationError(f"{layer.name} pads images of unknown size")
     padding = []
     for i in range(2):
         size, out, stride = input_shape[1 + i], output_shape[1 + i], layer.strides[i]

@@ -98,8 +98,7 @@ def _kernels_marked():
 
 @contextlib.contextmanager
 def _profiler(directory):
-    options = tf.profiler.experimental.ProfilerOptions(python_tracer_level=0)
-    tf.profiler.experimental.start(directory, options)
+    tf.profiler.experimental.start(directory)
     try:
         yield
     finally:
