@@ -35,6 +35,7 @@ _KERNELS = (
     ("relu", _ACTIVATION),
     ("pool", _POOLING),
     ("concat", _MERGE),
+    ("split", _MERGE),
     ("add", _MERGE),
     ("sum", _MERGE),
 )
