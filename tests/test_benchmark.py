@@ -403,9 +403,10 @@ def test_missing_peers_are_named(monkeypatch):
         (("--plot", "absent/results.png"), "--plot: absent/results.png: there is no such dir"),
         (("--plot", "results.jpg"), "the name of a PNG file must end in .png"),
         (("--json", "."), "--json: .: cannot be written"),
+        (("--network", "lenet"), "--network: lenet: needed is one of resnet50, vgg16"),
     ],
 )
-def test_wrong_files_are_refused_before_measuring(
+def test_wrong_files_and_names_are_refused_before_measuring(
     tiny, monkeypatch, tmp_path, capsys, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
@@ -423,7 +424,6 @@ def test_plot_without_matplotlib_names_the_extra(tiny, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--network", "lenet"),
         ("--direction", "sideways"),
         ("--batch-size", "0"),
         ("--seconds", "-1"),

@@ -26,16 +26,24 @@ class KernelHits(collections.Counter):
     ``activation_backward``, ``sum_gradients``,
     ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``, each also with
     ``_backward``, ``concatenate``, ``split``, ``zero_pad``, ``crop``.
+
+    Attributes:
+        observer: function of a name that is called, in the kernel's thread, as the kernel begins;
+            or None. A profiler's way to know which kernel a callback runs.
     """
 
     def __init__(self):
         super().__init__()
         self._lock = threading.Lock()
+        self.observer = None
 
     def add(self, name):
         """Counts one run of the kernel `name` (str); safe to call from several threads."""
         with self._lock:
             self[name] += 1
+        observer = self.observer
+        if observer is not None:
+            observer(name)
 
     def reset(self):
         """Forgets all counts."""

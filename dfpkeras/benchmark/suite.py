@@ -1,31 +1,19 @@
 """A whole comparison: networks, directions, contenders."""
 
 import dataclasses
-import os
 import platform
 import statistics
 
 import numpy as np
 
 from dfpkeras import get_num_threads, kernels
+from dfpkeras.benchmark.environment import speed_variables
 from dfpkeras.benchmark.integer import IntegerKernels
 from dfpkeras.benchmark.measure import OURS, measure_layer
 from dfpkeras.benchmark.peak import Peak, measure_peak
 from dfpkeras.benchmark.peers import find_peers
 from dfpkeras.benchmark.quantization import measure_quantization
 from dfpkeras.benchmark.totals import sum_network
-
-# Environment variables that change the speed of a contender.
-_VARIABLES = (
-    "DFPKERAS_MAX_ISA",
-    "DFPKERAS_NUM_THREADS",
-    "ONEDNN_MAX_CPU_ISA",
-    "ATEN_CPU_CAPABILITY",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "TF_ENABLE_ONEDNN_OPTS",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +59,7 @@ class Results:
             "batch_size": self.batch_size,
             "seconds_per_shape": self.seconds,
             "machine": self.machine,
-            "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+            "environment": speed_variables(),
             "versions": self.versions,
             "missing": self.missing,
             "peak_gmacs_per_second": dataclasses.asdict(self.peak),

@@ -37,22 +37,22 @@ def print_results(console, results):
 
 
 def _layers_table(results, network, direction):
-    table = _table(f"{network}, {direction}", ["layer"])
-    _add_numbers(table, "count", *results.contenders, "ratio", "% peak")
+    table = make_table(f"{network}, {direction}", ["layer"])
+    add_numbers(table, "count", *results.contenders, "ratio", "% peak")
     for m in results.of_network(network, direction):
         table.add_row(
             m.layer.label,
             str(results.networks[network][m.layer]),
-            *(_number(m.gmacs_per_second(name), 1) for name in results.contenders),
-            _ratio(m.ratio),
-            _number(100 * m.gmacs_per_second(OURS) / results.peak.micro_kernel),
+            *(number(m.gmacs_per_second(name), 1) for name in results.contenders),
+            ratio(m.ratio),
+            number(100 * m.gmacs_per_second(OURS) / results.peak.micro_kernel),
         )
     return table
 
 
 def _totals_table(results):
-    table = _table("sum of time x count, in ms", ["network", "layers", "direction"])
-    _add_numbers(table, "dfpkeras", "FP32", "ratio", "geo. mean")
+    table = make_table("sum of time x count, in ms", ["network", "layers", "direction"])
+    add_numbers(table, "dfpkeras", "FP32", "ratio", "geo. mean")
     for total in results.totals:
         table.add_row(
             total.network,
@@ -60,8 +60,8 @@ def _totals_table(results):
             total.direction,
             _milliseconds(total.seconds),
             _milliseconds(total.peer_seconds),
-            _ratio(total.ratio),
-            _ratio(total.geometric_mean),
+            ratio(total.ratio),
+            ratio(total.geometric_mean),
         )
     return table
 
@@ -69,25 +69,27 @@ def _totals_table(results):
 def _quantization_table(results):
     speeds = results.quantization
     size = speeds["bytes"] / 2**20
-    table = _table(f"quantising {size:.4g} MiB of FP32", ["reads + writes, bytes per element"])
-    _add_numbers(table, "GB/s", "% copy")
+    table = make_table(f"quantising {size:.4g} MiB of FP32", ["reads + writes, bytes per element"])
+    add_numbers(table, "GB/s", "% copy")
     for key, text in (
         ("copy", "4 + 4  numpy.copyto, as many threads"),
         ("quantize", "8 + 2  quantise, into memory at hand"),
         ("quantize_new", "8 + 2  dfpkeras.quantize, into new memory"),
     ):
-        table.add_row(text, _number(speeds[key], 1), _number(100 * speeds[key] / speeds["copy"]))
+        table.add_row(text, number(speeds[key], 1), number(100 * speeds[key] / speeds["copy"]))
     return table
 
 
-def _table(title, columns):
+def make_table(title, columns):
+    """A table without rows; `columns` are headings of text."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in columns:
         table.add_column(heading, no_wrap=True)
     return table
 
 
-def _add_numbers(table, *headings):
+def add_numbers(table, *headings):
+    """Adds columns of numbers to a table."""
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
 
@@ -101,7 +103,8 @@ def _left_out(results):
     return [f"{name} left out {', '.join(what)}: {why}" for (name, why), what in found.items()]
 
 
-def _number(value, digits=0):
+def number(value, digits=0):
+    """A number as text, "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -109,7 +112,8 @@ def _milliseconds(seconds):
     return "-" if seconds is None else f"{1e3 * seconds:.1f}"
 
 
-def _ratio(value):
+def ratio(value):
+    """A ratio as text, red if below 1, "-" for None."""
     if value is None:
         return "-"
     return f"[red]{value:.2f}[/red]" if value < 1 else f"{value:.2f}"

@@ -1,8 +1,6 @@
 """``dfpkeras bench``."""
 
-import importlib.util
 import json
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -13,16 +11,17 @@ from dfpkeras.benchmark.networks import NETWORKS
 from dfpkeras.benchmark.plot import plot_results
 from dfpkeras.benchmark.suite import run_suite
 from dfpkeras.benchmark.tables import print_results
+from dfpkeras.cli.bench_files import check_files
 from dfpkeras.cli.errors import CommandError
 
 ALL = "all"
 
 
-def run_bench(network, direction, batch_size, seconds, json_path=None, plot_path=None):
+def run_bench(network_names, direction, batch_size, seconds, json_path=None, plot_path=None):
     """Compares the kernels with FP32 libraries on the layers of a network, and prints tables.
 
     Args:
-        network: key of `NETWORKS`, or "all".
+        network_names: list of keys of `NETWORKS`, or of "all".
         direction: one of `DIRECTIONS`, or "all".
         batch_size: images.
         seconds: time to spend on each layer and direction, warm-up excluded.
@@ -30,10 +29,10 @@ def run_bench(network, direction, batch_size, seconds, json_path=None, plot_path
         plot_path: PNG file for a bar chart, or None.
 
     Raises:
-        CommandError: a file cannot be written, or matplotlib is missing.
+        CommandError: there is no such network, a file cannot be written, or matplotlib is missing.
     """
-    _check_files(json_path, plot_path)
-    networks = NETWORKS if network == ALL else {network: NETWORKS[network]}
+    check_files(json_path, plot_path)
+    networks = {name: NETWORKS[name] for name in _expand(network_names)}
     directions = DIRECTIONS if direction == ALL else (direction,)
     console = Console()
     results = run_suite(networks, directions, batch_size, seconds, _show_progress)
@@ -44,23 +43,15 @@ def run_bench(network, direction, batch_size, seconds, json_path=None, plot_path
         plot_results(results).savefig(plot_path)
 
 
-def _check_files(json_path, plot_path):
-    for option, path in (("--json", json_path), ("--plot", plot_path)):
-        if path and not (Path(path).is_file() or Path(path).absolute().parent.is_dir()):
-            raise CommandError(f"{option}: {path}: there is no such directory")
-        if path and (Path(path).is_dir() or not _is_writable(Path(path))):
-            raise CommandError(f"{option}: {path}: cannot be written")
-    if plot_path and Path(plot_path).suffix.lower() != ".png":
-        raise CommandError(f"--plot: {plot_path}: the name of a PNG file must end in .png")
-    if plot_path and importlib.util.find_spec("matplotlib") is None:
-        raise CommandError(
-            "--plot: matplotlib: not installed; needed is the extra bench: pip install "
-            '"dfpkeras[bench]"'
-        )
-
-
-def _is_writable(path):
-    return os.access(path if path.exists() else path.absolute().parent, os.W_OK)
+def _expand(names):
+    """The names of networks, "all" replaced."""
+    for name in names:
+        if name not in (*NETWORKS, ALL):
+            raise CommandError(
+                f"--network: {name}: needed is one of {', '.join((*NETWORKS, ALL))}, or --step for "
+                "the whole step of any model in keras.applications"
+            )
+    return NETWORKS if ALL in names else names
 
 
 def _show_progress(tasks):

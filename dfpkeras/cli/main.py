@@ -4,8 +4,11 @@ import argparse
 import sys
 
 from dfpkeras.benchmark.layers import DIRECTIONS
-from dfpkeras.benchmark.networks import NETWORKS
+from dfpkeras.benchmark.networks import NETWORKS as LAYER_NETWORKS
+from dfpkeras.benchmark.step.case import NETWORKS as STEP_NETWORKS
+from dfpkeras.benchmark.step.contenders import CONTENDERS
 from dfpkeras.cli.bench import ALL, run_bench
+from dfpkeras.cli.bench_step import run_bench_step
 from dfpkeras.cli.config import TrainConfig
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.info import run_info
@@ -116,39 +119,119 @@ def _run_train(arguments):
 def _add_bench(commands):
     bench = commands.add_parser(
         "bench",
-        help="compare the kernels with the FP32 kernels of TensorFlow and PyTorch",
-        description="Times every distinct layer of a network, all libraries taking turns.",
+        help="compare layers, or whole training steps, with TensorFlow and PyTorch in float32",
+        description="Times every distinct layer of a network, or with --step whole training steps, "
+        "all libraries taking turns.",
+        argument_default=argparse.SUPPRESS,
     )
     bench.add_argument(
         "--network",
-        choices=(*NETWORKS, ALL),
-        default="resnet50",
-        help="whose layers (default: resnet50)",
+        nargs="+",
+        metavar="NAME",
+        default=["resnet50"],
+        help=f"whose layers: {', '.join(LAYER_NETWORKS)}; with --step any model in "
+        f"keras.applications; all for {', '.join(LAYER_NETWORKS)}, with --step for "
+        f"{', '.join(STEP_NETWORKS)} (default: resnet50)",
     )
     bench.add_argument(
-        "--direction", choices=(*DIRECTIONS, ALL), default=ALL, help="(default: all three)"
+        "--batch-size",
+        nargs="+",
+        type=_positive_int,
+        metavar="N",
+        help="images; several numbers with --step (default: 16, for --inference 1 and 32)",
     )
-    bench.add_argument("--batch-size", type=_positive_int, default=16, help="(default: 16)")
     bench.add_argument(
-        "--seconds",
-        type=_positive_float,
-        default=1.0,
-        help="time for each layer and direction, warm-up excluded (default: 1)",
+        "--json", metavar="FILE", default=None, help="write everything that was measured"
     )
-    bench.add_argument("--json", metavar="FILE", help="write everything that was measured")
-    bench.add_argument("--plot", metavar="FILE.png", help="draw a bar chart")
+    bench.add_argument("--plot", metavar="FILE.png", default=None, help="draw a bar chart")
+    _add_layer_options(bench.add_argument_group("layers"))
+    _add_step_options(bench.add_argument_group("whole steps"))
     bench.set_defaults(run=_run_bench)
 
 
-def _run_bench(arguments):
-    run_bench(
-        arguments.network,
-        arguments.direction,
-        arguments.batch_size,
-        arguments.seconds,
-        json_path=arguments.json,
-        plot_path=arguments.plot,
+def _add_layer_options(group):
+    group.add_argument("--direction", choices=(*DIRECTIONS, ALL), help="(default: all three)")
+    group.add_argument(
+        "--seconds",
+        type=_positive_float,
+        help="time for each layer and direction, warm-up excluded (default: 1)",
     )
+
+
+def _add_step_options(group):
+    group.add_argument(
+        "--step",
+        action="store_true",
+        default=False,
+        help="compare train_on_batch: speed, memory, and where the time goes",
+    )
+    group.add_argument(
+        "--inference", action="store_true", help="compare predict instead of train_on_batch"
+    )
+    group.add_argument(
+        "--model",
+        type=_model_path,
+        metavar="MODULE:FUNCTION",
+        help="a model of your own instead of a network: what the function, called without "
+        "arguments, returns",
+    )
+    group.add_argument(
+        "--image-size",
+        type=_positive_int,
+        metavar="N",
+        help="side of the images (default: the network's own)",
+    )
+    group.add_argument(
+        "--steps",
+        type=_positive_int,
+        metavar="N",
+        help="timed turns of each contender, after two untimed ones (default: 8)",
+    )
+    group.add_argument(
+        "--contenders", nargs="+", choices=CONTENDERS, help="which to compare (default: all)"
+    )
+    group.add_argument(
+        "--time-limit",
+        type=_positive_float,
+        metavar="SECONDS",
+        help="leave a contender out that takes longer to build the model, or for a turn "
+        "(default: 120)",
+    )
+
+
+_COMMON_OPTIONS = {"command", "run", "step", "network", "batch_size", "json", "plot"}
+_LAYER_OPTIONS = {"direction": ALL, "seconds": 1.0}
+_STEP_OPTIONS = {
+    "inference": False,
+    "model": None,
+    "image_size": None,
+    "steps": 8,
+    "contenders": tuple(CONTENDERS),
+    "time_limit": 120.0,
+}
+
+
+def _run_bench(arguments):
+    options = vars(arguments)
+    known = _STEP_OPTIONS if arguments.step else _LAYER_OPTIONS
+    _refuse_others(options.keys() - known.keys() - _COMMON_OPTIONS, arguments.step)
+    files = {"json_path": arguments.json, "plot_path": arguments.plot}
+    chosen = {name: options.get(name, default) for name, default in known.items()} | files
+    batch_sizes = options.get("batch_size")
+    if arguments.step:
+        run_bench_step(networks=arguments.network, batch_sizes=batch_sizes, **chosen)
+        return
+    if len(batch_sizes or ()) > 1:
+        raise CommandError(f"--batch-size: needed is one number without --step; got {batch_sizes}")
+    run_bench(arguments.network, batch_size=(batch_sizes or (16,))[0], **chosen)
+
+
+def _refuse_others(names, step):
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+        raise CommandError(
+            f"{options}: only for {'layers, without' if step else 'use with'} --step"
+        )
 
 
 def _positive_int(text):
@@ -163,6 +246,14 @@ def _positive_float(text):
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be greater than 0 and finite, got {text}")
     return value
+
+
+def _model_path(text):
+    module, separator, function = text.partition(":")
+    names = [*module.split("."), function]
+    if not separator or not all(name.isidentifier() for name in names):
+        raise argparse.ArgumentTypeError(f"must be MODULE:FUNCTION, got {text}")
+    return text
 
 
 def _seed(text):

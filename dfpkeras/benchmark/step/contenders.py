@@ -1,0 +1,38 @@
+"""What computes a step: a Keras backend under a dtype policy."""
+
+import dataclasses
+import importlib.util
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One side of the comparison.
+
+    Attributes:
+        name: in tables and files, and on the command line.
+        backend: of Keras, "tensorflow" or "torch".
+        policy: dtype policy of every layer.
+    """
+
+    name: str
+    backend: str
+    policy: str
+
+    @property
+    def is_installed(self):
+        """Whether the package of its backend is there."""
+        return importlib.util.find_spec(self.backend) is not None
+
+
+OURS = "dfp16"
+
+#: All of them, ours first, by name.
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender(OURS, "tensorflow", "dfp16"),
+        Contender("tensorflow", "tensorflow", "float32"),
+        Contender("pytorch", "torch", "float32"),
+        Contender("mixed_bfloat16", "tensorflow", "mixed_bfloat16"),
+    )
+}

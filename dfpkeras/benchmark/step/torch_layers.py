@@ -1,0 +1,195 @@
+"""Keras layers as modules of `torch.nn`, with their weights. Images are channels_first here."""
+
+import torch
+from keras import layers
+from torch import nn
+
+_ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+_IN_PLACE = (nn.ReLU, nn.ReLU6, nn.SiLU)
+
+
+class TranslationError(Exception):
+    """A model has something that is not known here; the message says what."""
+
+
+class Concatenate(nn.Module):
+    """Puts channels side by side."""
+
+    def forward(self, *inputs):
+        return torch.cat(inputs, 1)
+
+
+class Add(nn.Module):
+    """Adds tensors, into the one of number `target` if that is not None."""
+
+    def __init__(self, target):
+        super().__init__()
+        self._target = target
+
+    def forward(self, *inputs):
+        if self._target is None:
+            return sum(inputs[1:], inputs[0])
+        others = list(inputs)
+        total = others.pop(self._target)
+        for other in others:
+            total += other
+        return total
+
+
+class Flatten(nn.Module):
+    """Flattens images as Keras does, channels last; that is how they lie in memory."""
+
+    def forward(self, x):
+        return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).flatten(1)
+
+
+def translate(layer, input_shape, output_shape, zeros, in_place):
+    """Translates a layer.
+
+    Args:
+        layer: a Keras layer on the PyTorch backend.
+        input_shape, output_shape: as Keras has them, of its first input and of its output.
+        zeros: (rows, columns) that a ZeroPadding2D in front adds to a convolution's or pooling's
+            images, both sides together.
+        in_place: for an activation, whether it may overwrite its input; for an Add, the number of
+            the input that it may overwrite, or None.
+
+    Returns:
+        A `torch.nn.Module`.
+
+    Raises:
+        TranslationError: this layer, or an option of it, is not known here.
+    """
+    if not layer.trainable:
+        raise TranslationError(f"{layer.name} is not trainable")
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise TranslationError(f"{layer.name} is {layer.data_format}")
+    shapes = input_shape, output_shape
+    match layer:
+        case layers.DepthwiseConv2D() | layers.Conv2D():
+            return _with_activation(_convolution(layer, *shapes, zeros), layer)
+        case layers.Dense() if len(input_shape) == 2:
+            return _with_activation(_dense(layer), layer)
+        case layers.BatchNormalization():
+            return _batch_norm(layer, len(input_shape))
+        case layers.MaxPooling2D():
+            padding = _padding(layer, layer.pool_size, (1, 1), *shapes, zeros)
+            return nn.MaxPool2d(layer.pool_size, layer.strides, padding)
+        case layers.AveragePooling2D():
+            padding = _padding(layer, layer.pool_size, (1, 1), *shapes, zeros)
+            return nn.AvgPool2d(layer.pool_size, layer.strides, padding, count_include_pad=False)
+        case layers.GlobalAveragePooling2D() if not layer.keepdims:
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case layers.ReLU() if _relu(layer):
+            return _relu(layer)(inplace=in_place)
+        case layers.Activation():
+            return _activation(layer, in_place)
+        case layers.ZeroPadding2D():
+            (top, bottom), (left, right) = layer.padding
+            return nn.ZeroPad2d((left, right, top, bottom))
+        case layers.Add() if input_shape == output_shape:
+            return Add(in_place)
+        case layers.Concatenate() if layer.axis in (-1, len(input_shape) - 1):
+            return Concatenate()
+        case layers.Flatten():
+            return Flatten()
+        case layers.Dropout():
+            return nn.Dropout(layer.rate)
+    raise TranslationError(f"{layer.name} is a {type(layer).__name__} that has no translation")
+
+
+def _convolution(layer, input_shape, output_shape, zeros):
+    kernel = layer.kernel.value.detach()
+    if isinstance(layer, layers.DepthwiseConv2D):
+        groups = input_shape[-1]
+        weight = kernel.permute(2, 3, 0, 1).flatten(0, 1).unsqueeze(1)
+    else:
+        groups, weight = layer.groups, kernel.permute(3, 2, 0, 1)
+    module = nn.Conv2d(
+        input_shape[-1],
+        output_shape[-1],
+        layer.kernel_size,
+        layer.strides,
+        _padding(layer, layer.kernel_size, layer.dilation_rate, input_shape, output_shape, zeros),
+        layer.dilation_rate,
+        groups,
+        layer.use_bias,
+    )
+    return _set_weights(module, layer, weight)
+
+
+def _dense(layer):
+    kernel = layer.kernel.value.detach()
+    return _set_weights(nn.Linear(*kernel.shape, bias=layer.use_bias), layer, kernel.t())
+
+
+def _set_weights(module, layer, weight):
+    with torch.no_grad():
+        module.weight.copy_(weight)
+        if layer.use_bias:
+            module.bias.copy_(layer.bias.value)
+    return module
+
+
+def _batch_norm(layer, rank):
+    if layer.axis not in (-1, rank - 1, [rank - 1]):
+        raise TranslationError(f"{layer.name} normalises axis {layer.axis}")
+    kind = nn.BatchNorm2d if rank == 4 else nn.BatchNorm1d
+    module = kind(len(layer.moving_mean.value), layer.epsilon, 1 - layer.momentum)
+    with torch.no_grad():
+        module.running_mean.copy_(layer.moving_mean.value)
+        module.running_var.copy_(layer.moving_variance.value)
+        for parameter, value in ((module.weight, layer.gamma), (module.bias, layer.beta)):
+            parameter.requires_grad = value is not None
+            if value is not None:
+                parameter.copy_(value.value)
+    return module
+
+
+def _padding(layer, kernel_size, dilation_rate, input_shape, output_shape, zeros):
+    """Zeros on every side, so that the output has the size it has in Keras."""
+    if layer.padding == "valid" and zeros == (0, 0):
+        return 0, 0
+    if None in input_shape[1:]:
+        raise TranslationError(f"{layer.name} pads images of unknown size")
+    padding = []
+    for i in range(2):
+        size, out, stride = input_shape[1 + i], output_shape[1 + i], layer.strides[i]
+        extent = (kernel_size[i] - 1) * dilation_rate[i] + 1
+        total = zeros[i]
+        if layer.padding == "same":
+            total = max((out - 1) * stride + extent - size, 0)
+        padding.append(-(-total // 2))
+        if (size + 2 * padding[i] - extent) // stride + 1 != out:
+            raise TranslationError(f"{layer.name} pads by {total} zeros, one side more than other")
+    return tuple(padding)
+
+
+def _with_activation(module, layer):
+    if layer.activation.__name__ == "linear":
+        return module
+    return nn.Sequential(module, _activation(layer, in_place=True))
+
+
+def _activation(layer, in_place):
+    name = layer.activation.__name__
+    if name == "softmax":
+        return nn.Softmax(1)
+    if name == "linear":
+        return nn.Identity()
+    if name not in _ACTIVATIONS:
+        raise TranslationError(f"{layer.name} has the activation {name}, which has no translation")
+    kind = _ACTIVATIONS[name]
+    return kind(inplace=in_place) if kind in _IN_PLACE else kind()
+
+
+def _relu(layer):
+    if layer.negative_slope or layer.threshold:
+        return None
+    return {None: nn.ReLU, 6: nn.ReLU6}.get(layer.max_value)

@@ -1,0 +1,72 @@
+"""Models for ``dfpkeras bench --step --model``, each from a function without arguments."""
+
+import os
+import time
+
+import keras
+from keras import layers
+from keras_support import small_cnn
+
+SLEEP = 600
+
+
+def small():
+    return small_cnn()
+
+
+def slow_to_build():
+    time.sleep(SLEEP)
+
+
+def dies():
+    os.write(2, b"a last word\n\n")
+    os._exit(7)
+
+
+def no_model():
+    return "a string"
+
+
+def subclassed():
+    return Subclassed()
+
+
+class Subclassed(keras.Model):
+    pass
+
+
+def open_sizes():
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image)))
+
+
+def without_kernels():
+    return keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten(), layers.LayerNormalization()])
+
+
+def nested():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, small_cnn()(image))
+
+
+def all_layers():
+    """Every layer that PyTorch knows in the same way: no zeros on one side only."""
+    image = keras.Input((9, 9, 3))
+    x = layers.ZeroPadding2D(1)(image)
+    x = layers.Conv2D(8, 3, strides=2, use_bias=False)(x)
+    x = shortcut = layers.BatchNormalization(momentum=0.8)(x)
+    x = layers.ReLU()(x)
+    x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="relu6")(x)
+    x = layers.Conv2D(8, 1, groups=2, activation="tanh")(x)
+    x = layers.BatchNormalization(scale=False)(x)
+    x = layers.Add()([shortcut, x])
+    x = branch = layers.Activation("relu")(x)
+    x = layers.MaxPooling2D(3, strides=1, padding="same")(x)
+    x = layers.AveragePooling2D(3, strides=1, padding="same")(x)
+    x = layers.Concatenate()([x, branch, shortcut])
+    x = layers.Conv2D(6, 3, padding="same", activation="silu")(x)
+    x = layers.ReLU(6.0)(layers.Dropout(0.0)(x))
+    flat = layers.Flatten()(layers.ZeroPadding2D(((1, 0), (0, 2)))(x))
+    flat = layers.Dense(7, activation="sigmoid")(layers.BatchNormalization(center=False)(flat))
+    mean = layers.Dense(7)(layers.GlobalAveragePooling2D()(branch))
+    return keras.Model(image, [layers.Add()([flat, mean]), x])
