@@ -8,7 +8,9 @@ file named by ``--dfp16-summary``.
 
 import json
 import pathlib
+import sys
 import tomllib
+import types
 
 import keras
 import numpy as np
@@ -69,6 +71,19 @@ def shorten(node_id):
     return node_id.rpartition("/")[2]
 
 
+def provide_imports():
+    """What Keras' test modules import and a wheel's user need not have."""
+
+    def skip_if_backend(given_backend, reason):
+        return pytest.mark.skipif(keras.backend.backend() == given_backend, reason=reason)
+
+    conftest = types.ModuleType("conftest")
+    conftest.skip_if_backend = skip_if_backend
+    sys.modules["conftest"] = conftest
+    # Tests of other backends use it; loaded behind TensorFlow and Keras, which look for it.
+    sys.modules.setdefault("jax", types.ModuleType("jax"))
+
+
 def pytest_addoption(parser):
     parser.addoption("--dfp16-summary", type=pathlib.Path, required=True)
 
@@ -76,6 +91,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     for marker in ("requires_trainable_backend", "multi_device", "large"):
         config.addinivalue_line("markers", f"{marker}: used by Keras")
+    provide_imports()
     config.pluginmanager.register(Summary(config.getoption("--dfp16-summary")))
     set_up, assert_all_close = TestCase.setUp, TestCase.assertAllClose
 
