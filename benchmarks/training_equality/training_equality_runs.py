@@ -36,7 +36,7 @@ def train(data, policy, seed, steps):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     losses = BatchLosses()
-    model.fit(batches, verbose=0, callbacks=[losses])
+    model.fit(batches, shuffle=False, verbose=0, callbacks=[losses])
     return np.array(losses.values)
 
 
