@@ -23,9 +23,6 @@ def poisoned_memory():
 def dangling_view(array):
     """The numbers of a C-contiguous array, by their address alone: they may be gone at any time."""
 
-    class Address:
-        __array_interface__ = {**array.__array_interface__, "version": 3}
-
-    view = np.asarray(Address())
-    assert view.base is not array
-    return view
+    where = array.__array_interface__["data"][0]
+    numbers = np.ctypeslib.as_ctypes_type(array.dtype) * array.size
+    return np.asarray(numbers.from_address(where)).reshape(array.shape)

@@ -30,7 +30,9 @@ def test_windows_hold_means():
     assert curves.float32[2, 1] == pytest.approx(losses(5)[2][10:20].mean())
 
 
-@pytest.mark.parametrize(("shift", "within"), [(0, True), (0.19, True), (0.21, False), (-0.3, False)])
+@pytest.mark.parametrize(
+    ("shift", "within"), [(0, True), (0.19, True), (0.21, False), (-0.3, False)]
+)
 def test_the_mean_of_dfp16_decides(shift, within):
     curves = report.compare(losses(5), losses(5, shift), WINDOW)
     assert report.stays_within(curves) is within
@@ -84,7 +86,7 @@ def test_both_policies_begin_with_the_same_weights_and_images(images):
 
 
 def test_too_few_images(images):
-    with dtype_policy(), pytest.raises(ValueError, match="2 steps need 128 images .* got 64"):
+    with dtype_policy(), pytest.raises(ValueError, match=r"2 steps need 128 images .* got 64"):
         runs.train(images, "float32", seed=0, steps=2)
 
 

@@ -10,9 +10,9 @@ committed results are of the training images of CIFAR-10, coded as JPEG.
 
 A rounding changes which way training goes, as another seed does, if less: where a seed's float32
 curve is the lowest or the highest of all, its dfp16 curve may as well lie beyond. So dfp16 is said
-to stay within the spread of float32 if the mean of its curves never leaves the range from the lowest
-to the highest float32 curve; of single curves, the table says how many points lie in that range,
-and how many would of one more float32 run.
+to stay within the spread of float32 if the mean of its curves never leaves the range from the
+lowest to the highest float32 curve; of single curves, the table says how many points lie in that
+range, and how many would of one more float32 run.
 
 Writes `benchmarks/results/training_equality.json`, `.md` and `.png`; returns 1 if dfp16 leaves the
 spread. Takes 6 minutes on two cores.
