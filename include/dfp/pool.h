@@ -1,8 +1,8 @@
 /* Memory for results, 64-byte aligned and reused.
  *
  * A fresh large allocation costs a page fault for every 4 KiB, more than a kernel spends writing the
- * page. Freed blocks are therefore kept, by size; what is in use and what is kept together stay below
- * 3/2 of the most that was in use at one time. */
+ * page. Freed blocks are therefore kept, by size; what is in use and what is kept together are never
+ * more than 3/2 of the most that was in use at one time since the last release. */
 #ifndef DFP_POOL_H
 #define DFP_POOL_H
 
