@@ -11,7 +11,7 @@ from dfpkeras import isa, threads
 isa.set_default()
 threads.set_default()
 
-from dfpkeras import kernels, policy, routing  # noqa: E402
+from dfpkeras import kernels, policy, routing, session  # noqa: E402
 from dfpkeras.arrays import memory_stats, release_memory  # noqa: E402
 from dfpkeras.report import report  # noqa: E402
 from dfpkeras.tensor import DFPTensor, quantize  # noqa: E402
@@ -19,6 +19,7 @@ from dfpkeras.threads import get_num_threads, set_num_threads  # noqa: E402
 
 policy.register()
 routing.install()
+session.install()
 
 from dfpkeras import layers  # noqa: E402
 

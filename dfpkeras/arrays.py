@@ -27,12 +27,15 @@ def memory_stats():
 
     Returns:
         dict with ``in_use`` (results that somebody still refers to), ``cached`` (freed, kept for
-        reuse) and ``peak_in_use`` (the most in use at one time); ``in_use + cached`` stays
-        below 3/2 of it.
+        reuse) and ``peak_in_use`` (the most in use at one time since the last release);
+        ``in_use + cached`` is never more than 3/2 of it.
     """
     return dict(zip(("in_use", "cached", "peak_in_use"), _native.memory_statistics(), strict=True))
 
 
 def release_memory():
-    """Returns all memory to the system that no result is using."""
+    """Returns all memory to the system that no result is using.
+
+    ``keras.utils.clear_session()`` does so too.
+    """
     _native.release_memory()

@@ -153,6 +153,7 @@ cdef extern from "pool.h" nogil:
     void dfp_pool_give(void *)
     void dfp_pool_release()
     dfp_pool_statistics dfp_pool_read()
+    void dfp_pool_poison(int)
 
 
 cdef const dfp_kernels *kernels = dfp_best_isa(NULL)
@@ -584,6 +585,11 @@ def memory_statistics():
     """(bytes in use, bytes kept for reuse, most bytes in use at one time)."""
     cdef dfp_pool_statistics s = dfp_pool_read()
     return s.in_use, s.cached, s.peak_in_use
+
+
+def poison_memory(bint on):
+    """For tests: whether memory that is new or no longer in use is filled with NaN."""
+    dfp_pool_poison(on)
 
 
 def release_memory():

@@ -1,4 +1,4 @@
-"""Builds the C program that runs every kernel of every instruction set, without Python."""
+"""Builds the C programs that run kernels, and the pool of threads, without Python."""
 
 import json
 import os
@@ -45,4 +45,12 @@ def build_isa_program(folder, *flags, link=()):
     program = folder / "isa_program"
     libraries = ["-lm", "-pthread"]
     compile_c(*FLAGS, *flags, *have, *sources, *objects, *link, "-o", program, *libraries)
+    return program
+
+
+def build_thread_program(folder, *flags):
+    """Compiles tests/native/thread_program.c with the pools of threads and of memory."""
+    program = folder / "thread_program"
+    sources = [SOURCES / "threads.c", SOURCES / "pool.c", ROOT / "tests/native/thread_program.c"]
+    compile_c(*FLAGS, *flags, *sources, "-o", program, "-pthread")
     return program

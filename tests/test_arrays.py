@@ -3,8 +3,12 @@
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from poison import dangling_view, poisoned_memory
 
 from dfpkeras import arrays
 
@@ -60,12 +64,48 @@ def test_statistics_follow_use():
     assert arrays.memory_stats()["cached"] == 0
 
 
-def test_what_is_kept_is_bounded():
-    for size in range(1, 40):
-        arrays.aligned_empty((size * 100_000,), np.float32)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(1, 4_000_000), st.integers(0, 5)), max_size=40))
+def test_what_is_kept_is_bounded_at_any_time(steps):
+    arrays.release_memory()
+    held = []
+    for size, drop in steps:
+        held = held[drop:]
+        held.append(arrays.aligned_empty((size,), np.int16))
         stats = arrays.memory_stats()
         assert stats["in_use"] + stats["cached"] <= 1.5 * stats["peak_in_use"]
-    assert arrays.memory_stats()["peak_in_use"] < 20_000_000
+
+
+def test_a_failed_request_leaves_no_trace():
+    before = arrays.memory_stats()
+    with pytest.raises(MemoryError, match="bytes could not be allocated"):
+        arrays.aligned_empty((2**60,), np.int16)
+    assert arrays.memory_stats() == before
+
+
+@pytest.mark.parametrize("clear_session", [keras.utils.clear_session, keras.backend.clear_session])
+def test_clear_session_releases_what_no_result_uses(clear_session):
+    kept, dropped = (arrays.aligned_empty(LARGE, np.float32) for _ in range(2))
+    kept.fill(3)
+    del dropped
+    assert arrays.memory_stats()["cached"] == BYTES
+    policy = keras.config.dtype_policy()
+    clear_session(free_memory=False)
+    keras.config.set_dtype_policy(policy)
+    assert arrays.memory_stats() == {"in_use": BYTES, "cached": 0, "peak_in_use": BYTES}
+    assert (kept == 3).all()
+
+
+def test_poison_fills_memory_that_is_new_or_no_longer_in_use():
+    with poisoned_memory():
+        array = arrays.aligned_empty((300, 7), np.float32)
+        assert np.isnan(array).all()
+        array.fill(1)
+        view = dangling_view(array)
+        assert (view == 1).all()
+        del array
+        assert np.isnan(view).all()
+        assert (arrays.aligned_empty((300, 7), np.int16) > 2**14).all()
 
 
 def test_sizes_no_longer_in_use_make_room():
@@ -90,8 +130,3 @@ def test_concurrent_use_never_hands_out_a_block_twice():
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
-
-
-def test_too_much_memory_is_a_memory_error():
-    with pytest.raises(MemoryError, match="bytes could not be allocated"):
-        arrays.aligned_empty((2**60,), np.int16)

@@ -1,6 +1,7 @@
 #include "pool.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -12,6 +13,8 @@
 /* A block may serve a request of up to this many classes less: half as much again. */
 #define CLASSES_BELOW 4
 
+#define POISON 0x7fc0
+
 /* Lies before the memory that is handed out. */
 typedef struct block {
     _Alignas(64) struct block *next;
@@ -22,6 +25,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 static block *free_blocks[CLASSES];
 static dfp_pool_statistics statistics;
+static atomic_int poisons;
 
 static void after_fork_in_child(void) { pthread_mutex_init(&lock, NULL); }
 
@@ -72,32 +76,15 @@ static block *find_kept(int class) {
     return NULL;
 }
 
-void *dfp_pool_take(size_t bytes) {
-    if (bytes > SIZE_MAX / 4) return NULL;
-    int class = class_of(bytes);
-    pthread_once(&fork_handlers, install_fork_handlers);
-    pthread_mutex_lock(&lock);
-    block *b = find_kept(class);
-    count_use(class_bytes(b ? b->class : class));
-    pthread_mutex_unlock(&lock);
-    if (b) return b + 1;
-    b = fresh(class);
-    if (b) return b + 1;
-    pthread_mutex_lock(&lock);
-    statistics.in_use -= class_bytes(class);
-    pthread_mutex_unlock(&lock);
-    return NULL;
-}
-
-/* Takes kept blocks off the lists until `size` more bytes may be kept: sizes that are no longer asked
+/* Takes kept blocks off the lists until no more is kept than may be: sizes that are no longer asked
  * for must not keep out those that are. Called with the lock held; the caller frees the blocks. */
-static block *evict_for(size_t size) {
+static block *evict(void) {
     static int next_class;
     block *evicted = NULL;
     for (int i = 0; i < CLASSES; ++i, next_class = (next_class + 1) % CLASSES) {
         while (free_blocks[next_class]) {
             size_t most = statistics.peak_in_use + statistics.peak_in_use / 2;
-            if (statistics.in_use + statistics.cached + size <= most) return evicted;
+            if (statistics.in_use + statistics.cached <= most) return evicted;
             block *b = free_blocks[next_class];
             free_blocks[next_class] = b->next;
             statistics.cached -= class_bytes(next_class);
@@ -116,18 +103,55 @@ static void free_all(block *blocks) {
     }
 }
 
+/* Read as float32 this is NaN, as INT16 or as an exponent a very large number. */
+static void poison(block *b) {
+    uint16_t *words = (uint16_t *)(b + 1);
+    for (size_t i = 0; i < class_bytes(b->class) / sizeof *words; ++i) words[i] = POISON;
+}
+
+static block *take_kept(int class) {
+    pthread_mutex_lock(&lock);
+    block *b = find_kept(class);
+    if (b) count_use(class_bytes(b->class));
+    pthread_mutex_unlock(&lock);
+    return b;
+}
+
+/* Only a new block makes the whole larger, so here is where its bound is kept. */
+static block *take_fresh(int class) {
+    block *b = fresh(class);
+    if (!b) return NULL;
+    if (atomic_load(&poisons)) poison(b);
+    pthread_mutex_lock(&lock);
+    count_use(class_bytes(class));
+    block *evicted = evict();
+    pthread_mutex_unlock(&lock);
+    free_all(evicted);
+    return b;
+}
+
+void *dfp_pool_take(size_t bytes) {
+    if (bytes > SIZE_MAX / 4) return NULL;
+    int class = class_of(bytes);
+    pthread_once(&fork_handlers, install_fork_handlers);
+    block *b = take_kept(class);
+    if (!b) b = take_fresh(class);
+    return b ? b + 1 : NULL;
+}
+
 void dfp_pool_give(void *memory) {
     block *given = (block *)memory - 1;
     size_t size = class_bytes(given->class);
+    if (atomic_load(&poisons)) poison(given);
     pthread_mutex_lock(&lock);
     statistics.in_use -= size;
-    block *evicted = evict_for(size);
     given->next = free_blocks[given->class];
     free_blocks[given->class] = given;
     statistics.cached += size;
     pthread_mutex_unlock(&lock);
-    free_all(evicted);
 }
+
+void dfp_pool_poison(int on) { atomic_store(&poisons, on); }
 
 void dfp_pool_release(void) {
     block *all[CLASSES];

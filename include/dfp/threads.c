@@ -7,6 +7,9 @@
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 
 typedef struct {
     dfp_task fn;
@@ -74,7 +77,15 @@ static void await_workers(void) {
     for (int i = 0; i < SPINS && atomic_load(&workers_busy) > 0; ++i) pause_briefly();
 }
 
+/* For `top -H`, debuggers and tests. */
+static void name_thread(void) {
+#if defined(__linux__)
+    prctl(PR_SET_NAME, "dfpkeras");
+#endif
+}
+
 static void *worker_main(void *argument) {
+    name_thread();
     int worker = (int)(intptr_t)argument;
     uint64_t seen = 0;
     pthread_mutex_lock(&state);
