@@ -1,6 +1,6 @@
 """The tests that Keras ships in its wheel, under the policy "dfp16", on the integer kernels.
 
-They run in a process of their own, under keras_own_tests/dfp16_plugin.py. What is left out, and
+They run in processes of their own, under keras_own_tests/dfp16_plugin.py. What is left out, and
 why, stands in keras_own_tests/left_out.toml.
 """
 
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import pytest
@@ -53,21 +54,39 @@ KERNELS = {
     r"dense_test\.py::DenseTest::test_dense_(basics|correctness|no_activation|with_activation)": (
         "dense_forward"
     ),
-    r"batch_normalization_test\.py::.*::test_(bn_basics|trainable_behavior)": (
-        "batch_norm_backward"
+    r"batch_normalization_test\.py::.*::test_bn_basics": "batch_norm_backward",
+    r"batch_normalization_test\.py::.*::test_(trainable_behavior|correctness[0-7]$)": (
+        "batch_norm_forward"
     ),
-    r"batch_normalization_test\.py::.*::test_correctness[0-7]$": "batch_norm_forward",
-    r"sequential_test\.py::SequentialTest::test_(basic_flow|stateless_call)": "dense_forward",
-    r"functional_test\.py::FunctionalTest::test_basic_flow": "dense_forward",
+    r"global_average_pooling_test\.py::.*::test_global_average_pooling[12]d": (
+        "global_average_pool"
+    ),
+    r"(sequential|functional)_test\.py::.*::test_basic_flow(_\w+_input)?$": "dense_forward",
     r"trainer_test\.py::TestTrainer::test_(fit|evaluate|predict)_flow": "dense_forward",
 }
 
 # Tests that compute with a layer without weights, which each must have returned integers.
 LAYERS = {
     r"activation_test\.py::.*::test_activation_basics": "Activation",
-    r"relu_test\.py::ReLUTest::test_(relu|normal_relu_correctness|max_value_correctness)$": "ReLU",
+    r"relu_test\.py::.*::test_(default_relu|relu_(all|multi|none))": "ReLU",
     r"merging_test\.py::.*::test_(basic|correctness_static|correctness_dynamic)_add$": "Add",
+    r"merging_test\.py::.*::test_(basic|correctness_static|correctness_dynamic)_concat$": (
+        "Concatenate"
+    ),
+    r"average_pooling_test\.py::.*::test_average_pooling1d": "AveragePooling1D",
+    r"average_pooling_test\.py::.*::test_average_pooling2d": "AveragePooling2D",
+    r"max_pooling_test\.py::.*::test_max_pooling1d": "MaxPooling1D",
+    r"max_pooling_test\.py::.*::test_max_pooling2d": "MaxPooling2D",
+    r"global_max_pooling_test\.py::.*::test_global_max_pooling1d": "GlobalMaxPooling1D",
+    r"global_max_pooling_test\.py::.*::test_global_max_pooling2d": "GlobalMaxPooling2D",
+    r"zero_padding1d_test\.py::.*::test_zero_padding_1d(\d|_with_same)": "ZeroPadding1D",
+    r"zero_padding2d_test\.py::.*::test_zero_padding_2d(\d|_with_same)": "ZeroPadding2D",
+    r"cropping1d_test\.py::.*::test_cropping_1d$": "Cropping1D",
+    r"cropping2d_test\.py::.*::test_cropping_2d\d": "Cropping2D",
+    r"flatten_test\.py::.*::test_flatten_dense": "Flatten",
+    r"reshape_test\.py::.*::test_reshape_(dense|layer_with|model_fit_with)": "Reshape",
 }
+
 PRODUCTS = {"conv_forward", "dense_forward"}
 FEWEST_TESTS_WITH_PRODUCTS = 150
 
@@ -79,20 +98,20 @@ def left_out():
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     """What ran: ids collected; outcome, kernels and integer layers of each."""
-    path = tmp_path_factory.mktemp("keras") / "summary.json"
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        os.devnull,
-    ]
-    command += ["-p", "dfp16_plugin", "--dfp16-summary", str(path)]
-    command += ["--rootdir", str(pathlib.Path(keras.__file__).parent), "--pyargs", *MODULES]
+    folder = tmp_path_factory.mktemp("keras")
+    halves = MODULES[::2], MODULES[1::2]
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(run_keras_tests, halves, (folder / "first", folder / "second"))
+    return {key: first[key] + second[key] for key in ("collected", "log")} | {
+        key: first[key] | second[key] for key in ("outcomes", "kernels", "layers")
+    }
+
+
+def run_keras_tests(modules, path):
+    """Runs test modules of Keras in a process of their own, which writes its summary to a path."""
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-c", os.devnull, "-p", "dfp16_plugin", "--dfp16-summary", str(path)]
+    command += ["--rootdir", str(pathlib.Path(keras.__file__).parent), "--pyargs", *modules]
     search_path = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         command,
@@ -100,7 +119,7 @@ def summary(tmp_path_factory):
         cwd=path.parent,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
     assert path.exists(), done.stdout + done.stderr
     return json.loads(path.read_text()) | {"log": done.stdout}

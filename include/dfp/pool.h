@@ -1,8 +1,8 @@
 /* Memory for results, 64-byte aligned and reused.
  *
- * A fresh large allocation costs a page fault for every 4 KiB, more than a kernel spends writing the
- * page. Freed blocks are therefore kept, by size; what is in use and what is kept together are never
- * more than 3/2 of the most that was in use at one time since the last release. */
+ * A fresh large allocation costs a page fault for every 4 KiB, more than a kernel spends writing
+ * the page. Freed blocks are therefore kept, by size; what is in use and what is kept together are
+ * never more than 3/2 of the most that was in use at one time since the last release. */
 #ifndef DFP_POOL_H
 #define DFP_POOL_H
 
@@ -19,8 +19,8 @@ typedef struct {
 } dfp_pool_statistics;
 dfp_pool_statistics dfp_pool_read(void);
 
-/* For tests: whether blocks that are new or given back are filled with a pattern (NaN as float32), so
- * that whoever reads a result that is no longer his, or was never written, computes nonsense. */
+/* For tests: whether blocks that are new or given back are filled with a pattern (NaN as float32),
+ * so that whoever reads a result that is no longer his, or was never written, computes nonsense. */
 void dfp_pool_poison(int on);
 
 #endif

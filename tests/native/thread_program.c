@@ -4,8 +4,8 @@
  *     thread_program resize      the number of threads changes all the while
  *     thread_program fork        children are forked all the while, and each runs an operation
  *
- * Exits with 1, and says why, if a task is lost, run twice or given a worker that is taken. A deadlock
- * ends by SIGALRM. */
+ * Exits with 1, and says why, if a task is lost, run twice or given a worker that is taken. A
+ * deadlock ends by SIGALRM. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -94,7 +94,7 @@ static void *fork_repeatedly(void *unused) {
             _exit(0);
         }
         int status;
-        if (waitpid(child, &status, 0) != child || status != 0) fail("a forked child hangs or failed");
+        if (waitpid(child, &status, 0) != child || status) fail("a forked child hangs or failed");
     }
     return unused;
 }
