@@ -22,7 +22,7 @@ from dfpkeras.tensor import MIN_BITS, DFPTensor, _nonfinite
 _ONE, _ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
 
 
-def activation_forward(x, activation, bits=14):
+def activation_forward(x, activation, bits=14, bounds=None):
     """An activation.
 
     Args:
@@ -30,6 +30,7 @@ def activation_forward(x, activation, bits=14):
         activation: None, "relu" (``max(x, 0)``) or "relu6" (``min(max(x, 0), 6)``).
         bits: magnitude bits of the result for a ``float32`` array, 2 to 15. The result for a
             `DFPTensor` has as many as that, and exactly the value.
+        bounds: None, or two numbers between which a ``float32`` array is known to lie.
 
     Returns:
         A `DFPTensor` of the shape of ``x``.
@@ -42,7 +43,7 @@ def activation_forward(x, activation, bits=14):
     bits = check_bits(bits)
     if isinstance(x, DFPTensor):
         bits = max(x.max_abs.bit_length(), MIN_BITS)
-    return _combine(x, None, activation, bits)
+    return _combine(x, None, activation, bits, bounds)
 
 
 def add(a, b, activation=None, bits=14):
@@ -141,7 +142,7 @@ def sum_gradients(gradients, y=None, activation=None, bits=14):
     return DFPTensor._wrap(dz, *scale)
 
 
-def _combine(a, b, activation, bits):
+def _combine(a, b, activation, bits, bounds=None):
     """activation(a + b), where b may be None: a normalisation of one channel by 1 and 0."""
     index = check_activation(activation)
     if not is_finite(a, b):
@@ -149,7 +150,7 @@ def _combine(a, b, activation, bits):
     y = aligned_empty(a.shape, np.int16)
     if not y.size:
         return DFPTensor._wrap(y, 0, 0)
-    bounds = None, None
+    bounds = (None, None) if bounds is None else np.float32(bounds).reshape(2, 1)
     scale = _native.batch_norm_forward(
         parts(a), _ONE, _ZERO, *bounds, parts(b), index, bits, y.reshape(-1)
     )

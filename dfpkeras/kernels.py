@@ -81,7 +81,15 @@ INT32_MAX = 2**31 - 1
 
 
 def conv2d_forward(
-    x, w, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None, bias=None
+    x,
+    w,
+    strides=1,
+    padding="valid",
+    dilation_rate=1,
+    groups=1,
+    flush_every=None,
+    bias=None,
+    want_extremes=False,
 ):
     """Two-dimensional convolution.
 
@@ -94,9 +102,13 @@ def conv2d_forward(
         groups: integer that divides channels and filters.
         flush_every: None, or a fixed flush interval in products (see the module's description).
         bias: None, or a ``float32`` array of shape (filters,) that is added to the FP32 result.
+        want_extremes: whether to return the smallest and the largest number of each filter, too,
+            which are found while the result is in a cache.
 
     Returns:
-        ``float32`` array of shape (batch, new height, new width, filters).
+        ``float32`` array of shape (batch, new height, new width, filters), or with
+        ``want_extremes`` that and a ``float32`` array of shape (2, filters): minimum and maximum,
+        infinite or NaN where the result is not finite.
 
     Raises:
         TypeError: if an operand is not a `DFPTensor` or a number not an integer.
@@ -105,8 +117,10 @@ def conv2d_forward(
     x, w = check_rank("x", x, 4), check_rank("w", w, 4)
     geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate, groups)
     y = aligned_empty((geometry["batch"], *_output_size(geometry)), np.float32)
-    extra = (_check_bias(bias, w.shape[3]),)
-    return _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y, extra)
+    extremes = np.full((2, w.shape[3]), np.nan, np.float32) if want_extremes else None
+    extra = (_check_bias(bias, w.shape[3]), extremes)
+    _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y, extra)
+    return (y, extremes) if want_extremes else y
 
 
 def conv2d_backward_data(

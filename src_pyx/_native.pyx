@@ -22,6 +22,8 @@ cdef extern from "dfp.h" nogil:
         int64_t batch, in_h, in_w, in_channels, out_h, out_w, out_channels, kernel_h, kernel_w
         int64_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups, flush_every
         const float *bias
+        float *minimum
+        float *maximum
     ctypedef struct dfp_matmul:
         int64_t m, n, k
         int transpose_a, transpose_b
@@ -180,7 +182,7 @@ cdef const float *address(const float[::1] numbers) noexcept:
 cdef dfp_conv convolution(tuple geometry) except *:
     """From the 17 numbers of dfp_conv, in its order, without a bias."""
     cdef dfp_conv c
-    c.bias = NULL
+    c.bias = c.minimum = c.maximum = NULL
     (c.batch, c.in_h, c.in_w, c.in_channels, c.out_h, c.out_w, c.out_channels, c.kernel_h,
      c.kernel_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w, c.pad_top, c.pad_left,
      c.groups, c.flush_every) = geometry
@@ -189,9 +191,11 @@ cdef dfp_conv convolution(tuple geometry) except *:
 
 cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int a_exponent,
               int a_max, const int16_t[::1] b, int b_exponent, int b_max, const float[::1] bias,
-              float[::1] result):
+              float[:, ::1] extremes, float[::1] result):
     cdef dfp_conv c = convolution(geometry)
     c.bias = address(bias)
+    if extremes is not None:
+        c.minimum, c.maximum = &extremes[0, 0], &extremes[1, 0]
     cdef dfp_tensor ta = describe(a, a_exponent, a_max)
     cdef dfp_tensor tb = describe(b, b_exponent, b_max)
     cdef dfp_status status
@@ -200,19 +204,20 @@ cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int 
     check(status)
 
 
-def conv_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):
-    """`bias` may be None."""
-    convolve(kernels.conv_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y)
+def conv_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, extremes, y):
+    """`bias` may be None, and `extremes`, whose rows get the minimum and maximum by channel."""
+    convolve(kernels.conv_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias,
+             extremes, y)
 
 
 def conv_backward_data(geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max, dx):
     convolve(kernels.conv_backward_data, geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max,
-             None, dx)
+             None, None, dx)
 
 
 def conv_backward_weights(geometry, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
     convolve(kernels.conv_backward_weights, geometry, x, x_exponent, x_max, dy, dy_exponent,
-             dy_max, None, dw)
+             dy_max, None, None, dw)
 
 
 def matmul(int64_t m, int64_t n, int64_t k, bint transpose_a, bint transpose_b,

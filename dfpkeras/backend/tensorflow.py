@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import typing
 
+import numpy as np
 import tensorflow as tf
 from keras.src.ops.operation_utils import compute_conv_output_shape
 from tensorflow.python.saved_model import save_context
@@ -25,14 +26,21 @@ from dfpkeras.backend.tensorflow_carriers import (
     ACTIVATION,
     GRADIENT,
     WEIGHTS,
+    Carrier,
+    attach,
     call,
+    call_by_name,
     carrier_of,
+    find_carrier,
     local,
     local_or_none,
+    make_carrier,
+    pack,
     set_shape,
     unpack,
 )
 from dfpkeras.backend.tensorflow_elementwise import activate, add
+from dfpkeras.backend.tensorflow_extremes import Extremes, remember_extremes
 from dfpkeras.backend.tensorflow_operands import channels_last, restored
 from dfpkeras.backend.tensorflow_pooling import (
     average_pool,
@@ -40,6 +48,7 @@ from dfpkeras.backend.tensorflow_pooling import (
     global_max_pool,
     max_pool,
 )
+from dfpkeras.tensor import quantize
 
 __all__ = [
     "activate",
@@ -121,8 +130,9 @@ def matmul(inputs, kernel, bias=None):
 
 
 def _forward(products, x, w, bias=None):
-    xq, wq = carrier_of(x, ACTIVATION), carrier_of(w, WEIGHTS)
-    x_shape = products.shape_of(xq)
+    xq = carrier_of(x, ACTIVATION)
+    made = products.forward(xq, find_carrier(w, WEIGHTS) or w, _named("bias", bias))
+    wq, x_shape = made.weights, products.shape_of(xq)
 
     @tf.custom_gradient
     def operation(x, w, *bias):
@@ -135,9 +145,14 @@ def _forward(products, x, w, bias=None):
                 *(_bias_gradient(products, dy, dyq) for _ in bias),
             )
 
-        return products.forward(xq, wq, *bias), gradient
+        return made.y, gradient
 
-    return operation(x, w) if bias is None else operation(x, w, bias)
+    y = operation(x, attach(w, wq), *_named("bias", bias).values())
+    return y if made.extremes is None else remember_extremes(y, made.extremes)
+
+
+def _named(name, x):
+    return {} if x is None else {name: x}
 
 
 def _backward_data(products, dy, dyq, w, wq, x_shape):
@@ -183,6 +198,15 @@ def _bias_gradient(products, dy, dyq):
     return operation(dy)
 
 
+class _Forward(typing.NamedTuple):
+    """What a forward product gives: its float32 result, the carrier of the weights, which it
+    quantises if they are not yet, and the `Extremes` of the result's channels or None."""
+
+    y: tf.Tensor
+    weights: Carrier
+    extremes: Extremes | None = None
+
+
 class _Shape(typing.NamedTuple):
     """Shape of an operation's input: as far as known when tracing, and as a tensor."""
 
@@ -204,22 +228,24 @@ class _Convolution:
     groups: int
     data_format: str
 
-    def forward(self, x, w, *bias):
+    def forward(self, x, w, bias):
+        w_shape = _data_of(w).shape
         shape = compute_conv_output_shape(
             tuple(x.data.shape),
-            w.data.shape[-1],
-            tuple(w.data.shape[:-2]),
+            w_shape[-1],
+            tuple(w_shape[:-2]),
             strides=self.strides,
             padding=self.padding,
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
-        y = call(
-            functools.partial(_conv_forward, self._arguments()),
-            [self._channels_last(x.data), x.meta, self._kernel(w.data), w.meta, *bias],
-            [tf.float32],
-        )[0]
-        return self._restore(y, shape)
+        extremes = Extremes()
+        operands = {"x": self._channels_last(x.data), "x_meta": x.meta, **_weights(w), **bias}
+        kernel = functools.partial(_conv_forward, self._arguments(), extremes)
+        (y, extremes.tensor), weights = _call_forward(kernel, operands, w, [tf.float32] * 2)
+        set_shape(extremes.tensor, [2, w_shape[-1]])
+        knows = self.data_format == "channels_last"
+        return _Forward(self._restore(y, shape), weights, extremes if knows else None)
 
     def backward_data(self, dy, w, x_shape):
         dx = call(
@@ -274,15 +300,13 @@ class _Convolution:
 class _Dense:
     """The three products of a matrix product over the last dimension of the input."""
 
-    def forward(self, x, w, *bias):
-        y = call(
-            functools.partial(_matmul, "dense_forward", {}),
-            [_matrix(x.data, w.data.shape[0]), x.meta, w.data, w.meta, *bias],
-            [tf.float32],
-        )[0]
-        units = w.data.shape[-1]
+    def forward(self, x, w, bias):
+        inner, units = _data_of(w).shape
+        operands = {"x": _matrix(x.data, inner), "x_meta": x.meta, **_weights(w), **bias}
+        (y,), weights = _call_forward(_dense_forward, operands, w, [tf.float32])
         shape = x.data.shape[:-1].concatenate(units)
-        return set_shape(tf.reshape(y, tf.concat([tf.shape(x.data)[:-1], [units]], 0)), shape)
+        y = tf.reshape(y, tf.concat([tf.shape(x.data)[:-1], [units]], 0))
+        return _Forward(set_shape(y, shape), weights)
 
     def backward_data(self, dy, w, x_shape):
         dx = call(
@@ -311,6 +335,26 @@ class _Dense:
         return _Shape(x.data.shape, tf.shape(x.data))
 
 
+def _data_of(w):
+    return w.data if isinstance(w, Carrier) else w
+
+
+def _weights(w):
+    """The weights as operands: integers, or float32 to be quantised by the kernel."""
+    return {"w": w.data, "w_meta": w.meta} if isinstance(w, Carrier) else {"w": w}
+
+
+def _call_forward(kernel, operands, w, dtypes):
+    """What the kernel returns, in two parts: the results of these types, and the weights' carrier.
+
+    Quantising them is part of the kernel: a call of its own costs a step about 0.1 ms.
+    """
+    if isinstance(w, Carrier):
+        return call_by_name(kernel, operands, dtypes), w
+    *results, data, meta = call_by_name(kernel, operands, [*dtypes, tf.int16, tf.int32])
+    return results, make_carrier(data, meta, w.shape, WEIGHTS)
+
+
 def _matrix(data, columns):
     return data if data.shape.rank == 2 else tf.reshape(data, [-1, columns])
 
@@ -320,10 +364,31 @@ def _sum_channels(data, meta):
     return set_shape(sums, data.shape[-1:])
 
 
-def _conv_forward(arguments, x, x_meta, w, w_meta, bias=None):
+def _quantized(w, w_meta):
+    """The weights, and what the call returns of them: nothing if they were integers before."""
+    if w_meta is not None:
+        return unpack(w, w_meta), []
+    hits.add("quantize_weights")
+    w = quantize(w, bits=WEIGHTS.bits)
+    return w, pack(w)
+
+
+def _conv_forward(arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
+    w, made = _quantized(w, w_meta)
     hits.add("conv_forward")
-    x, w = unpack(x, x_meta), unpack(w, w_meta)
-    return [kernels.conv2d_forward(x, w, bias=bias, **arguments)]
+    images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
+    wanted = extremes.wanted
+    y = kernels.conv2d_forward(
+        unpack(x, x_meta), images, bias=bias, want_extremes=wanted, **arguments
+    )
+    y, found = y if wanted else (y, np.zeros((2, w.shape[-1]), np.float32))
+    return [y, found, *made]
+
+
+def _dense_forward(x, x_meta, w, w_meta=None, bias=None):
+    w, made = _quantized(w, w_meta)
+    hits.add("dense_forward")
+    return [kernels.matmul(unpack(x, x_meta), w, bias=bias), *made]
 
 
 def _conv_backward_data(arguments, dy, dy_meta, w, w_meta, input_shape):
@@ -339,9 +404,9 @@ def _conv_backward_weights(arguments, kernel_shape, x, x_meta, dy, dy_meta):
     return [kernels.conv2d_backward_weights(x, dy, kernel_shape, **arguments)]
 
 
-def _matmul(name, transposes, a, a_meta, b, b_meta, bias=None):
+def _matmul(name, transposes, a, a_meta, b, b_meta):
     hits.add(name)
-    return [kernels.matmul(unpack(a, a_meta), unpack(b, b_meta), bias=bias, **transposes)]
+    return [kernels.matmul(unpack(a, a_meta), unpack(b, b_meta), **transposes)]
 
 
 def _bias_sums(dy, dy_meta):

@@ -10,6 +10,7 @@ import functools
 import math
 import typing
 
+import numpy as np
 import tensorflow as tf
 
 from dfpkeras import batch_norm as kernels
@@ -19,7 +20,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     GRADIENT,
     Carrier,
     attach,
-    call,
+    call_by_name,
     carrier_of,
     dequantized,
     find_carrier,
@@ -33,6 +34,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     sum_gradients,
     unpack,
 )
+from dfpkeras.backend.tensorflow_extremes import request_extremes
 
 _ATTRIBUTE = "_dfp_normalization"
 _GRADIENT_ATTRIBUTE = "_dfp_passing"
@@ -45,9 +47,10 @@ class _Normalization(typing.NamedTuple):
         x: float32 tensor (..., channels).
         integers: `Carrier` that `x` came with, which the kernels read instead, or None.
         channels: dict of float32 tensors (channels,), the kernels' operands: "mean" and "variance",
-            "gamma" and "beta" if they are not 1 and 0, "minimum" and "maximum" of `x` if the
-            statistics are those of `x`.
+            "gamma" and "beta" if they are not 1 and 0, and of shape (2, channels) "extremes" of
+            `x`, if known.
         epsilon: float that is added to the variance.
+        training: bool, whether the statistics are those of `x`.
         residual: float32 tensor of the shape of `x` that is added, or None.
     """
 
@@ -55,6 +58,7 @@ class _Normalization(typing.NamedTuple):
     integers: Carrier | None
     channels: dict
     epsilon: float
+    training: bool
     residual: tf.Tensor | None = None
 
 
@@ -83,14 +87,16 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
         (y, mean, variance): `y` as `x`, the statistics used of shape (channels,).
     """
     x = local(x)
-    made = _Normalization(x, find_carrier(x, ACTIVATION), {}, epsilon)
+    made = _Normalization(x, find_carrier(x, ACTIVATION), {}, epsilon, training)
     if training:
-        statistics = _call_by_name(_statistics_kernel, _input(made), [tf.float32] * 4)
+        *statistics, extremes = call_by_name(_statistics_kernel, _input(made), [tf.float32] * 3)
         statistics = [set_shape(s, x.shape[-1:]) for s in statistics]
     else:
         statistics = [local(moving_mean), local(moving_variance)]
-    names = ("mean", "variance", "minimum", "maximum")
-    channels = dict(zip(names, statistics, strict=False))
+        extremes = request_extremes(x)
+    channels = {"mean": statistics[0], "variance": statistics[1]}
+    if extremes is not None:
+        channels["extremes"] = extremes
     parameters = {"gamma": local_or_none(gamma), "beta": local_or_none(beta)}
     parameters = {name: value for name, value in parameters.items() if value is not None}
     made = made._replace(channels=channels | parameters)
@@ -104,7 +110,7 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
         return dequantized(y), gradient
 
     result = attach(operation(x, *parameters.values()), y)
-    return _remember(result, made), *statistics[:2]
+    return _remember(result, made), *statistics
 
 
 @tf.autograph.experimental.do_not_convert
@@ -170,7 +176,7 @@ def _forward(made, activation=None):
     function = functools.partial(_forward_kernel, activation, made.epsilon)
     operands = {**_input(made), **made.channels}
     operands |= _operand("residual", made.residual, ACTIVATION)
-    data, meta = _call_by_name(function, operands, [tf.int16, tf.int32])
+    data, meta = call_by_name(function, operands, [tf.int16, tf.int32])
     return make_carrier(data, meta, made.x.shape, ACTIVATION)
 
 
@@ -197,7 +203,7 @@ def _backward(made, parameters, dy):
     """Gradients of x and the parameters; differentiable, through float32 operations."""
     kernel, operands = _backward_operands(made, dy)
     dtypes = [tf.int16, tf.int32, tf.float32, tf.float32, tf.float32]
-    data, meta, *of_channels = _call_by_name(kernel, operands, dtypes)
+    data, meta, *of_channels = call_by_name(kernel, operands, dtypes)
     of_channels = [set_shape(v, made.x.shape[-1:]) for v in of_channels]
     of_channels = dict(zip(("gamma", "beta", "x"), of_channels, strict=True))
     dx = make_carrier(data, meta, made.x.shape, GRADIENT)._replace(channel_sums=of_channels["x"])
@@ -223,7 +229,7 @@ def _backward_operands(made, dy):
         carrier_of(dy, GRADIENT)
     of_gradient = _operand("dy", passing.dy, GRADIENT)
     of_activation = {} if passing.y is None else _carried("y", passing.y)
-    kernel = functools.partial(_backward_kernel, made.epsilon, passing.activation)
+    kernel = functools.partial(_backward_kernel, made.epsilon, made.training, passing.activation)
     return kernel, {**_input(made), **made.channels, **of_gradient, **of_activation}
 
 
@@ -241,7 +247,7 @@ def _second_gradient(made, parameters, inputs, upstream):
 
 def _float_backward(made, dy, x, gamma):
     """What `_backward` computes, by float32 operations of TensorFlow."""
-    axes, training = list(range(x.shape.rank - 1)), "minimum" in made.channels
+    axes, training = list(range(x.shape.rank - 1)), made.training
     mean, variance = made.channels["mean"], made.channels["variance"]
     if training:
         mean, variance = tf.nn.moments(x, axes)
@@ -273,22 +279,14 @@ def _carried(name, carrier):
     return {name: carrier.data, f"{name}_meta": carrier.meta}
 
 
-def _call_by_name(function, operands, dtypes):
-    function = functools.partial(_by_name, function, tuple(operands))
-    return call(function, list(operands.values()), dtypes)
-
-
-def _by_name(function, names, *arrays):
-    return function(**dict(zip(names, arrays, strict=True)))
-
-
 def _dfp_or_float(data, meta):
     return data if meta is None else unpack(data, meta)
 
 
 def _statistics_kernel(x, x_meta=None):
     hits.add("batch_norm_statistics")
-    return list(kernels.batch_norm_statistics(_dfp_or_float(x, x_meta)))
+    mean, variance, *extremes = kernels.batch_norm_statistics(_dfp_or_float(x, x_meta))
+    return [mean, variance, np.stack(extremes)]
 
 
 def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=None, **optional):
@@ -297,8 +295,7 @@ def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=Non
     y = kernels.batch_norm_forward(
         _dfp_or_float(x, optional.get("x_meta")),
         *kernels.batch_norm_fold(gamma, beta, mean, variance, epsilon),
-        optional.get("minimum"),
-        optional.get("maximum"),
+        *optional.get("extremes", (None, None)),
         residual,
         activation,
         ACTIVATION.bits,
@@ -306,20 +303,21 @@ def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=Non
     return pack(y)
 
 
-def _backward_kernel(epsilon, activation, x, dy, mean, variance, gamma=None, beta=None, **optional):
+def _backward_kernel(
+    epsilon, training, activation, x, dy, mean, variance, gamma=None, beta=None, **optional
+):
     hits.add("batch_norm_backward")
-    training, bits = "minimum" in optional, GRADIENT.bits
     x = _dfp_or_float(x, optional.get("x_meta"))
     dy = _dfp_or_float(dy, optional.get("dy_meta"))
     y = _dfp_or_float(optional.get("y"), optional.get("y_meta"))
     sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
     pixels = math.prod(x.shape[:-1])
     g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training)
-    passing = {"y": y, "activation": activation, "bits": bits}
+    passing = {"y": y, "activation": activation, "bits": GRADIENT.bits}
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
-        extremes = optional["minimum"], optional["maximum"], sums.max_dz
-        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *extremes, **passing)
+        bounds = *optional["extremes"], sums.max_dz
+        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *bounds, **passing)
     else:
         dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **passing)
     return [*pack(dx), g.dgamma, g.dbeta, g.sum_dx]

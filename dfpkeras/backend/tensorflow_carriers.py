@@ -158,6 +158,16 @@ def call(function, inputs, dtypes):
     return tf.numpy_function(function, inputs, dtypes, stateful=False)
 
 
+def call_by_name(function, operands, dtypes):
+    """Like `call`, for a dict of inputs that become the arguments of these names."""
+    function = functools.partial(_by_name, function, tuple(operands))
+    return call(function, list(operands.values()), dtypes)
+
+
+def _by_name(function, names, *arrays):
+    return function(**dict(zip(names, arrays, strict=True)))
+
+
 def unpack(data, meta):
     """Returns the `DFPTensor` of a carrier's arrays."""
     return DFPTensor._wrap(data, int(meta[0]), int(meta[1]))

@@ -20,10 +20,13 @@ from dfpkeras.backend.tensorflow_carriers import (
     ACTIVATION,
     attach,
     call,
+    call_by_name,
     dequantized,
+    find_carrier,
     make_carrier,
     pack,
 )
+from dfpkeras.backend.tensorflow_extremes import request_extremes
 from dfpkeras.backend.tensorflow_operands import from_arrays, operand
 
 
@@ -41,8 +44,16 @@ def activate(x, activation):
     fused = fuse_activation(x, activation)
     if fused is not None:
         return fused
+    carrier, extremes = find_carrier(x, ACTIVATION), None
+    operands = {"x": x}
+    if carrier is not None:
+        operands = {"x": carrier.data, "x_meta": carrier.meta}
+    else:
+        extremes = request_extremes(x)
+    if extremes is not None:
+        operands["extremes"] = extremes
     kernel = functools.partial(_activation_kernel, activation)
-    data, meta = call(kernel, operand(x, ACTIVATION), [tf.int16, tf.int32])
+    data, meta = call_by_name(kernel, operands, [tf.int16, tf.int32])
     y = make_carrier(data, meta, x.shape, ACTIVATION)
 
     @tf.custom_gradient
@@ -79,9 +90,11 @@ def add(a, b):
     return attach(operation(a, b), y)
 
 
-def _activation_kernel(activation, *x):
+def _activation_kernel(activation, x, x_meta=None, extremes=None):
     hits.add("activation_forward")
-    return pack(kernels.activation_forward(from_arrays(*x), activation, ACTIVATION.bits))
+    bounds = None if extremes is None else (extremes[0].min(), extremes[1].max())
+    x = from_arrays(x, x_meta)
+    return pack(kernels.activation_forward(x, activation, ACTIVATION.bits, bounds))
 
 
 def _addition_kernel(arrays_of_a, *arrays):

@@ -49,6 +49,9 @@ typedef struct {
     int64_t groups;
     int64_t flush_every;
     const float *bias; /* out_channels numbers that forward adds, or NULL */
+    /* Where forward puts the smallest and largest number of each output channel, or both NULL. A
+     * channel of nothing but NaN gets Inf and -Inf. */
+    float *minimum, *maximum;
 } dfp_conv;
 
 /* What follows a normalisation or an addition: nothing, max(z, 0), or min(max(z, 0), 6). */

@@ -17,6 +17,7 @@
 #include "generic/pack.h"
 #include "generic/multiply.h"
 #include "generic/transpose.h"
+#include "generic/channel_extremes.h"
 #include "generic/tap_convolution.h"
 #include "generic/conv_forward.h"
 #include "generic/conv_backward_data.h"

@@ -31,6 +31,7 @@ typedef struct {
     int64_t out_image, out_row, out_pixel; /* strides in elements */
     dfp_power scale;
     const float *bias; /* of all groups, or NULL */
+    float *minimum, *maximum; /* of each output channel, or NULL; not with cells */
     /* If cell_h > 0, one pixel of the grid stands for cell_h x cell_w pixels of the result, whose
      * channels are its columns; out_pixel is then the stride of the result's own pixels. */
     int64_t cell_h, cell_w, result_h, result_w;
@@ -47,6 +48,7 @@ typedef struct {
     int64_t rows_per_task, row_tasks, column_tasks;
     char *workers;
     size_t worker_bytes, scratch_bytes, cell_bytes;
+    size_t extremes_offset; /* where a worker keeps those of its tasks: all minima, all maxima */
 } dfp_tap_convolution;
 
 static inline int64_t dfp_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -121,6 +123,8 @@ static int64_t dfp_cell_stride(const dfp_tap_convolution *t) {
     return dfp_ceil_div(t->out_columns, DFP_PANEL) * DFP_PANEL;
 }
 
+static int64_t dfp_all_columns(const dfp_tap_convolution *t) { return t->groups * t->out_columns; }
+
 static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
     if (t->in_place) return 0;
     int64_t values = dfp_scratch_rows(t, rows) * t->scratch_w * t->channels;
@@ -185,8 +189,10 @@ static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
     size_t ends = (size_t)t->pairs * sizeof(int32_t);
     size_t cells = t->cell_h ? (size_t)(pixels * dfp_cell_stride(t)) * sizeof(float) : 0;
     t->cell_bytes = dfp_round_up(cells, 64);
-    t->worker_bytes = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
-    if (t->worker_bytes < ends) t->worker_bytes = dfp_round_up(ends, 64);
+    t->extremes_offset = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
+    if (t->extremes_offset < ends) t->extremes_offset = dfp_round_up(ends, 64);
+    size_t extremes = t->minimum ? 2 * (size_t)dfp_all_columns(t) * sizeof(float) : 0;
+    t->worker_bytes = dfp_round_up(t->extremes_offset + extremes, 64);
     t->workers = dfp_worker_workspace(t->worker_bytes);
     return t->workers ? DFP_OK : DFP_OUT_OF_MEMORY;
 }
@@ -304,6 +310,40 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
     }
 }
 
+/* Where a worker keeps the smallest number of each output channel; the largest lie behind them. */
+static float *dfp_extremes_of(const dfp_tap_convolution *t, int worker) {
+    return (float *)(t->workers + (size_t)worker * t->worker_bytes + t->extremes_offset);
+}
+
+/* Those of a block's results, which have just been written and are still in a cache. */
+static void dfp_find_extremes(const dfp_tap_convolution *t, int64_t group, int64_t block,
+                              const dfp_pixels *pixels, float *minimum) {
+    int64_t first = block * DFP_BLOCK, end = first + DFP_BLOCK, before = group * t->out_columns;
+    float *maximum = minimum + dfp_all_columns(t);
+    if (end > t->out_columns) end = t->out_columns;
+    dfp_widen_extremes(pixels->out, pixels->count, first, end, minimum + before, maximum + before);
+}
+
+static void dfp_clear_all_extremes(const dfp_tap_convolution *t) {
+    int64_t columns = dfp_all_columns(t);
+    dfp_clear_extremes(columns, t->minimum, t->maximum);
+    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
+        float *minimum = dfp_extremes_of(t, worker);
+        dfp_clear_extremes(columns, minimum, minimum + columns);
+    }
+}
+
+static void dfp_merge_all_extremes(const dfp_tap_convolution *t) {
+    int64_t columns = dfp_all_columns(t);
+    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
+        const float *low = dfp_extremes_of(t, worker), *high = low + columns;
+        for (int64_t c = 0; c < columns; ++c) {
+            t->minimum[c] = low[c] < t->minimum[c] ? low[c] : t->minimum[c];
+            t->maximum[c] = high[c] > t->maximum[c] ? high[c] : t->maximum[c];
+        }
+    }
+}
+
 static void dfp_tap_task(void *context, int64_t task, int worker) {
     const dfp_tap_convolution *t = context;
     int64_t column_task = task % t->column_tasks, row_task = task / t->column_tasks % t->row_tasks;
@@ -324,8 +364,10 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
     }
     int64_t first_block = column_task * t->blocks / t->column_tasks;
     int64_t end_block = (column_task + 1) * t->blocks / t->column_tasks;
-    for (int64_t block = first_block; block < end_block; ++block)
+    for (int64_t block = first_block; block < end_block; ++block) {
         dfp_tap_block(t, group, block, &pixels);
+        if (t->minimum) dfp_find_extremes(t, group, block, &pixels, dfp_extremes_of(t, worker));
+    }
     if (t->cell_h) dfp_scatter_cells(t, row, end, pixels.cells);
 }
 
@@ -334,6 +376,8 @@ static dfp_status dfp_tap_run(dfp_tap_convolution *t, char *memory) {
     dfp_status status = dfp_tap_plan(t, memory);
     if (status != DFP_OK) return status;
     dfp_parallel(t->groups * t->blocks, dfp_tap_pack_task, t);
+    if (t->minimum) dfp_clear_all_extremes(t);
     dfp_parallel(t->groups * t->row_tasks * t->column_tasks, dfp_tap_task, t);
+    if (t->minimum) dfp_merge_all_extremes(t);
     return DFP_OK;
 }
