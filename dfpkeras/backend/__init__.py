@@ -3,8 +3,8 @@
 Everything a backend module must offer is what `dfpkeras.routing` calls: ``unsupported``,
 ``is_saving``, ``convolution``, ``matmul``, ``batch_norm``, ``activate``, ``add``, and for tensors
 that carry integers ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``,
-``concatenate``, ``zero_pad``, ``crop``, ``reshape``, ``transpose``. The module is imported when the first layer needs it, so that
-``import dfpkeras`` works without TensorFlow.
+``concatenate``, ``zero_pad``, ``crop``, ``reshape``, ``transpose``. The module is imported when the
+first layer needs it, so that ``import dfpkeras`` works without TensorFlow.
 """
 
 import collections
