@@ -30,7 +30,8 @@ class DFPTensor:
     Attributes:
         data: the ``int16`` array.
         exponent: the shared exponent.
-        max_abs: the exact maximum of ``|data|``, from which overflow safety is proven.
+        max_abs: the maximum of ``|data|``, from which overflow safety is proven; of a part of a
+            tensor, an upper bound.
 
     Raises:
         TypeError: if ``data`` is not an ``int16`` array or ``exponent`` is not an integer.

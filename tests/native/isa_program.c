@@ -3,8 +3,8 @@
  *     isa_program kernels NAME     one line per case
  *     isa_program dispatch         the instruction set that DFPKERAS_MAX_ISA and this CPU lead to
  *     isa_program overread NAME    reads one element too much on purpose
- *     isa_program concurrent NAME  convolutions and batch norms from four threads at once, three
- *                                  threads each
+ *     isa_program concurrent NAME  convolutions, batch norms and poolings from four threads at
+ *                                  once, three threads each
  *
  * Operands end where a page without access begins: whoever reads on, faults. */
 #include <pthread.h>
@@ -256,6 +256,89 @@ static void run_additions(const dfp_kernels *k) {
     }
 }
 
+/* Batch, channels, then rows and columns: in, out, pool, stride, pad. Windows that overlap or do not,
+ * gaps, padding; whole vectors and remainders. */
+static const dfp_pooling poolings[] = {
+    {2, 32, {7, 3, 3, 2, 0}, {8, 3, 3, 2, 0}},    {1, 64, {6, 3, 2, 2, 0}, {5, 2, 2, 2, 0}},
+    {2, 5, {5, 5, 3, 1, 1}, {4, 4, 3, 1, 1}},     {1, 33, {9, 3, 2, 3, 0}, {3, 3, 1, 1, 0}},
+    {3, 1, {4, 1, 4, 4, 0}, {5, 1, 5, 5, 0}},     {1, 70, {1, 1, 1, 1, 0}, {50, 25, 3, 2, 0}},
+    {1, 16, {30, 15, 3, 2, 0}, {90, 45, 3, 2, 0}}, {2, 96, {20, 20, 5, 1, 2}, {41, 41, 5, 1, 2}},
+};
+
+static void print_result(const char *what, int number, const dfp_result *r, int64_t n) {
+    print_hash(what, number, r->data, (size_t)n * 2);
+    print_hash(what, number, &r->scale, sizeof r->scale);
+}
+
+static void run_poolings(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof poolings / sizeof *poolings); ++i) {
+        const dfp_pooling *p = &poolings[i];
+        int64_t nx = p->batch * p->rows.in * p->columns.in * p->channels;
+        int64_t ny = p->batch * p->rows.out * p->columns.out * p->channels;
+        for (content kind = RANDOM; kind <= ZERO; ++kind) {
+            /* Few bits make equal maxima. */
+            dfp_tensor x = tensor(nx, kind == RANDOM ? 3 : 15, kind), dy = tensor(ny, 15, kind);
+            dfp_result y = {.data = guarded((size_t)ny * 2)};
+            dfp_result dx = {.data = guarded((size_t)nx * 2)};
+            if (k->max_pool_forward(p, &x, &y)) exit(2);
+            print_result("max_pool", 3 * i + kind, &y, ny);
+            dfp_tensor maxima = {y.data, y.scale.exponent, y.scale.max_abs};
+            if (k->max_pool_backward(p, &dy, &x, &maxima, &dx, 14)) exit(2);
+            print_result("max_pool_backward", 3 * i + kind, &dx, nx);
+            if (k->average_pool_forward(p, &x, &y, 14)) exit(2);
+            print_result("average_pool", 3 * i + kind, &y, ny);
+            if (k->average_pool_backward(p, &dy, &dx, 15)) exit(2);
+            print_result("average_pool_backward", 3 * i + kind, &dx, nx);
+        }
+    }
+}
+
+static void run_global_poolings(const dfp_kernels *k) {
+    static const int64_t shapes[][3] = {{1, 1, 1}, {3, 7, 33}, {2, 12, 300}, {1, 2000, 20}};
+    for (int i = 0; i < 4; ++i) {
+        int64_t batch = shapes[i][0], pixels = shapes[i][1], channels = shapes[i][2];
+        int64_t n = batch * pixels * channels, ny = batch * channels;
+        dfp_tensor x = tensor(n, 1, RANDOM), y = tensor(ny, 1, RANDOM), dy = tensor(ny, 15, RANDOM);
+        float *averages = guarded((size_t)ny * 4), *counts = guarded((size_t)ny * 4);
+        int16_t *dx = guarded((size_t)n * 2);
+        k->global_average_pool(&x, batch, pixels, channels, averages);
+        k->count_equal(x.data, y.data, batch, pixels, channels, counts);
+        print_hash("global_average_pool", i, averages, (size_t)ny * 4);
+        print_hash("count_equal", i, counts, (size_t)ny * 4);
+        k->spread(dy.data, NULL, NULL, batch, pixels, channels, dx);
+        print_hash("spread", 2 * i, dx, (size_t)n * 2);
+        k->spread(dy.data, x.data, y.data, batch, pixels, channels, dx);
+        print_hash("spread", 2 * i + 1, dx, (size_t)n * 2);
+    }
+}
+
+static void run_arrangements(const dfp_kernels *k) {
+    static const dfp_frame frames[] = {
+        {2, 3, 5, 6, 8, 9, 1, 2}, {1, 40, 5, 6, 3, 2, -1, -3}, {30, 64, 1, 90, 1, 33, 0, -20},
+    };
+    static const int64_t sizes[] = {1, 31, 64, 7};
+    for (int i = 0; i < 3; ++i) {
+        const dfp_frame *f = &frames[i];
+        dfp_tensor x = tensor(f->batch * f->in_h * f->in_w * f->channels, 15, RANDOM);
+        int64_t n = f->batch * f->out_h * f->out_w * f->channels;
+        int16_t *y = guarded((size_t)n * 2);
+        k->reframe(f, x.data, y);
+        print_hash("reframe", i, y, (size_t)n * 2);
+    }
+    for (int i = 0; i < 3; ++i) {
+        int64_t outer = i ? 400 * i : 1;
+        dfp_operand parts[4];
+        for (int part = 0; part < 4; ++part)
+            parts[part] = part == i ? float_operand(outer * sizes[part])
+                                    : integer_operand(outer * sizes[part]);
+        parts[3].integers.exponent += 2 * i;
+        dfp_concatenation c = {outer, 4, parts, sizes, 14 - i};
+        dfp_result y = {.data = guarded((size_t)(outer * 103) * 2)};
+        if (k->concatenate(&c, &y)) exit(2);
+        print_result("concatenate", i, &y, outer * 103);
+    }
+}
+
 static const dfp_kernels *find(const char *name) {
     const dfp_isa *isas;
     int n = dfp_list_isas(&isas);
@@ -305,9 +388,29 @@ static void normalize_repeatedly(const dfp_kernels *k) {
     free(dx);
 }
 
+static void pool_repeatedly(const dfp_kernels *k) {
+    const dfp_pooling p = {8, 24, {40, 20, 3, 2, 0}, {40, 20, 3, 2, 0}};
+    int64_t nx = 8 * 40 * 40 * 24, ny = 8 * 20 * 20 * 24;
+    int16_t *x = calloc((size_t)nx, 2), *y = malloc((size_t)ny * 2), *dx = malloc((size_t)nx * 2);
+    dfp_tensor tx = {x, 0, 1}, ty = {y, 0, 1};
+    dfp_result y_result = {.data = y}, dx_result = {.data = dx};
+    dfp_frame frame = {8, 24, 40, 40, 20, 20, -1, -1};
+    for (int i = 0; i < 10 && x && y && dx; ++i) {
+        k->max_pool_forward(&p, &tx, &y_result);
+        k->max_pool_backward(&p, &ty, &tx, &ty, &dx_result, 15);
+        k->average_pool_forward(&p, &tx, &y_result, 15);
+        k->average_pool_backward(&p, &ty, &dx_result, 15);
+        k->reframe(&frame, x, y);
+    }
+    free(x);
+    free(y);
+    free(dx);
+}
+
 static void *run_repeatedly(void *kernels) {
     convolve_repeatedly(kernels);
     normalize_repeatedly(kernels);
+    pool_repeatedly(kernels);
     return NULL;
 }
 
@@ -333,6 +436,9 @@ int main(int argc, char **argv) {
         run_arithmetic(k);
         run_batch_norms(k);
         run_additions(k);
+        run_poolings(k);
+        run_global_poolings(k);
+        run_arrangements(k);
         return 0;
     }
     if (argc == 3 && !strcmp(argv[1], "overread")) {

@@ -53,7 +53,7 @@ static void dfp_join_task(void *context, int64_t task, int worker) {
         dfp_join_part(j, rows, i, first);
 }
 
-/* What the largest needs, but no finer than the finest of integer parts: that would gain nothing. */
+/* What the largest needs, but no finer than the finest of integer parts: it would gain nothing. */
 static int32_t dfp_common_exponent(const dfp_joining *j) {
     dfp_range range = {.finite = 1};
     int32_t finest = DFP_MAX_EXPONENT;
@@ -92,7 +92,7 @@ static void dfp_run_concatenation(dfp_joining *j, dfp_result *y) {
 static dfp_status dfp_concatenate(const dfp_concatenation *c, dfp_result *y) {
     dfp_joining j = {.c = c, .y = y->data};
     for (int64_t i = 0; i < c->parts; ++i) j.row += c->sizes[i];
-    j.tasks = dfp_share_rows(c->outer, j.row);
+    j.tasks = dfp_share_rows(c->outer, j.row, DFP_POOL_TASK);
     size_t largest = (size_t)c->parts * sizeof *j.largest;
     size_t factors = (size_t)c->parts * sizeof *j.factors;
     size_t chunks = (size_t)DFP_CHUNKS(c->outer * j.row) * sizeof *j.chunk_max;

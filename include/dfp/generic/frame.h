@@ -35,7 +35,8 @@ static void dfp_reframe_task(void *context, int64_t task, int worker) {
 }
 
 static void dfp_reframe(const dfp_frame *f, const int16_t *x, int16_t *y) {
-    dfp_reframing r = {f, x, y, dfp_share_rows(f->batch * f->out_h, f->out_w * f->channels)};
+    dfp_reframing r = {.f = f, .x = x, .y = y};
+    r.tasks = dfp_share_rows(f->batch * f->out_h, f->out_w * f->channels, DFP_POOL_TASK);
     dfp_begin();
     dfp_parallel(r.tasks.count, dfp_reframe_task, &r);
     dfp_end();

@@ -112,7 +112,8 @@ static void dfp_spread_task(void *context, int64_t task, int worker) {
 
 static void dfp_spread(const int16_t *dy, const int16_t *x, const int16_t *y, int64_t batch,
                        int64_t pixels, int64_t channels, int16_t *dx) {
-    dfp_spreading s = {dy, x, y, dx, pixels, channels, dfp_share_rows(batch * pixels, channels)};
+    dfp_spreading s = {.dy = dy, .x = x, .y = y, .dx = dx, .pixels = pixels, .channels = channels};
+    s.tasks = dfp_share_rows(batch * pixels, channels, DFP_POOL_TASK);
     dfp_begin();
     dfp_parallel(s.tasks.count, dfp_spread_task, &s);
     dfp_end();

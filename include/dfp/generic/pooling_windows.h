@@ -1,7 +1,8 @@
 /* Which pixels belong to which window of a pooling, and how the kernels read and write them. */
 
-/* Elements of the larger tensor that one task takes. */
+/* Elements of the larger tensor that one task takes; more where tasks side by side share work. */
 #define DFP_POOL_TASK (32 << 10)
+#define DFP_POOL_GRADIENT_TASK (128 << 10)
 
 typedef struct {
     int64_t first, end;
@@ -38,18 +39,20 @@ typedef struct {
     int64_t rows, per_task, count;
 } dfp_row_tasks;
 
-static dfp_row_tasks dfp_share_rows(int64_t rows, int64_t row_elements) {
-    dfp_row_tasks t = {.rows = rows, .per_task = dfp_ceil_div(DFP_POOL_TASK, row_elements)};
+static dfp_row_tasks dfp_share_rows(int64_t rows, int64_t row_elements, int64_t task_elements) {
+    dfp_row_tasks t = {.rows = rows, .per_task = dfp_ceil_div(task_elements, row_elements)};
     t.count = dfp_ceil_div(rows, t.per_task);
     return t;
 }
 
 static dfp_row_tasks dfp_share_input_rows(const dfp_pooling *p) {
-    return dfp_share_rows(p->batch * p->rows.in, p->columns.in * p->channels);
+    return dfp_share_rows(p->batch * p->rows.in, p->columns.in * p->channels,
+                          DFP_POOL_GRADIENT_TASK);
 }
 
 static dfp_row_tasks dfp_share_output_rows(const dfp_pooling *p) {
-    return dfp_share_rows(p->batch * p->rows.out, p->rows.stride * p->columns.in * p->channels);
+    return dfp_share_rows(p->batch * p->rows.out, p->rows.stride * p->columns.in * p->channels,
+                          DFP_POOL_TASK);
 }
 
 static dfp_extent dfp_rows_of(const dfp_row_tasks *t, int64_t task) {
@@ -62,17 +65,21 @@ typedef struct {
     const int16_t *data, *end;
 } dfp_readable;
 
-DFP_INLINE dfp_vi dfp_read(const dfp_readable *t, int64_t i) {
+/* Whether all channels fill whole vectors; a constant in the inner loops, which are compiled twice:
+ * with a call in them the compiler would keep no vector in a register. */
+static int dfp_whole_vectors(const dfp_pooling *p) { return p->channels % DFP_STEP == 0; }
+
+DFP_INLINE dfp_vi dfp_read(const dfp_readable *t, int whole, int64_t i) {
     const int16_t *p = t->data + i;
-    if (p + DFP_STEP <= t->end) return dfp_load(p);
+    if (whole || p + DFP_STEP <= t->end) return dfp_load(p);
     int16_t step[DFP_STEP] = {0};
     memcpy(step, p, (size_t)(t->end - p) * sizeof *step);
     return dfp_load(step);
 }
 
 /* The channels that a vector from channel c on holds. */
-static inline int64_t dfp_step_channels(int64_t channels, int64_t c) {
-    return channels - c < DFP_STEP ? channels - c : DFP_STEP;
+DFP_INLINE int64_t dfp_step_channels(int64_t channels, int whole, int64_t c) {
+    return whole || channels - c >= DFP_STEP ? DFP_STEP : channels - c;
 }
 
 DFP_INLINE dfp_vi dfp_broadcast_int16(int64_t value) {
