@@ -47,3 +47,58 @@ def output_and_padding(size, kernel, stride, dilation, padding):
         return (size - extent) // stride + 1, 0
     out = -(-size // stride)
     return out, max((out - 1) * stride + extent - size, 0) // 2
+
+
+def convolution_geometry(
+    x_shape, x_name, w_shape, w_name, filters, strides, padding, dilation_rate, groups
+):
+    """The fields of the C structure dfp_conv, in its order, without flush_every."""
+    strides = check_pair("strides", strides)
+    dilation_rate = check_pair("dilation_rate", dilation_rate)
+    check_padding(padding)
+    batch, *size, channels = x_shape
+    kernel = w_shape[:2]
+    if min(kernel) < 1 or min(size) < 1:
+        raise ValueError(
+            f"{x_name}, {w_name}: sizes of at least 1 are needed, got shapes {x_shape}, {w_shape}"
+        )
+    out, pad = zip(
+        *map(output_and_padding, size, kernel, strides, dilation_rate, (padding,) * 2), strict=True
+    )
+    if min(out) < 1:
+        raise ValueError(
+            f"{x_name}: with padding='valid' at least the kernel's extent "
+            f"{tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation_rate, strict=True))} "
+            f"is needed, got shape {x_shape}"
+        )
+    return {
+        "batch": batch,
+        "in_h": size[0],
+        "in_w": size[1],
+        "in_channels": channels,
+        "out_h": out[0],
+        "out_w": out[1],
+        "out_channels": filters,
+        "kernel_h": kernel[0],
+        "kernel_w": kernel[1],
+        "stride_h": strides[0],
+        "stride_w": strides[1],
+        "dilation_h": dilation_rate[0],
+        "dilation_w": dilation_rate[1],
+        "pad_top": pad[0],
+        "pad_left": pad[1],
+        "groups": groups,
+    }
+
+
+def output_size(geometry):
+    return geometry["out_h"], geometry["out_w"], geometry["out_channels"]
+
+
+def check_output(dy_shape, geometry, name, shape):
+    expected = (geometry["batch"], *output_size(geometry))
+    if dy_shape != expected:
+        raise ValueError(
+            f"dy: the shape {expected} of the forward result is needed for {name}={shape}, "
+            f"got {dy_shape}"
+        )

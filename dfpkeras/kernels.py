@@ -27,8 +27,19 @@ from dfpkeras.batch_norm import (
     batch_norm_gradients,
     batch_norm_statistics,
 )
+from dfpkeras.depthwise import (
+    depthwise_conv2d_backward_data,
+    depthwise_conv2d_backward_weights,
+    depthwise_conv2d_forward,
+)
 from dfpkeras.elementwise import activation_backward, activation_forward, add, sum_gradients
-from dfpkeras.geometry import check_padding, check_pair, check_rank, check_shape, output_and_padding
+from dfpkeras.geometry import (
+    check_output,
+    check_rank,
+    check_shape,
+    convolution_geometry,
+    output_size,
+)
 from dfpkeras.isa import available_isas, get_isa, set_isa
 from dfpkeras.pooling import (
     average_pool,
@@ -40,6 +51,7 @@ from dfpkeras.pooling import (
     max_pool,
     max_pool_backward,
 )
+from dfpkeras.products import check_bias, is_trivial, tensor_parts
 from dfpkeras.tensor import DFPTensor, _integer, _kind
 
 __all__ = [
@@ -61,6 +73,9 @@ __all__ = [
     "conv2d_backward_weights",
     "conv2d_forward",
     "crop",
+    "depthwise_conv2d_backward_data",
+    "depthwise_conv2d_backward_weights",
+    "depthwise_conv2d_forward",
     "get_isa",
     "global_average_pool",
     "global_average_pool_backward",
@@ -116,9 +131,9 @@ def conv2d_forward(
     """
     x, w = check_rank("x", x, 4), check_rank("w", w, 4)
     geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate, groups)
-    y = aligned_empty((geometry["batch"], *_output_size(geometry)), np.float32)
+    y = aligned_empty((geometry["batch"], *output_size(geometry)), np.float32)
     extremes = np.full((2, w.shape[3]), np.nan, np.float32) if want_extremes else None
-    extra = (_check_bias(bias, w.shape[3]), extremes)
+    extra = (check_bias(bias, w.shape[3]), extremes)
     _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y, extra)
     return (y, extremes) if want_extremes else y
 
@@ -145,7 +160,7 @@ def conv2d_backward_data(
     geometry = _geometry(
         shape, "input_shape", w.shape, "w", strides, padding, dilation_rate, groups
     )
-    _check_output(dy.shape, geometry, "input_shape", shape)
+    check_output(dy.shape, geometry, "input_shape", shape)
     dx = aligned_empty(shape, np.float32)
     return _convolve(_native.conv_backward_data, geometry, dy, w, "dy", "w", flush_every, dx)
 
@@ -172,7 +187,7 @@ def conv2d_backward_weights(
     geometry = _geometry(
         x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate, groups
     )
-    _check_output(dy.shape, geometry, "kernel_shape", shape)
+    check_output(dy.shape, geometry, "kernel_shape", shape)
     dw = aligned_empty(shape, np.float32)
     return _convolve(_native.conv_backward_weights, geometry, x, dy, "x", "dy", flush_every, dw)
 
@@ -204,11 +219,11 @@ def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None, bias=No
             f"(transpose_b={bool(transpose_b)})"
         )
     flush_every = _check_flush_every(flush_every, a, "a", b, "b")
-    bias = _check_bias(bias, n)
+    bias = check_bias(bias, n)
     c = aligned_empty((m, n), np.float32)
-    if _is_trivial(c, a, b):
+    if is_trivial(c, a, b):
         return c if bias is None else np.add(c, bias, out=c)
-    operands = (*_parts(a), *_parts(b), bias, c.reshape(-1))
+    operands = (*tensor_parts(a), *tensor_parts(b), bias, c.reshape(-1))
     _native.matmul(m, n, k, bool(transpose_a), bool(transpose_b), flush_every, *operands)
     return c
 
@@ -231,8 +246,8 @@ def sum_channels(dy):
     if not dy.shape:
         raise ValueError("dy: at least one dimension is needed, got shape ()")
     sums = aligned_empty(dy.shape[-1:], np.float32)
-    if not _is_trivial(sums, dy, dy):
-        _native.sum_channels(*_parts(dy), dy.shape[-1], sums)
+    if not is_trivial(sums, dy, dy):
+        _native.sum_channels(*tensor_parts(dy), dy.shape[-1], sums)
     return sums
 
 
@@ -264,45 +279,10 @@ def _read(path):
 
 
 def _geometry(x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate, groups):
-    """The fields of the C structure dfp_conv, in its order, without flush_every."""
-    strides = check_pair("strides", strides)
-    dilation_rate = check_pair("dilation_rate", dilation_rate)
     groups = _integer("groups", groups)
-    check_padding(padding)
-    batch, *size, channels = x_shape
-    kernel, filters = w_shape[:2], w_shape[3]
     _check_channels(x_shape, x_name, w_shape, w_name, groups)
-    if min(kernel) < 1 or min(size) < 1:
-        raise ValueError(
-            f"{x_name}, {w_name}: sizes of at least 1 are needed, got shapes {x_shape}, {w_shape}"
-        )
-    out, pad = zip(
-        *map(output_and_padding, size, kernel, strides, dilation_rate, (padding,) * 2), strict=True
-    )
-    if min(out) < 1:
-        raise ValueError(
-            f"{x_name}: with padding='valid' at least the kernel's extent "
-            f"{tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation_rate, strict=True))} "
-            f"is needed, got shape {x_shape}"
-        )
-    return {
-        "batch": batch,
-        "in_h": size[0],
-        "in_w": size[1],
-        "in_channels": channels,
-        "out_h": out[0],
-        "out_w": out[1],
-        "out_channels": filters,
-        "kernel_h": kernel[0],
-        "kernel_w": kernel[1],
-        "stride_h": strides[0],
-        "stride_w": strides[1],
-        "dilation_h": dilation_rate[0],
-        "dilation_w": dilation_rate[1],
-        "pad_top": pad[0],
-        "pad_left": pad[1],
-        "groups": groups,
-    }
+    names = x_shape, x_name, w_shape, w_name, w_shape[3]
+    return convolution_geometry(*names, strides, padding, dilation_rate, groups)
 
 
 def _check_channels(x_shape, x_name, w_shape, w_name, groups):
@@ -316,19 +296,6 @@ def _check_channels(x_shape, x_name, w_shape, w_name, groups):
         raise ValueError(
             f"{w_name}: {channels // groups} channels (the {channels} of {x_name} / {groups} "
             f"groups) and at least one filter are needed, got shape {w_shape}"
-        )
-
-
-def _output_size(geometry):
-    return geometry["out_h"], geometry["out_w"], geometry["out_channels"]
-
-
-def _check_output(dy_shape, geometry, name, shape):
-    expected = (geometry["batch"], *_output_size(geometry))
-    if dy_shape != expected:
-        raise ValueError(
-            f"dy: the shape {expected} of the forward result is needed for {name}={shape}, "
-            f"got {dy_shape}"
         )
 
 
@@ -352,32 +319,9 @@ def _check_flush_every(flush_every, a, a_name, b, b_name):
     return min(flush_every, INT32_MAX - 1)
 
 
-def _is_trivial(result, a, b):
-    """Fills a result that needs no multiplication: empty, not finite, or a sum over nothing."""
-    if not (a.is_finite and b.is_finite):
-        result.fill(np.nan)
-    elif not a.data.size or not b.data.size:
-        result.fill(0)
-    else:
-        return not result.size
-    return True
-
-
-def _parts(tensor):
-    return tensor.data.reshape(-1), tensor.exponent, tensor.max_abs
-
-
-def _check_bias(bias, size):
-    if bias is None:
-        return None
-    if not isinstance(bias, np.ndarray) or bias.dtype != np.float32 or bias.shape != (size,):
-        raise ValueError(f"bias: a float32 array of shape ({size},) is needed, got {_kind(bias)}")
-    return np.ascontiguousarray(bias)
-
-
 def _convolve(kernel, geometry, a, b, a_name, b_name, flush_every, result, extra=()):
     flush_every = _check_flush_every(flush_every, a, a_name, b, b_name)
-    if not _is_trivial(result, a, b):
-        operands = (*_parts(a), *_parts(b), *extra, result.reshape(-1))
+    if not is_trivial(result, a, b):
+        operands = (*tensor_parts(a), *tensor_parts(b), *extra, result.reshape(-1))
         kernel((*geometry.values(), flush_every), *operands)
     return result

@@ -17,6 +17,8 @@ import keras
 from keras import ops
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.layers.pooling.base_pooling import BasePooling
 
 from dfpkeras import backend
@@ -98,6 +100,8 @@ def install():
     _route(BaseConv, "convolution_op", _convolution_op)
     _route(BaseConv, "call", _convolution_call, applies=_keeps_convolution_op)
     _route(keras.layers.Conv1D, "call", _conv1d_call)
+    _route(BaseDepthwiseConv, "call", _depthwise_call)
+    _route(BaseSeparableConv, "call", _separable_call)
     _route(keras.layers.Dense, "call", _dense_call)
     _route(keras.layers.BatchNormalization, "call", _batch_norm_call)
     _follow(keras.layers.ReLU, "call", _relu_call)
@@ -130,6 +134,10 @@ def _product(layer):
         return "matrix product"
     if isinstance(layer, BaseConv) and layer.rank in (1, 2):
         return f"{layer.rank}-D convolution"
+    if isinstance(layer, BaseDepthwiseConv):
+        return f"{layer.rank}-D depthwise convolution"
+    if isinstance(layer, BaseSeparableConv):
+        return f"{layer.rank}-D depthwise convolution, then a pointwise one"
     if _is_plain_batch_norm(layer):
         return "batch normalisation"
     return None
@@ -145,12 +153,15 @@ def _is_plain_batch_norm(layer):
 
 def _overrides_keras(layer):
     cls = type(layer)
-    if isinstance(layer, keras.layers.Dense):
-        return cls.call is not keras.layers.Dense.call
-    if isinstance(layer, keras.layers.Conv1D):
-        return cls.call is not keras.layers.Conv1D.call
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return cls.call is not keras.layers.BatchNormalization.call
+    for routed in (
+        keras.layers.Dense,
+        keras.layers.Conv1D,
+        keras.layers.BatchNormalization,
+        BaseDepthwiseConv,
+        BaseSeparableConv,
+    ):
+        if isinstance(layer, routed):
+            return cls.call is not routed.call
     return cls.call is not BaseConv.call or cls.convolution_op is not BaseConv.convolution_op
 
 
@@ -237,6 +248,39 @@ def _conv1d_call(layer, inputs):
         return _convolution_call(layer, inputs)
     inputs = ops.pad(inputs, layer._compute_causal_padding())
     return _convolution_call(layer, inputs, padding="valid")
+
+
+def _depthwise_call(layer, inputs):
+    bias = layer.bias if layer.use_bias else None
+    outputs = _depthwise_op(layer, inputs, layer.kernel, bias)
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _depthwise_op(layer, inputs, kernel, bias=None):
+    return backend.operations().depthwise_convolution(
+        inputs,
+        kernel,
+        strides=layer.strides,
+        padding=layer.padding,
+        dilation_rate=layer.dilation_rate,
+        data_format=layer.data_format,
+        bias=bias,
+    )
+
+
+def _separable_call(layer, inputs):
+    one = (1,) * layer.rank
+    outputs = backend.operations().convolution(
+        _depthwise_op(layer, inputs, layer.depthwise_kernel),
+        layer.pointwise_kernel,
+        strides=one,
+        padding="valid",
+        dilation_rate=one,
+        groups=1,
+        data_format=layer.data_format,
+        bias=layer.bias if layer.use_bias else None,
+    )
+    return outputs if layer.activation is None else layer.activation(outputs)
 
 
 def _dense_call(layer, inputs, training=None):

@@ -96,6 +96,9 @@ cdef extern from "dfp.h" nogil:
         dfp_convolution conv_forward
         dfp_convolution conv_backward_data
         dfp_convolution conv_backward_weights
+        dfp_convolution depthwise_forward
+        dfp_convolution depthwise_backward_data
+        dfp_convolution depthwise_backward_weights
         dfp_status (*matmul)(
             const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
         dfp_status (*sum_channels)(const dfp_tensor *, int64_t, int64_t, float *) noexcept nogil
@@ -217,6 +220,22 @@ def conv_backward_data(geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max, 
 
 def conv_backward_weights(geometry, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
     convolve(kernels.conv_backward_weights, geometry, x, x_exponent, x_max, dy, dy_exponent,
+             dy_max, None, None, dw)
+
+
+def depthwise_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):
+    """`bias` may be None."""
+    convolve(kernels.depthwise_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias,
+             None, y)
+
+
+def depthwise_backward_data(geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max, dx):
+    convolve(kernels.depthwise_backward_data, geometry, dy, dy_exponent, dy_max, w, w_exponent,
+             w_max, None, None, dx)
+
+
+def depthwise_backward_weights(geometry, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
+    convolve(kernels.depthwise_backward_weights, geometry, x, x_exponent, x_max, dy, dy_exponent,
              dy_max, None, None, dw)
 
 

@@ -37,6 +37,20 @@ LAYERS = {
     ),
     "conv2d_groups": (lambda: layers.Conv2D(6, 3, groups=3, padding="same"), (2, 6, 6, 9)),
     "conv2d_depthwise": (lambda: layers.Conv2D(6, 3, groups=6, strides=2), (2, 9, 9, 6)),
+    "depthwise2d": (lambda: layers.DepthwiseConv2D(3, strides=2, padding="same"), (2, 9, 8, 6)),
+    "depthwise2d_multiplier": (
+        lambda: layers.DepthwiseConv2D((3, 2), depth_multiplier=3, activation="tanh"),
+        (2, 7, 8, 5),
+    ),
+    "depthwise2d_dilation": (
+        lambda: layers.DepthwiseConv2D(3, padding="same", dilation_rate=2, use_bias=False),
+        (2, 8, 8, 5),
+    ),
+    "depthwise2d_channels_first": (
+        lambda: layers.DepthwiseConv2D(3, padding="same", data_format="channels_first"),
+        (2, 5, 8, 7),
+    ),
+    "depthwise1d": (lambda: layers.DepthwiseConv1D(3, strides=2, padding="same"), (2, 11, 4)),
     "conv2d_channels_first": (
         lambda: layers.Conv2D(6, 3, strides=2, padding="same", data_format="channels_first"),
         (2, 4, 8, 7),
@@ -87,7 +101,7 @@ def test_against_float32(name, in_graph):
     dy = tf.constant(random_array(*model.output_shape, seed=3))
     run = tf.function(output_and_gradients) if in_graph else output_and_gradients
     results = run(model, x, dy)
-    kind = "dense" if name.startswith("dense") else "conv"
+    kind = next((kind for kind in ("dense", "depthwise") if name.startswith(kind)), "conv")
     biases = {"bias_gradient": 1} if model.layers[0].use_bias else {}
     assert kernel_hits() == biases | {
         f"{kind}_forward": 1,
@@ -136,6 +150,41 @@ def test_conv2d_is_exact_on_quantized_operands(options):
         assert relative_error(actual, exact) < 1e-6
 
 
+def test_depthwise_is_exact_on_quantized_operands():
+    options = {"strides": 2, "padding": "same"}
+    layer = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, **options)
+    x = random_array(2, 9, 8, 4)
+    layer.build(x.shape)
+    w = random_array(*layer.kernel.shape, seed=1)
+    layer.kernel.assign(w)
+    dy = random_array(*layer.compute_output_shape(x.shape), seed=2)
+    results = output_and_gradients(layer, tf.constant(x), tf.constant(dy))
+    exact = exact_convolution(x, w.reshape(3, 3, 1, 8), dy, groups=4, **options)
+    for actual, wanted in zip(results, exact, strict=True):
+        assert relative_error(actual, wanted.reshape(actual.shape)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: layers.SeparableConv2D(6, 3, strides=2, padding="same"), (2, 9, 8, 4)),
+        (lambda: layers.SeparableConv2D(6, 3, dilation_rate=2, activation="tanh"), (2, 9, 8, 4)),
+        (lambda: layers.SeparableConv1D(5, 3, depth_multiplier=2, use_bias=False), (2, 9, 4)),
+    ],
+)
+def test_separable_convolutions_are_two_convolutions(make, shape):
+    model = keras.Sequential([keras.Input(batch_shape=shape), make()])
+    x = tf.constant(random_array(*shape))
+    dy = tf.constant(random_array(*model.output_shape, seed=3))
+    hits.reset()
+    results = output_and_gradients(model, x, dy)
+    for product in ("forward", "backward_data", "backward_weights"):
+        assert hits[f"depthwise_{product}"] == hits[f"conv_{product}"] == 1
+    expected = output_and_gradients(float32_twin(model), x, dy)
+    for actual, wanted in zip(results, expected, strict=True):
+        assert relative_error(actual, wanted) < 2 * QUANTIZATION_TOLERANCE
+
+
 def test_conv1d_is_exact_on_quantized_operands():
     layer = layers.Conv1D(6, 3, strides=2, padding="same", use_bias=False)
     x = random_array(2, 9, 4)
@@ -163,7 +212,7 @@ def test_dense_is_exact_on_quantized_operands():
         assert relative_error(actual, exact.reshape(actual.shape)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["conv2d_same", "conv1d_causal", "dense"])
+@pytest.mark.parametrize("name", ["conv2d_same", "conv1d_causal", "depthwise2d", "dense"])
 def test_against_numerical_differences(name):
     """Central differences of the float64-summed loss along random directions.
 
@@ -195,6 +244,9 @@ def two_layers(kind):
     if kind == "conv2d":
         inputs, first = keras.Input((6, 6, 3)), layers.Conv2D(4, 3, activation="tanh")
         second = layers.Conv2D(3, 2, strides=2, padding="same")
+    elif kind == "depthwise":
+        inputs, first = keras.Input((6, 6, 3)), layers.DepthwiseConv2D(3, activation="tanh")
+        second = layers.DepthwiseConv2D(2, strides=2, padding="same", depth_multiplier=2)
     else:
         inputs, first = keras.Input((6,)), layers.Dense(5, activation="tanh")
         second = layers.Dense(3)
@@ -220,13 +272,14 @@ def gradient_penalty(model, x, of_input):
 
 @pytest.mark.parametrize("of_input", [True, False], ids=["of_input", "of_kernels"])
 @pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "graph"])
-@pytest.mark.parametrize("kind", ["conv2d", "dense"])
+@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "dense"])
 def test_second_order_gradients(kind, in_graph, of_input):
     model = two_layers(kind)
     x = tf.constant(random_array(3, *model.input_shape[1:]))
     run = tf.function(gradient_penalty) if in_graph else gradient_penalty
     results = run(model, x, of_input)
-    assert hits["conv_backward_weights"] + hits["dense_backward_weights"] >= 4
+    prefix = kind.removesuffix("2d")
+    assert hits[f"{prefix}_backward_weights"] >= 4
     expected = gradient_penalty(float32_twin(model), x, of_input)
     for actual, wanted in zip(results, expected, strict=True):
         assert relative_error(actual, wanted) < QUANTIZATION_TOLERANCE

@@ -51,6 +51,8 @@ MODULES = [
 # Tests that compute with a layer that has weights, and a kernel that each must have run.
 KERNELS = {
     r"conv_test\.py::Conv(Basic|Correctness)Test::test_conv[12]d": "conv_forward",
+    r"depthwise_conv_test\.py::Depthwise.*::test_depthwise_conv[12]d": "depthwise_forward",
+    r"separable_conv_test\.py::Separable.*::test_separable_conv[12]d": "depthwise_forward",
     r"dense_test\.py::DenseTest::test_dense_(basics|correctness|no_activation|with_activation)": (
         "dense_forward"
     ),

@@ -37,7 +37,7 @@ def test_every_layer_of_a_nested_model():
     model = keras.Model(inputs, [outputs, layers.Dense(2, name="other")(x)], name="net")
     assert rows(model) == {
         "net/image": ("InputLayer", "float32", "InputLayer holds no weights, no integer path"),
-        "net/depthwise": ("DepthwiseConv2D", "float32", "DepthwiseConv2D has no integer path yet"),
+        "net/depthwise": ("DepthwiseConv2D", "int16", "2-D depthwise convolution"),
         "net/block/conv": ("Conv2D", "int16", "2-D convolution"),
         "net/block/bn": ("BatchNormalization", "int16", "batch normalisation"),
         "net/flatten": ("Flatten", "float32", "Flatten holds no weights, no integer path"),
@@ -56,8 +56,6 @@ def test_every_layer_of_a_nested_model():
     [
         (lambda: layers.Conv3D(2, 2), (2, 4, 4, 4, 3)),
         (lambda: layers.Conv2DTranspose(2, 2), (2, 4, 4, 3)),
-        (lambda: layers.SeparableConv2D(2, 2), (2, 4, 4, 3)),
-        (lambda: layers.DepthwiseConv1D(2), (2, 4, 3)),
         (lambda: layers.EinsumDense("ab,bc->ac", output_shape=4), (2, 3)),
         (lambda: layers.LSTM(2), (2, 4, 3)),
     ],
@@ -122,7 +120,8 @@ def test_the_report_agrees_with_the_kernels_on_mobilenet():
     integer = [row for row in report.rows if row.computes == "int16"]
     norms = [y for y in model.layers if isinstance(y, keras.layers.BatchNormalization)]
     assert hits["conv_forward"] + hits["dense_forward"] == 36
-    assert len(integer) == 36 + len(norms)
+    assert hits["depthwise_forward"] == 17
+    assert len(integer) == 36 + 17 + len(norms)
     assert hits["batch_norm_forward"] >= len(norms)
     assert len(report.rows) == len(model.layers)
 

@@ -510,6 +510,8 @@ def test_applications(name, options, convolutions, depthwise):
     assert hits["dense_forward"] == hits["dense_backward_weights"] == 1
     depthwise_layers = [y for y in model.layers if isinstance(y, layers.DepthwiseConv2D)]
     assert len(depthwise_layers) == depthwise
+    assert hits["depthwise_forward"] == hits["depthwise_backward_weights"] == depthwise
+    assert hits["depthwise_backward_data"] == depthwise
     norms = [y for y in model.layers if isinstance(y, layers.BatchNormalization)]
     assert hits["batch_norm_statistics"] == hits["batch_norm_backward"] == len(norms)
     # Behind another layer a convolution finds integers: the images are left, and what the global

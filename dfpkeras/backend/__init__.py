@@ -1,11 +1,11 @@
 """Differentiable integer operations, one module per Keras backend.
 
 Everything a backend module must offer is what `dfpkeras.routing` calls: ``unsupported``,
-``is_saving``, ``convolution``, ``matmul``, ``batch_norm``, ``activate``, ``add``, and for tensors
-that carry integers ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``,
+``is_saving``, ``convolution``, ``depthwise_convolution``, ``matmul``, ``batch_norm``, ``activate``,
+``add``, and for tensors that carry integers ``max_pool``, ``average_pool``,
+``global_average_pool``, ``global_max_pool``,
 ``concatenate``, ``zero_pad``, ``crop``, ``reshape``, ``transpose``. The module is imported when the
-first layer needs it, so that
-``import dfpkeras`` works without TensorFlow.
+first layer needs it, so that ``import dfpkeras`` works without TensorFlow.
 """
 
 import collections
@@ -21,8 +21,9 @@ class KernelHits(collections.Counter):
     """How often each kernel ran, by operation name; a missing name counts 0.
 
     Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``,
-    ``dequantize``, ``bias_gradient``, for both ``conv`` and ``dense``: ``<kind>_forward``,
-    ``<kind>_backward_data``, ``<kind>_backward_weights``, and ``batch_norm_statistics``,
+    ``dequantize``, ``bias_gradient``, for each of ``conv``, ``depthwise`` and ``dense``:
+    ``<kind>_forward``, ``<kind>_backward_data``, ``<kind>_backward_weights``, and
+    ``batch_norm_statistics``,
     ``batch_norm_forward``, ``batch_norm_backward``, ``activation_forward``, ``add``,
     ``activation_backward``, ``sum_gradients``,
     ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``, each also with

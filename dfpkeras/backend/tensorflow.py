@@ -58,6 +58,7 @@ __all__ = [
     "concatenate",
     "convolution",
     "crop",
+    "depthwise_convolution",
     "global_average_pool",
     "global_max_pool",
     "is_saving",
@@ -109,6 +110,31 @@ def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_fo
         padding=padding,
         dilation_rate=tuple(dilation_rate),
         groups=groups,
+        data_format=data_format,
+    )
+    return _forward(products, local(inputs), local(kernel), local_or_none(bias))
+
+
+@tf.autograph.experimental.do_not_convert
+def depthwise_convolution(inputs, kernel, strides, padding, dilation_rate, data_format, bias=None):
+    """Integer 1-D or 2-D depthwise convolution, differentiable to any order.
+
+    Args:
+        inputs, strides, padding, dilation_rate, data_format: as in `convolution`.
+        kernel: float32 tensor or variable (KH, KW, C, multiplier) or (KW, C, multiplier).
+        bias: float32 tensor or variable (C * multiplier,) that is added, or None.
+
+    Returns:
+        float32 tensor in the layout of `inputs`, with C * multiplier channels.
+
+    Raises:
+        ValueError: the output would be empty in a spatial dimension.
+    """
+    products = _Convolution(
+        strides=tuple(strides),
+        padding=padding,
+        dilation_rate=tuple(dilation_rate),
+        groups=None,
         data_format=data_format,
     )
     return _forward(products, local(inputs), local(kernel), local_or_none(bias))
@@ -219,20 +245,20 @@ class _Convolution:
     """The three products of a 1-D or 2-D convolution, in any data format.
 
     The kernels take 2-D, channels-last operands; INT16 data is rearranged, being half as large
-    as the float32 tensor it stands for.
+    as the float32 tensor it stands for. `groups` is None for a depthwise convolution.
     """
 
     strides: tuple
     padding: str
     dilation_rate: tuple
-    groups: int
+    groups: int | None
     data_format: str
 
     def forward(self, x, w, bias):
         w_shape = _data_of(w).shape
         shape = compute_conv_output_shape(
             tuple(x.data.shape),
-            w_shape[-1],
+            w_shape[-1] * (w_shape[-2] if self.groups is None else 1),
             tuple(w_shape[:-2]),
             strides=self.strides,
             padding=self.padding,
@@ -243,8 +269,8 @@ class _Convolution:
         operands = {"x": self._channels_last(x.data), "x_meta": x.meta, **_weights(w), **bias}
         kernel = functools.partial(_conv_forward, self._arguments(), extremes)
         (y, extremes.tensor), weights = _call_forward(kernel, operands, w, [tf.float32] * 2)
-        set_shape(extremes.tensor, [2, w_shape[-1]])
-        knows = self.data_format == "channels_last"
+        set_shape(extremes.tensor, [2, None])
+        knows = self.data_format == "channels_last" and self.groups is not None
         return _Forward(self._restore(y, shape), weights, extremes if knows else None)
 
     def backward_data(self, dy, w, x_shape):
@@ -279,11 +305,11 @@ class _Convolution:
 
     def _arguments(self):
         one = (1,) * (2 - len(self.strides))
-        return {
+        grouping = {} if self.groups is None else {"groups": self.groups}
+        return grouping | {
             "strides": one + self.strides,
             "padding": self.padding,
             "dilation_rate": one + self.dilation_rate,
-            "groups": self.groups,
         }
 
     def _channels_last(self, data):
@@ -373,15 +399,20 @@ def _quantized(w, w_meta):
     return w, pack(w)
 
 
+def _conv_kernel(arguments, product):
+    """The kernel of one of the three products, of a depthwise convolution if without groups."""
+    depthwise = "groups" not in arguments
+    hits.add(f"{'depthwise' if depthwise else 'conv'}_{product}")
+    return getattr(kernels, f"{'depthwise_' if depthwise else ''}conv2d_{product}")
+
+
 def _conv_forward(arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
     w, made = _quantized(w, w_meta)
-    hits.add("conv_forward")
+    kernel = _conv_kernel(arguments, "forward")
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
-    wanted = extremes.wanted
-    y = kernels.conv2d_forward(
-        unpack(x, x_meta), images, bias=bias, want_extremes=wanted, **arguments
-    )
-    y, found = y if wanted else (y, np.zeros((2, w.shape[-1]), np.float32))
+    wanted = {"want_extremes": True} if extremes.wanted else {}
+    y = kernel(unpack(x, x_meta), images, bias=bias, **wanted, **arguments)
+    y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
     return [y, found, *made]
 
 
@@ -392,16 +423,14 @@ def _dense_forward(x, x_meta, w, w_meta=None, bias=None):
 
 
 def _conv_backward_data(arguments, dy, dy_meta, w, w_meta, input_shape):
-    hits.add("conv_backward_data")
+    kernel = _conv_kernel(arguments, "backward_data")
     input_shape = tuple(int(size) for size in input_shape)
-    dy, w = unpack(dy, dy_meta), unpack(w, w_meta)
-    return [kernels.conv2d_backward_data(dy, w, input_shape, **arguments)]
+    return [kernel(unpack(dy, dy_meta), unpack(w, w_meta), input_shape, **arguments)]
 
 
 def _conv_backward_weights(arguments, kernel_shape, x, x_meta, dy, dy_meta):
-    hits.add("conv_backward_weights")
-    x, dy = unpack(x, x_meta), unpack(dy, dy_meta)
-    return [kernels.conv2d_backward_weights(x, dy, kernel_shape, **arguments)]
+    kernel = _conv_kernel(arguments, "backward_weights")
+    return [kernel(unpack(x, x_meta), unpack(dy, dy_meta), kernel_shape, **arguments)]
 
 
 def _matmul(name, transposes, a, a_meta, b, b_meta):

@@ -16,6 +16,11 @@ typedef struct {
     dfp_convolution conv_forward;          /* x, w -> y */
     dfp_convolution conv_backward_data;    /* dy, w -> dx */
     dfp_convolution conv_backward_weights; /* x, dy -> dw */
+    /* The same with one kernel for each channel: in_channels = out_channels; groups and flush_every are
+     * not used, the schedule is the proven one. */
+    dfp_convolution depthwise_forward;
+    dfp_convolution depthwise_backward_data;
+    dfp_convolution depthwise_backward_weights;
     dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
     /* sums[c] = sum over pixels of q[pixel][c], rounded to FP32 once. */
     dfp_status (*sum_channels)(const dfp_tensor *q, int64_t pixels, int64_t channels, float *sums);

@@ -98,6 +98,37 @@ static float *numbers(int64_t n) {
     return x;
 }
 
+/* Channels: whole vectors and remainders, several blocks; strides, dilation and odd rows. */
+static const dfp_conv depthwise_convolutions[] = {
+    {1, 5, 5, 3, 5, 5, 3, 3, 3, 1, 1, 1, 1, 1, 1, 3, 0},
+    {2, 7, 6, 33, 4, 3, 33, 3, 3, 2, 2, 1, 1, 1, 0, 33, 0},
+    {1, 9, 20, 70, 9, 20, 70, 3, 3, 1, 1, 1, 1, 1, 1, 70, 0},
+    {1, 8, 9, 130, 4, 3, 130, 2, 5, 1, 1, 4, 1, 0, 0, 130, 0},
+    {1, 4, 3, 16, 2, 1, 16, 1, 1, 3, 3, 1, 1, 0, 0, 16, 0},
+};
+
+static void run_depthwise(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof depthwise_convolutions / sizeof *depthwise_convolutions); ++i) {
+        dfp_conv c = depthwise_convolutions[i];
+        int64_t channels = c.in_channels, nx = c.batch * c.in_h * c.in_w * channels;
+        int64_t ny = c.batch * c.out_h * c.out_w * channels;
+        int64_t nw = c.kernel_h * c.kernel_w * channels;
+        float *bias = numbers(channels);
+        for (content kind = RANDOM; kind <= ZERO; ++kind) {
+            dfp_tensor x = tensor(nx, 14, kind), w = tensor(nw, 15, kind), dy = tensor(ny, 15, kind);
+            float *y = guarded((size_t)ny * 4), *dx = guarded((size_t)nx * 4);
+            float *dw = guarded((size_t)nw * 4);
+            c.bias = kind == RANDOM ? bias : NULL;
+            if (k->depthwise_forward(&c, &x, &w, y) || k->depthwise_backward_data(&c, &dy, &w, dx) ||
+                k->depthwise_backward_weights(&c, &x, &dy, dw))
+                exit(2);
+            print_hash("depthwise_forward", 3 * i + kind, y, (size_t)ny * 4);
+            print_hash("depthwise_backward_data", 3 * i + kind, dx, (size_t)nx * 4);
+            print_hash("depthwise_backward_weights", 3 * i + kind, dw, (size_t)nw * 4);
+        }
+    }
+}
+
 static void run_matmuls(const dfp_kernels *k) {
     static const dfp_matmul products[] = {
         {1, 1, 1, 0, 0, 0},   {7, 17, 33, 0, 0, 0},  {6, 64, 40, 1, 0, 0},
@@ -353,12 +384,16 @@ static void convolve_repeatedly(const dfp_kernels *k) {
     float *y = malloc(2 * 9 * 9 * 40 * sizeof *y), *dx = malloc(sizeof x * 2);
     float *dw = malloc(sizeof w * 2);
     dfp_conv c = {2, 9, 9, 8, 9, 9, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0};
+    dfp_conv deep = {2, 9, 9, 8, 9, 9, 8, 3, 3, 1, 1, 1, 1, 1, 1, 8, 0};
     static int16_t dy[2 * 9 * 9 * 40];
     dfp_tensor tx = {x, 0, 1}, tw = {w, 0, 1}, tdy = {dy, 0, 1};
     for (int i = 0; i < 20 && y && dx && dw; ++i) {
         k->conv_forward(&c, &tx, &tw, y);
         k->conv_backward_data(&c, &tdy, &tw, dx);
         k->conv_backward_weights(&c, &tx, &tdy, dw);
+        k->depthwise_forward(&deep, &tx, &tw, y);
+        k->depthwise_backward_data(&deep, &tx, &tw, dx);
+        k->depthwise_backward_weights(&deep, &tx, &tx, dw);
     }
     free(y);
     free(dx);
@@ -431,6 +466,7 @@ int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "kernels")) {
         const dfp_kernels *k = find(argv[2]);
         run_convolutions(k);
+        run_depthwise(k);
         run_matmuls(k);
         run_quantizations(k);
         run_arithmetic(k);

@@ -41,6 +41,9 @@
 #include "generic/global_pool.h"
 #include "generic/frame.h"
 #include "generic/concatenate.h"
+#include "generic/depthwise.h"
+#include "generic/depthwise_taps.h"
+#include "generic/depthwise_weights.h"
 #include "generic/speed.h"
 
 #define DFP_STRING_(x) #x
@@ -51,6 +54,9 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .conv_forward = dfp_conv_forward,
     .conv_backward_data = dfp_conv_backward_data,
     .conv_backward_weights = dfp_conv_backward_weights,
+    .depthwise_forward = dfp_depthwise_forward,
+    .depthwise_backward_data = dfp_depthwise_backward_data,
+    .depthwise_backward_weights = dfp_depthwise_backward_weights,
     .matmul = dfp_matrix_multiply,
     .sum_channels = dfp_sum_channels,
     .batch_norm_statistics = dfp_batch_norm_statistics,

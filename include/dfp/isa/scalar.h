@@ -12,6 +12,7 @@
  *   dfp_absolute_float, dfp_keep_between                       batch normalisation
  *   dfp_replace_equal, dfp_keep_equal, dfp_widen_low, dfp_widen_high
  *                                                              pooling
+ *   dfp_pair_channels, dfp_order_channels                      depthwise convolution
  *   dfp_interleave, dfp_transpose_8x8, dfp_transpose_pairs     packing
  * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
  */
@@ -232,6 +233,17 @@ static inline dfp_vi dfp_widen_high(dfp_vi v) {
     DFP_EACH_LANE v.lane[i] = narrow[DFP_LANES + i];
     return v;
 }
+
+/* The pairs (even[c], odd[c]) for 0 <= c < 2 * DFP_LANES, in an order that dfp_order_channels undoes. */
+static inline void dfp_pair_channels(const int16_t *even, const int16_t *odd, dfp_vi pairs[2]) {
+    for (int h = 0; h < 2; ++h)
+        DFP_EACH_LANE pairs[h].lane[i] =
+            (int32_t)((uint16_t)even[h * DFP_LANES + i] |
+                      (uint32_t)(uint16_t)odd[h * DFP_LANES + i] << 16);
+}
+
+/* From the order of dfp_pair_channels to that of memory. */
+static inline void dfp_order_channels(dfp_vi v[2]) { (void)v; }
 
 /* to[j * to_stride + i] = from[i * from_stride + j] for 0 <= i, j < 8. */
 static inline void dfp_transpose_8x8(const int16_t *from, int64_t from_stride, int16_t *to,

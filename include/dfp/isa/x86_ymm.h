@@ -75,6 +75,18 @@ static inline dfp_vi dfp_load_widen(const int16_t *p) {
     return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
+static inline void dfp_pair_channels(const int16_t *even, const int16_t *odd, dfp_vi pairs[2]) {
+    dfp_vi a = dfp_load(even), b = dfp_load(odd);
+    pairs[0] = _mm256_unpacklo_epi16(a, b);
+    pairs[1] = _mm256_unpackhi_epi16(a, b);
+}
+
+static inline void dfp_order_channels(dfp_vi v[2]) {
+    dfp_vi low = _mm256_permute2x128_si256(v[0], v[1], 0x20);
+    v[1] = _mm256_permute2x128_si256(v[0], v[1], 0x31);
+    v[0] = low;
+}
+
 static inline dfp_vi dfp_max_int16(dfp_vi a, dfp_vi b) { return _mm256_max_epi16(a, b); }
 
 static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) { return _mm256_min_ps(a, b); }

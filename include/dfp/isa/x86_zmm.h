@@ -70,6 +70,20 @@ static inline dfp_vi dfp_load_widen(const int16_t *p) {
     return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 
+static inline void dfp_pair_channels(const int16_t *even, const int16_t *odd, dfp_vi pairs[2]) {
+    dfp_vi a = dfp_load(even), b = dfp_load(odd);
+    pairs[0] = _mm512_unpacklo_epi16(a, b);
+    pairs[1] = _mm512_unpackhi_epi16(a, b);
+}
+
+static inline void dfp_order_channels(dfp_vi v[2]) {
+    __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    __m512i last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    dfp_vi low = _mm512_permutex2var_epi64(v[0], first, v[1]);
+    v[1] = _mm512_permutex2var_epi64(v[0], last, v[1]);
+    v[0] = low;
+}
+
 static inline dfp_vi dfp_max_int16(dfp_vi a, dfp_vi b) { return _mm512_max_epi16(a, b); }
 
 static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) { return _mm512_min_ps(a, b); }

@@ -1,0 +1,131 @@
+"""Depthwise convolution on NumPy arrays: each channel is convolved with kernels of its own.
+
+Operands and results are those of the convolutions in `dfpkeras.kernels`: `DFPTensor` in, FP32 out,
+INT32 sums that never overflow, the same to the last bit for every instruction set and number of
+threads. The kernels take one filter for each channel; with more, the channels are repeated, and the
+gradients of the copies added in FP32.
+"""
+
+import numpy as np
+
+from dfpkeras import _native
+from dfpkeras.arrays import aligned_empty
+from dfpkeras.geometry import (
+    check_output,
+    check_rank,
+    check_shape,
+    convolution_geometry,
+    output_size,
+)
+from dfpkeras.products import check_bias, is_trivial, tensor_parts
+from dfpkeras.tensor import DFPTensor
+
+
+def depthwise_conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, bias=None):
+    """Two-dimensional depthwise convolution.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        w: `DFPTensor` of shape (kernel height, kernel width, channels, depth multiplier).
+        strides: integer, or a pair for height and width.
+        padding: "valid" or "same" (as in TensorFlow: output size = ceil(input size / stride)).
+        dilation_rate: integer, or a pair for height and width.
+        bias: None, or a ``float32`` array of shape (channels * depth multiplier,) that is added.
+
+    Returns:
+        ``float32`` array of shape (batch, new height, new width, channels * depth multiplier); the
+        results of one channel lie side by side.
+
+    Raises:
+        TypeError: if an operand is not a `DFPTensor` or a number not an integer.
+        ValueError: if shapes or arguments do not fit.
+    """
+    x, w = check_rank("x", x, 4), check_rank("w", w, 4)
+    geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate)
+    y = aligned_empty((geometry["batch"], *output_size(geometry)), np.float32)
+    extra = (check_bias(bias, y.shape[3]),)
+    return _run(_native.depthwise_forward, geometry, _repeat(x, w.shape[3]), w, y, extra)
+
+
+def depthwise_conv2d_backward_data(dy, w, input_shape, strides=1, padding="valid", dilation_rate=1):
+    """Gradient of `depthwise_conv2d_forward` with respect to ``x``.
+
+    Args:
+        dy: `DFPTensor` of the shape of the forward result.
+        w: `DFPTensor` of shape (kernel height, kernel width, channels, depth multiplier).
+        input_shape: shape of ``x``: (batch, height, width, channels).
+        strides, padding, dilation_rate: as in `depthwise_conv2d_forward`.
+
+    Returns:
+        ``float32`` array of shape ``input_shape``.
+
+    Raises:
+        TypeError, ValueError: as in `depthwise_conv2d_forward`.
+    """
+    dy, w = check_rank("dy", dy, 4), check_rank("w", w, 4)
+    shape = check_shape("input_shape", input_shape, 4)
+    geometry = _geometry(shape, "input_shape", w.shape, "w", strides, padding, dilation_rate)
+    check_output(dy.shape, geometry, "input_shape", shape)
+    dx = aligned_empty((*shape[:3], dy.shape[3]), np.float32)
+    _run(_native.depthwise_backward_data, geometry, dy, w, dx)
+    return dx if w.shape[3] == 1 else _add_copies(dx, w.shape[3])
+
+
+def depthwise_conv2d_backward_weights(
+    x, dy, kernel_shape, strides=1, padding="valid", dilation_rate=1
+):
+    """Gradient of `depthwise_conv2d_forward` with respect to ``w``.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        dy: `DFPTensor` of the shape of the forward result.
+        kernel_shape: shape of ``w``: (kernel height, kernel width, channels, depth multiplier).
+        strides, padding, dilation_rate: as in `depthwise_conv2d_forward`.
+
+    Returns:
+        ``float32`` array of shape ``kernel_shape``.
+
+    Raises:
+        TypeError, ValueError: as in `depthwise_conv2d_forward`.
+    """
+    x, dy = check_rank("x", x, 4), check_rank("dy", dy, 4)
+    shape = check_shape("kernel_shape", kernel_shape, 4)
+    geometry = _geometry(x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate)
+    check_output(dy.shape, geometry, "kernel_shape", shape)
+    dw = aligned_empty(shape, np.float32)
+    return _run(_native.depthwise_backward_weights, geometry, _repeat(x, shape[3]), dy, dw)
+
+
+def _geometry(x_shape, x_name, w_shape, w_name, *arguments):
+    """That of the kernels, which take as many channels as there are filters."""
+    channels, multiplier = w_shape[2:]
+    if channels != x_shape[3] or not channels or not multiplier:
+        raise ValueError(
+            f"{w_name}: {x_shape[3]} channels, those of {x_name}, and a depth multiplier of at "
+            f"least 1 are needed, got shape {w_shape}"
+        )
+    filters = channels * multiplier
+    geometry = convolution_geometry(x_shape, x_name, w_shape, w_name, filters, *arguments, filters)
+    return geometry | {"in_channels": filters}
+
+
+def _repeat(x, multiplier):
+    if multiplier == 1:
+        return x
+    return DFPTensor._wrap(np.repeat(x.data, multiplier, axis=3), x.exponent, x.max_abs)
+
+
+def _add_copies(dx, multiplier):
+    copies = dx.reshape(*dx.shape[:3], -1, multiplier)
+    total = aligned_empty(copies.shape[:4], np.float32)
+    np.copyto(total, copies[..., 0])
+    for copy in range(1, multiplier):
+        total += copies[..., copy]
+    return total
+
+
+def _run(kernel, geometry, a, b, result, extra=()):
+    if not is_trivial(result, a, b):
+        operands = (*tensor_parts(a), *tensor_parts(b), *extra, result.reshape(-1))
+        kernel((*geometry.values(), 0), *operands)
+    return result
