@@ -256,9 +256,10 @@ class _Convolution:
 
     def forward(self, x, w, bias):
         w_shape = _data_of(w).shape
+        filters = w_shape[-1] * (w_shape[-2] if self.groups is None else 1)
         shape = compute_conv_output_shape(
             tuple(x.data.shape),
-            w_shape[-1] * (w_shape[-2] if self.groups is None else 1),
+            filters,
             tuple(w_shape[:-2]),
             strides=self.strides,
             padding=self.padding,
@@ -269,8 +270,8 @@ class _Convolution:
         operands = {"x": self._channels_last(x.data), "x_meta": x.meta, **_weights(w), **bias}
         kernel = functools.partial(_conv_forward, self._arguments(), extremes)
         (y, extremes.tensor), weights = _call_forward(kernel, operands, w, [tf.float32] * 2)
-        set_shape(extremes.tensor, [2, None])
-        knows = self.data_format == "channels_last" and self.groups is not None
+        set_shape(extremes.tensor, [2, filters])
+        knows = self.groups is not None and self.data_format == "channels_last"
         return _Forward(self._restore(y, shape), weights, extremes if knows else None)
 
     def backward_data(self, dy, w, x_shape):
@@ -411,7 +412,7 @@ def _conv_forward(arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
     kernel = _conv_kernel(arguments, "forward")
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     wanted = {"want_extremes": True} if extremes.wanted else {}
-    y = kernel(unpack(x, x_meta), images, bias=bias, **wanted, **arguments)
+    y = kernel(unpack(x, x_meta), images, bias=bias, **arguments, **wanted)
     y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
     return [y, found, *made]
 

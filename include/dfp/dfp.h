@@ -16,8 +16,8 @@ typedef struct {
     dfp_convolution conv_forward;          /* x, w -> y */
     dfp_convolution conv_backward_data;    /* dy, w -> dx */
     dfp_convolution conv_backward_weights; /* x, dy -> dw */
-    /* The same with one kernel for each channel: in_channels = out_channels; groups and flush_every are
-     * not used, the schedule is the proven one. */
+    /* The same with one kernel for each channel: in_channels = out_channels; groups, flush_every,
+     * minimum and maximum are not used, the schedule is the proven one. */
     dfp_convolution depthwise_forward;
     dfp_convolution depthwise_backward_data;
     dfp_convolution depthwise_backward_weights;
