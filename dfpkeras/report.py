@@ -46,7 +46,7 @@ class Report:
         text = io.StringIO()
         console = rich.console.Console(file=text, width=120, color_system=None)
         console.print(table)
-        console.print(f"{integer} of {len(self.rows)} layers compute their products in int16.")
+        console.print(f"{integer} of {len(self.rows)} layers compute in int16.")
         return text.getvalue()
 
 

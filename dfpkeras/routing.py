@@ -41,6 +41,7 @@ class Decision(typing.NamedTuple):
 _ACTIVATIONS = {keras.activations.relu: "relu", keras.activations.relu6: "relu6"}
 
 _last_call = weakref.WeakKeyDictionary()
+_followers = []
 _float32_only = threading.local()
 
 
@@ -69,10 +70,11 @@ def observe(layer):
     A call may have met inputs the kernels do not take; and of a layer that overrides Keras' own
     computation only a call can tell whether it still reaches it.
     """
-    decision = decide(layer)
+    decision, latest = decide(layer), _last_call.get(layer)
+    if _follows(layer):
+        return latest or Decision(False, "it goes with its input, and was not called so far")
     if not decision.integer:
         return decision
-    latest = _last_call.get(layer)
     if latest is not None and not latest.integer:
         return latest
     if _overrides_keras(layer):
@@ -143,6 +145,10 @@ def _product(layer):
     return None
 
 
+def _follows(layer):
+    return isinstance(policy_of(layer), DFP16Policy) and isinstance(layer, tuple(_followers))
+
+
 def _is_plain_batch_norm(layer):
     return (
         isinstance(layer, keras.layers.BatchNormalization)
@@ -203,13 +209,16 @@ def _follow(cls, method, integer_method):
     """Has a layer without weights run on integers if its input carries any, or knows how it was
     made; `integer_method` returns None if not."""
     original = getattr(cls, method)
+    _followers.append(cls)
 
     @functools.wraps(original)
     def followed(self, inputs, *args, **kwargs):
-        if isinstance(policy_of(self), DFP16Policy) and _computes_values(inputs):
+        if _follows(self) and _computes_values(inputs):
             result = integer_method(self, inputs, *args, **kwargs)
             if result is not None:
+                _last_call[self] = Decision(True, "integers in, integers out")
                 return result
+            _last_call[self] = Decision(False, "its latest call found no integers to go on with")
         return original(self, inputs, *args, **kwargs)
 
     setattr(cls, method, followed)
@@ -289,9 +298,23 @@ def _dense_call(layer, inputs, training=None):
 
 
 def _batch_norm_call(layer, inputs, training=None, mask=None):
-    channels_last = layer.axis in (-1, len(inputs.shape) - 1)
-    if mask is not None or not channels_last or not isinstance(training, bool | None):
+    if mask is not None or not isinstance(training, bool | None):
         return NotImplemented
+    if layer.axis in (-1, len(inputs.shape) - 1):
+        return _normalize(layer, inputs, training)
+    axes = [axis for axis in range(len(inputs.shape)) if axis != layer.axis % len(inputs.shape)]
+    axes.append(layer.axis % len(inputs.shape))
+    outputs = _normalize(layer, _transpose(inputs, axes), training)
+    return _transpose(outputs, [axes.index(axis) for axis in range(len(axes))])
+
+
+def _transpose(x, axes):
+    """With the integers that `x` carries, if any."""
+    moved = backend.operations().transpose(x, axes)
+    return ops.transpose(x, axes) if moved is None else moved
+
+
+def _normalize(layer, inputs, training):
     training = bool(training and layer.trainable)
     outputs, mean, variance = backend.operations().batch_norm(
         inputs,
@@ -394,6 +417,10 @@ def _reshape_call(layer, inputs):
     return backend.operations().reshape(inputs, [-1 if size is None else size for size in shape])
 
 
+def _calls_kernels(layer):
+    return decide(layer).integer or _follows(layer)
+
+
 def _keep_out_of_xla():
     """Has Keras turn `jit_compile=True` off, with its own warning: XLA knows no callbacks."""
     from keras.src.trainers import trainer
@@ -402,7 +429,7 @@ def _keep_out_of_xla():
 
     @functools.wraps(original)
     def model_supports_jit(model):
-        return original(model) and not any(decide(x).integer for x in model._flatten_layers())
+        return original(model) and not any(map(_calls_kernels, model._flatten_layers()))
 
     trainer.model_supports_jit = model_supports_jit
 

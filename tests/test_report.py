@@ -9,6 +9,8 @@ from dfpkeras.backend import hits
 
 layers = keras.layers
 
+NOT_CALLED = "it goes with its input, and was not called so far"
+
 
 @pytest.fixture(autouse=True)
 def dfp16():
@@ -40,7 +42,7 @@ def test_every_layer_of_a_nested_model():
         "net/depthwise": ("DepthwiseConv2D", "int16", "2-D depthwise convolution"),
         "net/block/conv": ("Conv2D", "int16", "2-D convolution"),
         "net/block/bn": ("BatchNormalization", "int16", "batch normalisation"),
-        "net/flatten": ("Flatten", "float32", "Flatten holds no weights, no integer path"),
+        "net/flatten": ("Flatten", "float32", NOT_CALLED),
         "net/head": ("Dense", "float32", "its dtype policy is 'float32'"),
         "net/other": ("Dense", "int16", "matrix product"),
     } | {
@@ -49,6 +51,29 @@ def test_every_layer_of_a_nested_model():
         if path.startswith("net/block/input_layer")
     }
     assert not hits
+
+
+def test_layers_that_go_with_their_input():
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 3), name="image"),
+            layers.MaxPooling2D(2, name="early"),
+            layers.Conv2D(4, 3, name="conv"),
+            layers.ReLU(name="relu"),
+            layers.MaxPooling2D(2, name="late"),
+            layers.Activation("tanh", name="tanh"),
+        ],
+        name="net",
+    )
+    model(random_array(2, 12, 12, 3))
+    found = {path: row[1:] for path, row in rows(model).items() if "image" not in path}
+    assert found == {
+        "net/early": ("float32", "its latest call found no integers to go on with"),
+        "net/conv": ("int16", "2-D convolution"),
+        "net/relu": ("int16", "integers in, integers out"),
+        "net/late": ("int16", "integers in, integers out"),
+        "net/tanh": ("float32", "its latest call found no integers to go on with"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -132,7 +157,7 @@ def test_text(capsys):
     assert capsys.readouterr().out == ""
     line = next(line for line in text.splitlines() if "net/top" in line)
     assert "Dense" in line and "int16" in line and "matrix product" in line
-    assert "1 of 2 layers compute their products in int16." in text
+    assert "1 of 2 layers compute in int16." in text
 
 
 def test_wrong_argument():
