@@ -1,0 +1,75 @@
+"""Compares BatchNormalization + ReLU, forward and backward, under dfp16 and float32.
+
+Both policies get what the convolutions around them hand over: float32 activations and gradients in;
+INT16 out under dfp16, float32 out under float32. They run as TensorFlow graphs and take turns in
+one process; the figure to trust is the ratio of the medians. Run nothing else meanwhile::
+
+    python benchmarks/batch_norm.py --repetitions 30
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import dfpkeras
+from dfpkeras.backend.tensorflow_carriers import ACTIVATION, GRADIENT, carrier_of
+
+POLICIES = ("float32", "dfp16")
+
+
+def main():
+    arguments = parse_arguments()
+    rng = np.random.default_rng(0)
+    x, dy = (tf.constant(rng.standard_normal(arguments.shape, np.float32)) for _ in range(2))
+    steps = {policy: build(policy) for policy in POLICIES}
+    seconds = {policy: [] for policy in POLICIES}
+    for repetition in range(arguments.repetitions + 2):
+        for policy, step in steps.items():
+            elapsed = timed(step, x, dy)
+            if repetition > 1:  # The first ones trace the graph and touch new memory.
+                seconds[policy].append(elapsed)
+    median = {policy: 1e3 * statistics.median(times) for policy, times in seconds.items()}
+    print(f"ISA {dfpkeras.kernels.get_isa()}, {dfpkeras.get_num_threads()} threads")
+    print(f"shape {arguments.shape}: " + ", ".join(f"{p} {t:.2f} ms" for p, t in median.items()))
+    print(f"float32 / dfp16, ratio of medians: {median['float32'] / median['dfp16']:.2f}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=4, default=(16, 56, 56, 256))
+    parser.add_argument("--repetitions", type=int, default=30)
+    return parser.parse_args()
+
+
+def build(policy):
+    layers = [keras.layers.BatchNormalization(dtype=policy), keras.layers.ReLU(dtype=policy)]
+
+    @tf.function
+    def step(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layers[1](layers[0](x, training=True))
+        sources = [x, *(v.value for v in layers[0].trainable_variables)]
+        dx, *others = tape.gradient(y, sources, output_gradients=dy)
+        if policy == "dfp16":
+            y, dx = carrier_of(y, ACTIVATION).data, carrier_of(dx, GRADIENT).data
+        return y, dx, *others
+
+    return step
+
+
+def timed(step, x, dy):
+    start = time.perf_counter()
+    step(x, dy)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
