@@ -28,6 +28,7 @@ _CONVERSION, _OPTIMIZER, _OTHER = KINDS[6:]
 _KERNELS = (
     ("quantize", _CONVERSION),
     ("conv", _CONVOLUTION),
+    ("depthwise", _CONVOLUTION),
     ("bias_gradient", _CONVOLUTION),
     ("dense", _DENSE),
     ("batch_norm", _BATCH_NORM),
