@@ -408,8 +408,8 @@ def _conv_kernel(arguments, product):
 
 
 def _conv_forward(arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
-    w, made = _quantized(w, w_meta)
     kernel = _conv_kernel(arguments, "forward")
+    w, made = _quantized(w, w_meta)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     wanted = {"want_extremes": True} if extremes.wanted else {}
     y = kernel(unpack(x, x_meta), images, bias=bias, **arguments, **wanted)
@@ -418,8 +418,8 @@ def _conv_forward(arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
 
 
 def _dense_forward(x, x_meta, w, w_meta=None, bias=None):
-    w, made = _quantized(w, w_meta)
     hits.add("dense_forward")
+    w, made = _quantized(w, w_meta)
     return [kernels.matmul(unpack(x, x_meta), w, bias=bias), *made]
 
 
