@@ -38,7 +38,7 @@ from dfpkeras.operands import (
     is_finite,
     parts,
 )
-from dfpkeras.tensor import DFPTensor, _nonfinite
+from dfpkeras.tensor import MAX_BITS, DFPTensor, _nonfinite
 
 
 class BatchNormStatistics(typing.NamedTuple):
@@ -140,7 +140,15 @@ def batch_norm_fold(gamma, beta, mean, variance, epsilon):
 
 
 def batch_norm_forward(
-    x, scale, offset, minimum=None, maximum=None, residual=None, activation=None, bits=14
+    x,
+    scale,
+    offset,
+    minimum=None,
+    maximum=None,
+    residual=None,
+    activation=None,
+    bits=14,
+    unit_fold=None,
 ):
     """``activation(x * scale + offset + residual)`` as dynamic fixed point, in one pass.
 
@@ -153,11 +161,14 @@ def batch_norm_forward(
         residual: None, or a `DFPTensor` or ``float32`` array of the shape of ``x`` that is added.
         activation: None, "relu" or "relu6".
         bits: magnitude bits of the result, 2 to 15.
+        unit_fold: None, or the (scale, offset) of `batch_norm_fold` without ``gamma`` and ``beta``,
+            if the normalised ``x`` is wanted, too: the backward pass can read it instead of ``x``.
 
     Returns:
-        A `DFPTensor` of the shape of ``x``. Its exponent is ``floor(log2(bound)) - (bits - 1)``, at
-        least -126, for the largest magnitude that the extremes allow; larger only where FP32 could
-        not hold ``scale`` or ``offset`` in these units. The non-finite tensor if ``x``, ``scale``,
+        A `DFPTensor` of the shape of ``x``, or with ``unit_fold`` a pair of them; the second is the
+        normalised ``x`` in 15 bits. The exponent is ``floor(log2(bound)) - (bits - 1)``, at least
+        -126, for the largest magnitude that the extremes allow; larger only where FP32 could not
+        hold ``scale`` or ``offset`` in these units. The non-finite tensor if ``x``, ``scale``,
         ``offset`` or ``residual`` holds NaN or Inf.
 
     Raises:
@@ -176,14 +187,21 @@ def batch_norm_forward(
         _, _, minimum, maximum = batch_norm_statistics(x)
     minimum = check_channel_numbers("minimum", minimum, channels)
     maximum = check_channel_numbers("maximum", maximum, channels)
+    if unit_fold is not None:
+        unit_fold = [check_channel_numbers("unit_fold", v, channels) for v in unit_fold]
     if not is_finite(x, residual):
-        return _nonfinite(x.shape)
+        both = _nonfinite(x.shape), _nonfinite(x.shape)
+        return both[0] if unit_fold is None else both
     y = aligned_empty(x.shape, np.int16)
-    numbers = scale, offset, minimum, maximum
-    result = _native.batch_norm_forward(
-        parts(x), *numbers, parts(residual), index, bits, y.reshape(-1)
+    normalized = None if unit_fold is None else aligned_empty(x.shape, np.int16)
+    operands = parts(x), scale, offset, minimum, maximum, parts(residual)
+    unit = unit_fold or (None, None)
+    into = None if normalized is None else normalized.reshape(-1)
+    result, unit_result = _native.batch_norm_forward(
+        *operands, index, bits, y.reshape(-1), *unit, MAX_BITS, into
     )
-    return DFPTensor._wrap(y, *result)
+    y = DFPTensor._wrap(y, *result)
+    return y if normalized is None else (y, DFPTensor._wrap(normalized, *unit_result))
 
 
 def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
@@ -225,7 +243,7 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
     return BatchNormSums(*sums, max_dz)
 
 
-def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True):
+def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True, normalized=False):
     """Gradients of the parameters, and the factors of ``dx`` (Ioffe and Szegedy, 2015).
 
     With ``r = 1 / sqrt(variance + epsilon)`` and ``n`` pixels: ``dgamma = r * sum_dz_x``,
@@ -242,6 +260,8 @@ def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True):
         pixels: how many pixels the statistics were taken over.
         training: whether mean and variance were those of the batch, through which gradients flow;
             otherwise they are constants.
+        normalized: whether the normalised ``x`` took the place of ``x``, with mean 0, in ``sums``
+            and takes it in `batch_norm_backward`.
 
     Returns:
         A `BatchNormGradients`.
@@ -254,12 +274,13 @@ def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True):
         r = _inverse_deviation(variance, epsilon, channels)
         scale = _optional("gamma", gamma, channels, 1) * r
         factors = [scale]
+        unit = np.ones(channels) if normalized else r
         if training:
-            factors += [-scale * r * r * sums.sum_dz_x / pixels, -scale * sums.sum_dz / pixels]
+            factors += [-scale * unit**2 * sums.sum_dz_x / pixels, -scale * sums.sum_dz / pixels]
         factors = [factor.astype(np.float32) for factor in factors]
         factors += [None] * (3 - len(factors))
         sum_dx = scale * sums.sum_dz * (0 if training else 1)
-        last = (v.astype(np.float32) for v in (r * sums.sum_dz_x, sums.sum_dz, sum_dx))
+        last = (v.astype(np.float32) for v in (unit * sums.sum_dz_x, sums.sum_dz, sum_dx))
     return BatchNormGradients(*factors, *last)
 
 

@@ -151,7 +151,8 @@ def _combine(a, b, activation, bits, bounds=None):
     if not y.size:
         return DFPTensor._wrap(y, 0, 0)
     bounds = (None, None) if bounds is None else np.float32(bounds).reshape(2, 1)
-    scale = _native.batch_norm_forward(
-        parts(a), _ONE, _ZERO, *bounds, parts(b), index, bits, y.reshape(-1)
+    no_unit = None, None, 0, None
+    scale, _ = _native.batch_norm_forward(
+        parts(a), _ONE, _ZERO, *bounds, parts(b), index, bits, y.reshape(-1), *no_unit
     )
     return DFPTensor._wrap(y, *scale)

@@ -49,6 +49,9 @@ cdef extern from "dfp.h" nogil:
         dfp_operand residual
         dfp_activation activation
         int32_t bits
+        const float *unit_scale
+        const float *unit_offset
+        int32_t unit_bits
     ctypedef struct dfp_normalization_gradient:
         int64_t pixels, channels
         dfp_operand dy
@@ -104,7 +107,8 @@ cdef extern from "dfp.h" nogil:
         dfp_status (*sum_channels)(const dfp_tensor *, int64_t, int64_t, float *) noexcept nogil
         dfp_status (*batch_norm_statistics)(
             const dfp_operand *, int64_t, int64_t, const dfp_statistics *) noexcept nogil
-        dfp_status (*batch_norm_forward)(const dfp_normalization *, dfp_result *) noexcept nogil
+        dfp_status (*batch_norm_forward)(
+            const dfp_normalization *, dfp_result *, dfp_result *) noexcept nogil
         dfp_status (*batch_norm_backward_reduce)(
             const dfp_normalization_gradient *, const dfp_gradient_sums *) noexcept nogil
         dfp_status (*batch_norm_backward)(
@@ -301,10 +305,13 @@ def batch_norm_statistics(x, int64_t pixels, float[:, ::1] statistics):
 
 def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
                        const float[::1] minimum, const float[::1] maximum, residual,
-                       int activation, int bits, int16_t[::1] y):
-    """Fills y; returns (exponent, max_abs). `minimum` and `maximum` may be None."""
+                       int activation, int bits, int16_t[::1] y, const float[::1] unit_scale,
+                       const float[::1] unit_offset, int unit_bits, int16_t[::1] normalized):
+    """Fills y and normalized; returns (exponent, max_abs) of y, then of normalized. The extremes
+    may be None, and all that belongs to the normalised x."""
     cdef dfp_normalization n
     cdef dfp_result result = result_in(y)
+    cdef dfp_result unit_result = result_in(normalized)
     cdef dfp_status status
     n.channels = scale.shape[0]
     n.pixels = y.shape[0] // n.channels
@@ -312,10 +319,13 @@ def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
     n.scale, n.offset = address(scale), address(offset)
     n.minimum, n.maximum = address(minimum), address(maximum)
     n.activation, n.bits = <dfp_activation>activation, bits
+    n.unit_scale, n.unit_offset = address(unit_scale), address(unit_offset)
+    n.unit_bits = unit_bits
     with nogil:
-        status = kernels.batch_norm_forward(&n, &result)
+        status = kernels.batch_norm_forward(&n, &result, &unit_result)
     check(status)
-    return result.scale.exponent, result.scale.max_abs
+    return ((result.scale.exponent, result.scale.max_abs),
+            (unit_result.scale.exponent, unit_result.scale.max_abs))
 
 
 cdef dfp_normalization_gradient gradient(dy, y, int activation, x, int64_t pixels,

@@ -843,6 +843,57 @@ def test_no_gamma_and_no_beta_are_1_and_0(training):
         assert left is right is None or same(left, right)
 
 
+# --- the normalised input -------------------------------------------------------------------
+
+
+@given(cases())
+def test_the_normalised_input_is_what_a_pass_of_its_own_would_give(
+    on_every_isa, on_every_thread_count, case
+):
+    statistics = kernels.batch_norm_statistics(case.given_x)
+    fold = kernels.batch_norm_fold(None, None, statistics.mean, statistics.variance, 1e-3)
+    extremes = statistics.minimum, statistics.maximum
+    rest = given_operand(case.residual), case.activation, case.bits
+    x, factors = case.given_x, case.factors
+    call = partial(kernels.batch_norm_forward, x, *factors, *extremes, *rest, fold)
+    y, normalized = assert_same_everywhere(call, on_every_isa, on_every_thread_count)
+    assert same(y, kernels.batch_norm_forward(x, *factors, *extremes, *rest))
+    assert same(normalized, kernels.batch_norm_forward(x, *fold, *extremes, bits=15))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_from_the_normalised_input(training):
+    rng = np.random.default_rng(2)
+    x = (rng.standard_normal((500, 7)) * 3 + 20).astype(np.float32)
+    dy, gamma = (rng.standard_normal(s).astype(np.float32) for s in ((500, 7), 7))
+    mean, variance, *extremes = kernels.batch_norm_statistics(x)
+    scale, offset = kernels.batch_norm_fold(None, None, mean, variance, 1e-3)
+    _, unit = kernels.batch_norm_forward(x, scale, offset, *extremes, unit_fold=(scale, offset))
+    results = []
+    for source, center, normalized in ((x, mean, False), (unit, np.zeros_like(mean), True)):
+        sums = kernels.batch_norm_backward_reduce(dy, source, center)
+        g = kernels.batch_norm_gradients(gamma, variance, 1e-3, sums, 500, training, normalized)
+        bounds = np.stack(extremes) * scale + offset if normalized else extremes
+        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz)
+        if training:
+            factors = g.factor_dz, g.factor_x, g.constant
+            dx = kernels.batch_norm_backward(dy, source, center, *factors, *bounds, sums.max_dz)
+        results.append((dx.dequantize(), g.dgamma, g.dbeta, g.sum_dx))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("nonfinite", ["x", "residual"])
+def test_the_normalised_input_of_what_is_not_finite(nonfinite):
+    operands = {name: DFPTensor(np.ones((6, 4), np.int16), 0) for name in ("x", "residual")}
+    operands[nonfinite] = dfpkeras.quantize(np.full((6, 4), np.nan, np.float32))
+    one = np.ones(4, np.float32)
+    for result in kernels.batch_norm_forward(
+        operands["x"], one, one, one, one, operands["residual"], unit_fold=(one, one)
+    ):
+        assert_nonfinite(result, (6, 4))
+
+
 # --- activations and sums without a batch norm ----------------------------------------------
 
 

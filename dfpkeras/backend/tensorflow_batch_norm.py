@@ -19,6 +19,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     ACTIVATION,
     GRADIENT,
     Carrier,
+    Role,
     attach,
     call_by_name,
     carrier_of,
@@ -35,7 +36,9 @@ from dfpkeras.backend.tensorflow_carriers import (
     unpack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
+from dfpkeras.tensor import MAX_BITS
 
+_NORMALIZED = Role("normalized", MAX_BITS)
 _ATTRIBUTE = "_dfp_normalization"
 _GRADIENT_ATTRIBUTE = "_dfp_passing"
 
@@ -51,6 +54,8 @@ class _Normalization(typing.NamedTuple):
             `x`, if known.
         epsilon: float that is added to the variance.
         training: bool, whether the statistics are those of `x`.
+        kept: list that holds, once a forward pass was made, the `Carrier` of the normalised `x`,
+            which the backward pass reads: so that `x`, of twice its size, need not be kept.
         residual: float32 tensor of the shape of `x` that is added, or None.
     """
 
@@ -59,6 +64,7 @@ class _Normalization(typing.NamedTuple):
     channels: dict
     epsilon: float
     training: bool
+    kept: list
     residual: tf.Tensor | None = None
 
 
@@ -87,7 +93,7 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
         (y, mean, variance): `y` as `x`, the statistics used of shape (channels,).
     """
     x = local(x)
-    made = _Normalization(x, find_carrier(x, ACTIVATION), {}, epsilon, training)
+    made = _Normalization(x, find_carrier(x, ACTIVATION), {}, epsilon, training, [])
     if training:
         *statistics, extremes = call_by_name(_statistics_kernel, _input(made), [tf.float32] * 3)
         statistics = [set_shape(s, x.shape[-1:]) for s in statistics]
@@ -173,11 +179,15 @@ def have_one_shape(a, b):
 
 
 def _forward(made, activation=None):
-    function = functools.partial(_forward_kernel, activation, made.epsilon)
+    # In eager execution `x` is there anyway, and forward passes are made that another one replaces.
+    keeps = made.training and made.integers is None and not tf.executing_eagerly()
+    function = functools.partial(_forward_kernel, activation, made.epsilon, keeps)
     operands = {**_input(made), **made.channels}
     operands |= _operand("residual", made.residual, ACTIVATION)
-    data, meta = call_by_name(function, operands, [tf.int16, tf.int32])
-    return make_carrier(data, meta, made.x.shape, ACTIVATION)
+    results = call_by_name(function, operands, [tf.int16, tf.int32] * (1 + keeps))
+    if keeps:
+        made.kept[:] = [make_carrier(*results[2:], made.x.shape, _NORMALIZED)]
+    return make_carrier(*results[:2], made.x.shape, ACTIVATION)
 
 
 def activation_backward(y, activation, dy):
@@ -229,8 +239,12 @@ def _backward_operands(made, dy):
         carrier_of(dy, GRADIENT)
     of_gradient = _operand("dy", passing.dy, GRADIENT)
     of_activation = {} if passing.y is None else _carried("y", passing.y)
-    kernel = functools.partial(_backward_kernel, made.epsilon, made.training, passing.activation)
-    return kernel, {**_input(made), **made.channels, **of_gradient, **of_activation}
+    normalized = bool(made.kept) and is_local(made.kept[0].data)
+    of_input = _carried("x", made.kept[0]) if normalized else _input(made)
+    kernel = functools.partial(
+        _backward_kernel, made.epsilon, made.training, normalized, passing.activation
+    )
+    return kernel, {**of_input, **made.channels, **of_gradient, **of_activation}
 
 
 def _second_gradient(made, parameters, inputs, upstream):
@@ -289,35 +303,40 @@ def _statistics_kernel(x, x_meta=None):
     return [mean, variance, np.stack(extremes)]
 
 
-def _forward_kernel(activation, epsilon, x, mean, variance, gamma=None, beta=None, **optional):
+def _forward_kernel(
+    activation, epsilon, keeps, x, mean, variance, gamma=None, beta=None, **optional
+):
     hits.add("batch_norm_forward")
-    residual = _dfp_or_float(optional.get("residual"), optional.get("residual_meta"))
-    y = kernels.batch_norm_forward(
+    results = kernels.batch_norm_forward(
         _dfp_or_float(x, optional.get("x_meta")),
         *kernels.batch_norm_fold(gamma, beta, mean, variance, epsilon),
         *optional.get("extremes", (None, None)),
-        residual,
+        _dfp_or_float(optional.get("residual"), optional.get("residual_meta")),
         activation,
         ACTIVATION.bits,
+        kernels.batch_norm_fold(None, None, mean, variance, epsilon) if keeps else None,
     )
-    return pack(y)
+    return [*pack(results[0]), *pack(results[1])] if keeps else pack(results)
 
 
 def _backward_kernel(
-    epsilon, training, activation, x, dy, mean, variance, gamma=None, beta=None, **optional
+    epsilon, training, normalized, activation, x, dy, mean, variance, gamma=None, **optional
 ):
     hits.add("batch_norm_backward")
     x = _dfp_or_float(x, optional.get("x_meta"))
     dy = _dfp_or_float(dy, optional.get("dy_meta"))
     y = _dfp_or_float(optional.get("y"), optional.get("y_meta"))
+    extremes = optional.get("extremes")
+    if normalized:
+        scale, offset = kernels.batch_norm_fold(None, None, mean, variance, epsilon)
+        mean, extremes = np.zeros_like(mean), extremes * scale + offset
     sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
     pixels = math.prod(x.shape[:-1])
-    g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training)
+    g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training, normalized)
     passing = {"y": y, "activation": activation, "bits": GRADIENT.bits}
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
-        bounds = *optional["extremes"], sums.max_dz
-        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *bounds, **passing)
+        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *extremes, sums.max_dz, **passing)
     else:
         dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **passing)
     return [*pack(dx), g.dgamma, g.dbeta, g.sum_dx]

@@ -27,7 +27,8 @@ typedef struct {
     /* NaN in all four for a channel that holds NaN or Inf, or whose FP32 sums overflow. */
     dfp_status (*batch_norm_statistics)(const dfp_operand *x, int64_t pixels, int64_t channels,
                                         const dfp_statistics *s);
-    dfp_status (*batch_norm_forward)(const dfp_normalization *n, dfp_result *y);
+    dfp_status (*batch_norm_forward)(const dfp_normalization *n, dfp_result *y,
+                                     dfp_result *normalized);
     /* Uses dy, y, activation, x and mean alone. */
     dfp_status (*batch_norm_backward_reduce)(const dfp_normalization_gradient *g,
                                              const dfp_gradient_sums *sums);

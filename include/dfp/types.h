@@ -78,6 +78,9 @@ typedef struct {
     dfp_operand residual;           /* may be absent */
     dfp_activation activation;
     int32_t bits;
+    /* If not NULL, x * unit_scale + unit_offset is wanted as well, in unit_bits bits. */
+    const float *unit_scale, *unit_offset;
+    int32_t unit_bits;
 } dfp_normalization;
 
 /* dz = dy where the activation let the number through, else 0;

@@ -220,12 +220,14 @@ static dfp_tensor normalize(const dfp_kernels *k, const batch_norm *b, int numbe
     int64_t n = b->pixels * b->channels, channels = b->channels;
     float *s = b->statistics;
     dfp_statistics found = {s, s + channels, s + 2 * channels, s + 3 * channels};
-    dfp_result y = {.data = guarded((size_t)n * 2)};
+    dfp_result y = {.data = guarded((size_t)n * 2)}, unit = {.data = guarded((size_t)n * 2)};
     if (k->batch_norm_statistics(&b->x, b->pixels, channels, &found)) exit(2);
     print_hash("batch_norm_statistics", number, s, (size_t)channels * 16);
     dfp_normalization job = {b->pixels, channels, b->x, b->scale, b->offset, found.minimum,
-                             found.maximum, b->residual, b->activation, 14};
-    if (k->batch_norm_forward(&job, &y)) exit(2);
+                             found.maximum, b->residual, b->activation, 14,
+                             number % 2 ? b->offset : NULL, b->scale, 15};
+    if (k->batch_norm_forward(&job, &y, &unit)) exit(2);
+    if (job.unit_scale) print_hash("normalized", number, unit.data, (size_t)n * 2);
     print_hash("batch_norm_forward", number, y.data, (size_t)n * 2);
     print_hash("batch_norm_forward_scale", number, &y.scale, sizeof y.scale);
     return (dfp_tensor){y.data, y.scale.exponent, y.scale.max_abs};
@@ -279,9 +281,9 @@ static void run_additions(const dfp_kernels *k) {
                                  i % 3 == 0   ? (dfp_operand){.floats = NULL}
                                  : i % 3 == 1 ? integer_operand(n)
                                               : float_operand(n),
-                                 (dfp_activation)(i / 2), 15};
-        dfp_result y = {.data = guarded((size_t)n * 2)};
-        if (k->batch_norm_forward(&job, &y)) exit(2);
+                                 (dfp_activation)(i / 2), 15, NULL, NULL, 0};
+        dfp_result y = {.data = guarded((size_t)n * 2)}, unit = {.data = NULL};
+        if (k->batch_norm_forward(&job, &y, &unit)) exit(2);
         print_hash("addition", i, y.data, (size_t)n * 2);
         print_hash("addition_scale", i, &y.scale, sizeof y.scale);
     }
@@ -405,15 +407,15 @@ static void normalize_repeatedly(const dfp_kernels *k) {
     static float x[PIXELS * CHANNELS], one[CHANNELS];
     float s[4][CHANNELS], max_dz[CHANNELS];
     double sums[2][CHANNELS];
-    int16_t *y = malloc(sizeof x / 2), *dx = malloc(sizeof x / 2);
+    int16_t *y = malloc(sizeof x / 2), *dx = malloc(sizeof x / 2), *unit = malloc(sizeof x / 2);
     dfp_statistics statistics = {s[0], s[1], s[2], s[3]};
     dfp_gradient_sums found = {sums[0], sums[1], max_dz};
     dfp_normalization n = {PIXELS, CHANNELS, {.floats = x}, one, one, s[2], s[3], {.floats = x},
-                           DFP_RELU, 14};
-    dfp_result y_result = {.data = y}, dx_result = {.data = dx}, dz_result = {.data = NULL};
-    for (int i = 0; i < 10 && y && dx; ++i) {
+                           DFP_RELU, 14, one, one, 15};
+    dfp_result unit_result = {.data = unit}, y_result = {.data = y}, dx_result = {.data = dx}, dz_result = {.data = NULL};
+    for (int i = 0; i < 10 && y && dx && unit; ++i) {
         k->batch_norm_statistics(&n.x, PIXELS, CHANNELS, &statistics);
-        k->batch_norm_forward(&n, &y_result);
+        k->batch_norm_forward(&n, &y_result, &unit_result);
         dfp_normalization_gradient g = {PIXELS, CHANNELS, {.floats = x}, {y, 0, 0}, DFP_RELU, n.x,
                                         s[0], s[2], s[3], one, one, one, NULL, 14};
         k->batch_norm_backward_reduce(&g, &found);

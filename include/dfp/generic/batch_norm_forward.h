@@ -2,7 +2,8 @@
  *
  * FP32 multiplication and addition are monotone, so the largest result follows from the extremes of
  * each channel, and with it the exponent, before the pass; 2^-exponent is part of scale and offset.
- * What rounds up at the very top is clamped. */
+ * What rounds up at the very top is clamped. The same pass can write the normalised x, which takes
+ * half of x's memory until the backward pass. */
 
 typedef struct {
     const dfp_normalization *n;
@@ -10,9 +11,16 @@ typedef struct {
     float *scale, *offset; /* of a row, times 2^-exponent */
     float residual_scale;
     float low, high;
-    int16_t *y;
-    int32_t *largest; /* of each part */
+    float *unit_scale, *unit_offset; /* of a row, times 2^-exponent of the normalised x */
+    float unit_limit;
+    int16_t *y, *normalized;               /* NULL where not wanted */
+    int32_t *largest, *largest_normalized; /* of each part */
 } dfp_forward;
+
+/* The largest magnitudes that a part has written so far, by lanes. */
+typedef struct {
+    dfp_vi y, normalized;
+} dfp_forward_written;
 
 static dfp_range dfp_forward_range(const dfp_normalization *n, double x_largest,
                                    double residual_largest) {
@@ -56,34 +64,60 @@ DFP_INLINE dfp_vi dfp_forward_step(const dfp_forward *f, const dfp_operand *x, d
     return dfp_round_between(z, f->low, f->high);
 }
 
-DFP_INLINE dfp_vi dfp_forward_row(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
-                                  int64_t first, int64_t length, dfp_vi largest) {
+/* DFP_STEP numbers of the normalised x. */
+DFP_INLINE dfp_vi dfp_normalized_step(const dfp_forward *f, const dfp_operand *x, dfp_kind x_kind,
+                                      int64_t i, int64_t c) {
+    dfp_vf z[2];
+    for (int h = 0; h < 2; ++h, i += DFP_LANES, c += DFP_LANES) {
+        z[h] = dfp_load_operand(x, x_kind, i);
+        z[h] = dfp_multiply_float(z[h], dfp_load_float(f->unit_scale + c));
+        z[h] = dfp_add_float(z[h], dfp_load_float(f->unit_offset + c));
+    }
+    return dfp_round_between(z, -f->unit_limit, f->unit_limit);
+}
+
+/* `count` elements, read at `i` of the operands and written at `to`, for the columns from c on. */
+DFP_INLINE void dfp_forward_emit(const dfp_forward *f, const dfp_operand *x, dfp_kind x_kind,
+                                 const dfp_operand *residual, dfp_kind residual_kind, int64_t i,
+                                 int64_t to, int64_t c, int64_t count,
+                                 dfp_forward_written *written) {
+    if (f->y) {
+        dfp_vi q = dfp_forward_step(f, x, x_kind, residual, residual_kind, i, c);
+        written->y = dfp_emit(f->y + to, q, count, written->y);
+    }
+    if (f->normalized) {
+        dfp_vi q = dfp_normalized_step(f, x, x_kind, i, c);
+        written->normalized = dfp_emit(f->normalized + to, q, count, written->normalized);
+    }
+}
+
+DFP_INLINE void dfp_forward_row(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
+                                int64_t first, int64_t length, dfp_forward_written *written) {
     const dfp_operand *x = &f->n->x, *residual = &f->n->residual;
     int64_t c = 0;
-    for (; c + DFP_STEP <= length; c += DFP_STEP) {
-        dfp_vi q = dfp_forward_step(f, x, x_kind, residual, residual_kind, first + c, c);
-        largest = dfp_emit(f->y + first + c, q, DFP_STEP, largest);
-    }
+    for (; c + DFP_STEP <= length; c += DFP_STEP)
+        dfp_forward_emit(f, x, x_kind, residual, residual_kind, first + c, first + c, c, DFP_STEP,
+                         written);
     if (c < length) {
         dfp_tail tails[2];
         int64_t at = first + c, count = length - c;
         dfp_operand x_tail = dfp_copy_tail(x, x_kind, at, 0, 1, count, DFP_STEP, &tails[0]);
         dfp_operand residual_tail =
             dfp_copy_tail(residual, residual_kind, at, 0, 1, count, DFP_STEP, &tails[1]);
-        dfp_vi q = dfp_forward_step(f, &x_tail, x_kind, &residual_tail, residual_kind, 0, c);
-        largest = dfp_emit(f->y + at, q, count, largest);
+        dfp_forward_emit(f, &x_tail, x_kind, &residual_tail, residual_kind, 0, at, c, count,
+                         written);
     }
-    return largest;
 }
 
 DFP_INLINE void dfp_forward_part(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
                                  int64_t index) {
     dfp_part part = dfp_part_at(&f->rows, index);
-    dfp_vi largest = dfp_zero();
+    dfp_forward_written written = {dfp_zero(), dfp_zero()};
     for (int64_t r = 0; r < part.rows; ++r)
-        largest = dfp_forward_row(f, x_kind, residual_kind, part.first + r * part.length,
-                                  part.length, largest);
-    f->largest[index] = dfp_largest_int_lane(largest);
+        dfp_forward_row(f, x_kind, residual_kind, part.first + r * part.length, part.length,
+                        &written);
+    f->largest[index] = dfp_largest_int_lane(written.y);
+    f->largest_normalized[index] = dfp_largest_int_lane(written.normalized);
 }
 
 static void dfp_forward_task(void *context, int64_t task, int worker) {
@@ -102,9 +136,10 @@ static void dfp_forward_task(void *context, int64_t task, int worker) {
 #undef DFP_CASE
 }
 
-static void dfp_run_forward(dfp_forward *f, const dfp_range *range, dfp_result *y) {
+static void dfp_plan_y(dfp_forward *f, double x_largest, double residual_largest, dfp_result *y) {
     const dfp_normalization *n = f->n;
-    int32_t e = dfp_range_exponent(range, n->bits);
+    dfp_range range = dfp_forward_range(n, x_largest, residual_largest);
+    int32_t e = dfp_range_exponent(&range, n->bits);
     f->y = dfp_begin_result(y, e, f->rows.elements);
     if (!f->y) return;
     double unit = dfp_exp2_double(-e), limit = (1 << n->bits) - 1, six = 6.0 * unit;
@@ -113,24 +148,53 @@ static void dfp_run_forward(dfp_forward *f, const dfp_range *range, dfp_result *
     f->residual_scale = (float)(dfp_operand_unit(&n->residual) * unit);
     dfp_repeat(&f->rows, n->scale, dfp_operand_unit(&n->x) * unit, f->scale);
     dfp_repeat(&f->rows, n->offset, unit, f->offset);
-    dfp_parallel(f->rows.parts, dfp_forward_task, f);
-    y->scale.max_abs = dfp_largest_of(f->largest, f->rows.parts);
 }
 
-static dfp_status dfp_batch_norm_forward(const dfp_normalization *n, dfp_result *y) {
+static void dfp_plan_normalized(dfp_forward *f, double x_largest, dfp_result *normalized) {
+    dfp_normalization plain = *f->n;
+    if (!plain.unit_scale) return;
+    plain.scale = plain.unit_scale;
+    plain.offset = plain.unit_offset;
+    plain.activation = DFP_LINEAR;
+    dfp_range range = dfp_forward_range(&plain, x_largest, 0);
+    int32_t e = dfp_range_exponent(&range, plain.unit_bits);
+    f->normalized = dfp_begin_result(normalized, e, f->rows.elements);
+    if (!f->normalized) return;
+    double unit = dfp_exp2_double(-e);
+    f->unit_limit = (float)((1 << plain.unit_bits) - 1);
+    dfp_repeat(&f->rows, plain.scale, dfp_operand_unit(&plain.x) * unit, f->unit_scale);
+    dfp_repeat(&f->rows, plain.offset, unit, f->unit_offset);
+}
+
+static void dfp_run_forward(dfp_forward *f, dfp_result *y, dfp_result *normalized) {
+    const dfp_normalization *n = f->n;
+    int64_t elements = f->rows.elements;
+    double x_largest = n->minimum ? 0 : dfp_operand_largest(&n->x, elements, f->largest);
+    double residual_largest = dfp_operand_largest(&n->residual, elements, f->largest);
+    dfp_plan_y(f, x_largest, residual_largest, y);
+    dfp_plan_normalized(f, x_largest, normalized);
+    if (!f->y && !f->normalized) return;
+    dfp_parallel(f->rows.parts, dfp_forward_task, f);
+    if (f->y) y->scale.max_abs = dfp_largest_of(f->largest, f->rows.parts);
+    if (f->normalized)
+        normalized->scale.max_abs = dfp_largest_of(f->largest_normalized, f->rows.parts);
+}
+
+static dfp_status dfp_batch_norm_forward(const dfp_normalization *n, dfp_result *y,
+                                         dfp_result *normalized) {
     dfp_forward f = {.n = n, .rows = dfp_cut_rows(n->pixels, n->channels)};
-    int64_t elements = f.rows.elements;
-    size_t maxima = (size_t)(DFP_CHUNKS(elements) + f.rows.parts) * sizeof(int32_t);
+    size_t row = dfp_row_bytes(&f.rows);
+    size_t maxima = (size_t)(DFP_CHUNKS(f.rows.elements) + f.rows.parts) * sizeof(int32_t);
     dfp_begin();
-    char *memory = dfp_shared_workspace(2 * dfp_row_bytes(&f.rows) + maxima);
+    char *memory = dfp_shared_workspace(4 * row + 2 * dfp_round_up(maxima, 64));
     if (memory) {
-        f.scale = dfp_take(&memory, dfp_row_bytes(&f.rows));
-        f.offset = dfp_take(&memory, dfp_row_bytes(&f.rows));
+        f.scale = dfp_take(&memory, row);
+        f.offset = dfp_take(&memory, row);
+        f.unit_scale = dfp_take(&memory, row);
+        f.unit_offset = dfp_take(&memory, row);
         f.largest = dfp_take(&memory, maxima);
-        double x_largest = n->minimum ? 0 : dfp_operand_largest(&n->x, elements, f.largest);
-        double residual_largest = dfp_operand_largest(&n->residual, elements, f.largest);
-        dfp_range range = dfp_forward_range(n, x_largest, residual_largest);
-        dfp_run_forward(&f, &range, y);
+        f.largest_normalized = dfp_take(&memory, maxima);
+        dfp_run_forward(&f, y, normalized);
     }
     dfp_end();
     return memory ? DFP_OK : DFP_OUT_OF_MEMORY;
