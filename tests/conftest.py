@@ -23,6 +23,13 @@ settings.load_profile("ci")
 THREAD_COUNTS = (1, 2, 3)
 
 
+@pytest.fixture(autouse=True)
+def same_weights_in_every_run():
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="session")
 def on_every_isa():
     """Return a function that calls its argument on each available ISA: {name: result}."""
