@@ -41,7 +41,7 @@ from dfpkeras.backend.tensorflow_carriers import (
 )
 from dfpkeras.backend.tensorflow_elementwise import activate, add
 from dfpkeras.backend.tensorflow_extremes import Extremes, remember_extremes
-from dfpkeras.backend.tensorflow_operands import channels_last, restored
+from dfpkeras.backend.tensorflow_operands import channels_last, named_carrier, restored
 from dfpkeras.backend.tensorflow_pooling import (
     average_pool,
     global_average_pool,
@@ -368,7 +368,7 @@ def _data_of(w):
 
 def _weights(w):
     """The weights as operands: integers, or float32 to be quantised by the kernel."""
-    return {"w": w.data, "w_meta": w.meta} if isinstance(w, Carrier) else {"w": w}
+    return named_carrier("w", w) if isinstance(w, Carrier) else {"w": w}
 
 
 def _call_forward(kernel, operands, w, dtypes):

@@ -33,9 +33,9 @@ from dfpkeras.backend.tensorflow_carriers import (
     pack,
     set_shape,
     sum_gradients,
-    unpack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
+from dfpkeras.backend.tensorflow_operands import from_arrays, named_carrier, named_operand
 from dfpkeras.tensor import MAX_BITS
 
 _NORMALIZED = Role("normalized", MAX_BITS)
@@ -183,7 +183,7 @@ def _forward(made, activation=None):
     keeps = made.training and made.integers is None and not tf.executing_eagerly()
     function = functools.partial(_forward_kernel, activation, made.epsilon, keeps)
     operands = {**_input(made), **made.channels}
-    operands |= _operand("residual", made.residual, ACTIVATION)
+    operands |= named_operand("residual", made.residual, ACTIVATION)
     results = call_by_name(function, operands, [tf.int16, tf.int32] * (1 + keeps))
     if keeps:
         made.kept[:] = [make_carrier(*results[2:], made.x.shape, _NORMALIZED)]
@@ -235,12 +235,12 @@ def _backward_operands(made, dy):
     passing = getattr(dy, _GRADIENT_ATTRIBUTE, None)
     if passing is None or not is_local(passing.dy):
         passing = _Passing(dy)
+    of_gradient = named_operand("dy", passing.dy, GRADIENT)
     if is_sum(dy):
-        carrier_of(dy, GRADIENT)
-    of_gradient = _operand("dy", passing.dy, GRADIENT)
-    of_activation = {} if passing.y is None else _carried("y", passing.y)
+        of_gradient = named_carrier("dy", carrier_of(dy, GRADIENT))
+    of_activation = {} if passing.y is None else named_carrier("y", passing.y)
     normalized = bool(made.kept) and is_local(made.kept[0].data)
-    of_input = _carried("x", made.kept[0]) if normalized else _input(made)
+    of_input = named_carrier("x", made.kept[0]) if normalized else _input(made)
     kernel = functools.partial(
         _backward_kernel, made.epsilon, made.training, normalized, passing.activation
     )
@@ -278,28 +278,12 @@ def _float_backward(made, dy, x, gamma):
 def _input(made):
     """The input of a batch norm as operand of its kernels."""
     usable = made.integers is not None and is_local(made.integers.data)
-    return _carried("x", made.integers) if usable else {"x": made.x}
-
-
-def _operand(name, x, role):
-    """A tensor as operand of a kernel: its integers, if it carries them, or itself."""
-    if x is None:
-        return {}
-    carrier = find_carrier(x, role)
-    return {name: x} if carrier is None else _carried(name, carrier)
-
-
-def _carried(name, carrier):
-    return {name: carrier.data, f"{name}_meta": carrier.meta}
-
-
-def _dfp_or_float(data, meta):
-    return data if meta is None else unpack(data, meta)
+    return named_carrier("x", made.integers) if usable else {"x": made.x}
 
 
 def _statistics_kernel(x, x_meta=None):
     hits.add("batch_norm_statistics")
-    mean, variance, *extremes = kernels.batch_norm_statistics(_dfp_or_float(x, x_meta))
+    mean, variance, *extremes = kernels.batch_norm_statistics(from_arrays(x, x_meta))
     return [mean, variance, np.stack(extremes)]
 
 
@@ -308,10 +292,10 @@ def _forward_kernel(
 ):
     hits.add("batch_norm_forward")
     results = kernels.batch_norm_forward(
-        _dfp_or_float(x, optional.get("x_meta")),
+        from_arrays(x, optional.get("x_meta")),
         *kernels.batch_norm_fold(gamma, beta, mean, variance, epsilon),
         *optional.get("extremes", (None, None)),
-        _dfp_or_float(optional.get("residual"), optional.get("residual_meta")),
+        from_arrays(optional.get("residual"), optional.get("residual_meta")),
         activation,
         ACTIVATION.bits,
         kernels.batch_norm_fold(None, None, mean, variance, epsilon) if keeps else None,
@@ -323,9 +307,9 @@ def _backward_kernel(
     epsilon, training, normalized, activation, x, dy, mean, variance, gamma=None, **optional
 ):
     hits.add("batch_norm_backward")
-    x = _dfp_or_float(x, optional.get("x_meta"))
-    dy = _dfp_or_float(dy, optional.get("dy_meta"))
-    y = _dfp_or_float(optional.get("y"), optional.get("y_meta"))
+    x = from_arrays(x, optional.get("x_meta"))
+    dy = from_arrays(dy, optional.get("dy_meta"))
+    y = from_arrays(optional.get("y"), optional.get("y_meta"))
     extremes = optional.get("extremes")
     if normalized:
         scale, offset = kernels.batch_norm_fold(None, None, mean, variance, epsilon)

@@ -19,15 +19,13 @@ from dfpkeras.backend.tensorflow_batch_norm import (
 from dfpkeras.backend.tensorflow_carriers import (
     ACTIVATION,
     attach,
-    call,
     call_by_name,
     dequantized,
-    find_carrier,
     make_carrier,
     pack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
-from dfpkeras.backend.tensorflow_operands import from_arrays, operand
+from dfpkeras.backend.tensorflow_operands import from_arrays, named_operand
 
 
 @tf.autograph.experimental.do_not_convert
@@ -44,12 +42,8 @@ def activate(x, activation):
     fused = fuse_activation(x, activation)
     if fused is not None:
         return fused
-    carrier, extremes = find_carrier(x, ACTIVATION), None
-    operands = {"x": x}
-    if carrier is not None:
-        operands = {"x": carrier.data, "x_meta": carrier.meta}
-    else:
-        extremes = request_extremes(x)
+    operands = named_operand("x", x, ACTIVATION)
+    extremes = None if "x_meta" in operands else request_extremes(x)
     if extremes is not None:
         operands["extremes"] = extremes
     kernel = functools.partial(_activation_kernel, activation)
@@ -78,9 +72,8 @@ def add(a, b):
     fused = fuse_residual(a, b)
     if fused is not None:
         return fused
-    of_a, of_b = operand(a, ACTIVATION), operand(b, ACTIVATION)
-    kernel = functools.partial(_addition_kernel, len(of_a))
-    data, meta = call(kernel, of_a + of_b, [tf.int16, tf.int32])
+    operands = named_operand("a", a, ACTIVATION) | named_operand("b", b, ACTIVATION)
+    data, meta = call_by_name(_addition_kernel, operands, [tf.int16, tf.int32])
     y = make_carrier(data, meta, a.shape, ACTIVATION)
 
     @tf.custom_gradient
@@ -97,7 +90,7 @@ def _activation_kernel(activation, x, x_meta=None, extremes=None):
     return pack(kernels.activation_forward(x, activation, ACTIVATION.bits, bounds))
 
 
-def _addition_kernel(arrays_of_a, *arrays):
+def _addition_kernel(a, b, a_meta=None, b_meta=None):
     hits.add("add")
-    a, b = from_arrays(*arrays[:arrays_of_a]), from_arrays(*arrays[arrays_of_a:])
+    a, b = from_arrays(a, a_meta), from_arrays(b, b_meta)
     return pack(kernels.add(a, b, bits=ACTIVATION.bits))

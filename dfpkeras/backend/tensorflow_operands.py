@@ -29,6 +29,19 @@ def operand(x, role):
     return [x] if carrier is None else [carrier.data, carrier.meta]
 
 
+def named_operand(name, x, role):
+    """Like `operand`, as a dict of inputs for `call_by_name`; empty for None."""
+    if x is None:
+        return {}
+    carrier = find_carrier(x, role)
+    return {name: x} if carrier is None else named_carrier(name, carrier)
+
+
+def named_carrier(name, carrier):
+    """The integers of a carrier and their scale as inputs for `call_by_name`."""
+    return {name: carrier.data, f"{name}_meta": carrier.meta}
+
+
 def from_arrays(data, meta=None):
     """Returns what a kernel takes for the arrays of an `operand`."""
     return data if meta is None else unpack(data, meta)
