@@ -1,10 +1,13 @@
 """Memory for results: 64-byte aligned, and reused when its last reader is gone."""
 
 import math
+import weakref
 
 import numpy as np
 
 from dfpkeras import _native
+
+_owners = weakref.WeakSet()
 
 
 def aligned_empty(shape, dtype):
@@ -34,8 +37,15 @@ def memory_stats():
 
 
 def release_memory():
-    """Returns all memory to the system that no result is using.
+    """Returns all memory to the system that no result is using, and weights kept as integers.
 
     ``keras.utils.clear_session()`` does so too.
     """
+    for owner in list(_owners):
+        owner.release()
     _native.release_memory()
+
+
+def release_with_memory(owner):
+    """Has `release_memory` call ``owner.release()`` first, as long as `owner` exists."""
+    _owners.add(owner)

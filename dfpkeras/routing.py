@@ -15,6 +15,7 @@ import weakref
 
 import keras
 from keras import ops
+from keras.src.backend.common import global_state
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
@@ -243,6 +244,7 @@ def _convolution_op(layer, inputs, kernel, padding=None, bias=None):
         groups=layer.groups,
         data_format=layer.data_format,
         bias=bias,
+        training=_training(),
     )
 
 
@@ -274,6 +276,7 @@ def _depthwise_op(layer, inputs, kernel, bias=None):
         dilation_rate=layer.dilation_rate,
         data_format=layer.data_format,
         bias=bias,
+        training=_training(),
     )
 
 
@@ -288,13 +291,20 @@ def _separable_call(layer, inputs):
         groups=1,
         data_format=layer.data_format,
         bias=layer.bias if layer.use_bias else None,
+        training=_training(),
     )
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
 def _dense_call(layer, inputs, training=None):
-    outputs = backend.operations().matmul(inputs, layer.kernel, layer.bias)
+    outputs = backend.operations().matmul(inputs, layer.kernel, layer.bias, _training())
     return _activated(layer, outputs)
+
+
+def _training():
+    """The argument `training` of the call that runs now, which a layer need not take itself."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.get_value("training")
 
 
 def _batch_norm_call(layer, inputs, training=None, mask=None):

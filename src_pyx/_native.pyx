@@ -3,6 +3,7 @@
 GIL and calls the C API of ``include/dfp/dfp.h``."""
 
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.pystate cimport PyGILState_Ensure
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
 
 
@@ -631,6 +632,15 @@ def release_memory():
     with nogil:
         dfp_pool_release()
         dfp_release_workspace()
+
+
+def keep_thread_state():
+    """Has Python keep its state of the calling thread for as long as the thread lives.
+
+    A thread that Python did not start gets a state for each call into Python, and loses it at the
+    end of the call: memory is mapped and unmapped every time.
+    """
+    PyGILState_Ensure()
 
 
 def run_multiply_adds(int64_t repetitions, bint with_memory):

@@ -39,6 +39,8 @@ STEP = FORWARD | {
     "dense_backward_data": 1,
     "dense_backward_weights": 1,
 }
+# Weights are kept from one inference to the next.
+TWO_INFERENCES = FORWARD | {name: 2 * FORWARD[name] for name in FORWARD if "weights" not in name}
 EAGER_FORWARD = FORWARD | {"dequantize": 2}
 EAGER_STEP = STEP | {"conv_backward_data": 2, "dequantize": 4}
 
@@ -69,9 +71,9 @@ def custom_step(model, persistent):
 
 MODES = {
     "call": (lambda m: m(X), EAGER_FORWARD),
-    "predict": (lambda m: m.predict(X, batch_size=8, verbose=0), times(2, FORWARD)),
+    "predict": (lambda m: m.predict(X, batch_size=8, verbose=0), TWO_INFERENCES),
     "predict_on_batch": (lambda m: m.predict_on_batch(X), FORWARD),
-    "evaluate": (lambda m: m.evaluate(X, Y, batch_size=8, verbose=0), times(2, FORWARD)),
+    "evaluate": (lambda m: m.evaluate(X, Y, batch_size=8, verbose=0), TWO_INFERENCES),
     "test_on_batch": (lambda m: m.test_on_batch(X, Y), FORWARD),
     "fit": (lambda m: m.fit(X, Y, batch_size=8, epochs=2, verbose=0), times(4, STEP)),
     "fit_dataset": (

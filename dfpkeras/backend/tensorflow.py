@@ -48,7 +48,7 @@ from dfpkeras.backend.tensorflow_pooling import (
     global_max_pool,
     max_pool,
 )
-from dfpkeras.tensor import quantize
+from dfpkeras.backend.tensorflow_weights import quantize_weights, quantizer_of
 
 __all__ = [
     "activate",
@@ -86,7 +86,17 @@ def is_saving():
 
 
 @tf.autograph.experimental.do_not_convert
-def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_format, bias=None):
+def convolution(
+    inputs,
+    kernel,
+    strides,
+    padding,
+    dilation_rate,
+    groups,
+    data_format,
+    bias=None,
+    training=None,
+):
     """Integer 1-D or 2-D convolution, differentiable to any order.
 
     Args:
@@ -98,6 +108,7 @@ def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_fo
         groups: int.
         data_format: "channels_last" or "channels_first".
         bias: float32 tensor or variable (filters,) that is added, or None.
+        training: the argument of the layer's call, see `quantizer_of`.
 
     Returns:
         float32 tensor in the layout of `inputs`.
@@ -112,17 +123,20 @@ def convolution(inputs, kernel, strides, padding, dilation_rate, groups, data_fo
         groups=groups,
         data_format=data_format,
     )
-    return _forward(products, local(inputs), local(kernel), local_or_none(bias))
+    return _forward_of_layer(products, inputs, kernel, bias, training)
 
 
 @tf.autograph.experimental.do_not_convert
-def depthwise_convolution(inputs, kernel, strides, padding, dilation_rate, data_format, bias=None):
+def depthwise_convolution(
+    inputs, kernel, strides, padding, dilation_rate, data_format, bias=None, training=None
+):
     """Integer 1-D or 2-D depthwise convolution, differentiable to any order.
 
     Args:
         inputs, strides, padding, dilation_rate, data_format: as in `convolution`.
         kernel: float32 tensor or variable (KH, KW, C, multiplier) or (KW, C, multiplier).
         bias: float32 tensor or variable (C * multiplier,) that is added, or None.
+        training: the argument of the layer's call, see `quantizer_of`.
 
     Returns:
         float32 tensor in the layout of `inputs`, with C * multiplier channels.
@@ -137,27 +151,33 @@ def depthwise_convolution(inputs, kernel, strides, padding, dilation_rate, data_
         groups=None,
         data_format=data_format,
     )
-    return _forward(products, local(inputs), local(kernel), local_or_none(bias))
+    return _forward_of_layer(products, inputs, kernel, bias, training)
 
 
 @tf.autograph.experimental.do_not_convert
-def matmul(inputs, kernel, bias=None):
+def matmul(inputs, kernel, bias=None, training=None):
     """Integer product of (..., K) and (K, M), differentiable to any order.
 
     Args:
         inputs: float32 tensor of rank >= 2, last dimension K.
         kernel: float32 tensor or variable (K, M).
         bias: float32 tensor or variable (M,) that is added, or None.
+        training: the argument of the layer's call, see `quantizer_of`.
 
     Returns:
         float32 tensor (..., M).
     """
-    return _forward(_Dense(), local(inputs), local(kernel), local_or_none(bias))
+    return _forward_of_layer(_Dense(), inputs, kernel, bias, training)
 
 
-def _forward(products, x, w, bias=None):
+def _forward_of_layer(products, inputs, kernel, bias, training):
+    quantizer = quantizer_of(kernel, training)
+    return _forward(products, local(inputs), local(kernel), local_or_none(bias), quantizer)
+
+
+def _forward(products, x, w, bias=None, quantizer=quantize_weights):
     xq = carrier_of(x, ACTIVATION)
-    made = products.forward(xq, find_carrier(w, WEIGHTS) or w, _named("bias", bias))
+    made = products.forward(xq, find_carrier(w, WEIGHTS) or w, _named("bias", bias), quantizer)
     wq, x_shape = made.weights, products.shape_of(xq)
 
     @tf.custom_gradient
@@ -254,7 +274,7 @@ class _Convolution:
     groups: int | None
     data_format: str
 
-    def forward(self, x, w, bias):
+    def forward(self, x, w, bias, quantizer):
         w_shape = _data_of(w).shape
         filters = w_shape[-1] * (w_shape[-2] if self.groups is None else 1)
         shape = compute_conv_output_shape(
@@ -268,7 +288,7 @@ class _Convolution:
         )
         extremes = Extremes()
         operands = {"x": self._channels_last(x.data), "x_meta": x.meta, **_weights(w), **bias}
-        kernel = functools.partial(_conv_forward, self._arguments(), extremes)
+        kernel = functools.partial(_conv_forward, quantizer, self._arguments(), extremes)
         (y, extremes.tensor), weights = _call_forward(kernel, operands, w, [tf.float32] * 2)
         set_shape(extremes.tensor, [2, filters])
         knows = self.groups is not None and self.data_format == "channels_last"
@@ -327,10 +347,11 @@ class _Convolution:
 class _Dense:
     """The three products of a matrix product over the last dimension of the input."""
 
-    def forward(self, x, w, bias):
+    def forward(self, x, w, bias, quantizer):
         inner, units = _data_of(w).shape
         operands = {"x": _matrix(x.data, inner), "x_meta": x.meta, **_weights(w), **bias}
-        (y,), weights = _call_forward(_dense_forward, operands, w, [tf.float32])
+        kernel = functools.partial(_dense_forward, quantizer)
+        (y,), weights = _call_forward(kernel, operands, w, [tf.float32])
         shape = x.data.shape[:-1].concatenate(units)
         y = tf.reshape(y, tf.concat([tf.shape(x.data)[:-1], [units]], 0))
         return _Forward(set_shape(y, shape), weights)
@@ -391,12 +412,11 @@ def _sum_channels(data, meta):
     return set_shape(sums, data.shape[-1:])
 
 
-def _quantized(w, w_meta):
+def _quantized(quantizer, w, w_meta):
     """The weights, and what the call returns of them: nothing if they were integers before."""
     if w_meta is not None:
         return unpack(w, w_meta), []
-    hits.add("quantize_weights")
-    w = quantize(w, bits=WEIGHTS.bits)
+    w = quantizer(w)
     return w, pack(w)
 
 
@@ -407,9 +427,9 @@ def _conv_kernel(arguments, product):
     return getattr(kernels, f"{'depthwise_' if depthwise else ''}conv2d_{product}")
 
 
-def _conv_forward(arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
+def _conv_forward(quantizer, arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
     kernel = _conv_kernel(arguments, "forward")
-    w, made = _quantized(w, w_meta)
+    w, made = _quantized(quantizer, w, w_meta)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     wanted = {"want_extremes": True} if extremes.wanted else {}
     y = kernel(unpack(x, x_meta), images, bias=bias, **arguments, **wanted)
@@ -417,9 +437,9 @@ def _conv_forward(arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
     return [y, found, *made]
 
 
-def _dense_forward(x, x_meta, w, w_meta=None, bias=None):
+def _dense_forward(quantizer, x, x_meta, w, w_meta=None, bias=None):
     hits.add("dense_forward")
-    w, made = _quantized(w, w_meta)
+    w, made = _quantized(quantizer, w, w_meta)
     return [kernels.matmul(unpack(x, x_meta), w, bias=bias), *made]
 
 

@@ -6,17 +6,20 @@ dequantised from it. A tensor that several operations consume is quantised once.
 """
 
 import functools
+import threading
 import typing
 
 import numpy as np
 import tensorflow as tf
 
-from dfpkeras import elementwise
+from dfpkeras import _native, elementwise
 from dfpkeras.backend import hits
 from dfpkeras.policy import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 from dfpkeras.tensor import DFPTensor, quantize
 
 _ATTRIBUTE = "_dfp_carrier"
+
+_this_thread = threading.local()
 
 
 class Carrier(typing.NamedTuple):
@@ -155,7 +158,20 @@ def call(function, inputs, dtypes):
         # A memoryview is free of the copy that `tf.numpy_function` makes of eager inputs.
         results = function(*(np.asarray(memoryview(x)) for x in inputs))
         return [tf.convert_to_tensor(result) for result in results]
+    function = functools.partial(_run, function)
     return tf.numpy_function(function, inputs, dtypes, stateful=False)
+
+
+def _run(function, *arrays):
+    """Calls `function`, on a thread of TensorFlow that from now on keeps its Python state.
+
+    Making one for each of its 107 calls took a tenth of a prediction of ResNet-50 at batch 1
+    (27.5 against 24.5 ms, AVX-512).
+    """
+    if not hasattr(_this_thread, "keeps_state"):
+        _native.keep_thread_state()
+        _this_thread.keeps_state = True
+    return function(*arrays)
 
 
 def call_by_name(function, operands, dtypes):

@@ -1,0 +1,105 @@
+"""Weights that stay quantised from one inference to the next."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+from keras_support import dtype_policy, random_array
+
+import dfpkeras
+from dfpkeras.backend import hits
+
+X = random_array(4, 8, 8, 3)
+
+
+@pytest.fixture(autouse=True)
+def dfp16():
+    with dtype_policy():
+        yield
+
+
+def make_model():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(8, 3, name="conv"),
+            keras.layers.DepthwiseConv2D(3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model
+
+
+def expected(model):
+    """The prediction of a model that has never seen other weights."""
+    fresh = make_model()
+    fresh.set_weights(model.get_weights())
+    return fresh.predict(X, verbose=0)
+
+
+def quantized_by(action):
+    before = hits["quantize_weights"]
+    action()
+    return hits["quantize_weights"] - before
+
+
+def test_inference_quantises_weights_once():
+    model = make_model()
+    assert quantized_by(lambda: model.predict(X, batch_size=1, verbose=0)) == 3
+    assert quantized_by(lambda: model.predict(X, batch_size=1, verbose=0)) == 0
+    np.testing.assert_array_equal(model.predict(X, verbose=0), expected(model))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.fit(X, random_array(4, 5), verbose=0),
+        lambda model: model.set_weights([1.5 * w for w in model.get_weights()]),
+        lambda model: [v.assign_add(0.25 + 0 * v) for v in model.trainable_variables],
+        lambda model: model.get_layer("conv").kernel.value.scatter_nd_update([[0, 0, 0, 0]], [9.0]),
+    ],
+    ids=["fit", "assign", "assign_add", "scatter"],
+)
+def test_changed_weights_are_quantised_again(change):
+    model = make_model()
+    before = model.predict(X, verbose=0)
+    for _ in range(3):
+        change(model)
+        after = model.predict(X, verbose=0)
+        np.testing.assert_array_equal(after, expected(model))
+    assert not np.array_equal(before, after)
+
+
+def test_a_step_of_training_keeps_nothing():
+    model = make_model()
+    model.predict(X, verbose=0)
+    model.train_on_batch(X, random_array(4, 5))
+    assert quantized_by(lambda: model.predict_on_batch(X)) == 3
+    model.train_on_batch(X, random_array(4, 5))
+    in_training = dfpkeras.memory_stats()["in_use"]
+    model.predict_on_batch(X)
+    assert dfpkeras.memory_stats()["in_use"] > in_training
+
+
+def test_a_call_that_may_be_training_keeps_nothing():
+    model = make_model()
+    assert quantized_by(lambda: [model(X) for _ in range(2)]) == 6
+
+
+def test_released_memory_holds_no_weights():
+    model = make_model()
+    model.predict(X, verbose=0)
+    held = dfpkeras.memory_stats()["in_use"]
+    dfpkeras.release_memory()
+    assert dfpkeras.memory_stats()["in_use"] < held
+    np.testing.assert_array_equal(model.predict(X, verbose=0), expected(model))
+
+
+def test_a_copied_variable_has_weights_of_its_own():
+    model = make_model()
+    model.predict(X, verbose=0)
+    kept = model.get_layer("conv").kernel._dfp_kept_weights
+    assert copy.deepcopy(kept)._known is None is not kept._known
