@@ -24,7 +24,10 @@ from dfpkeras.cli.main import main
 from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.data.tfrecords import ImageRecords
 
-METRICS = ["accuracy", "loss", "val_accuracy", "val_loss", "learning_rate"]
+METRICS = [
+    *("accuracy", "top_5_accuracy", "loss"),
+    *("val_accuracy", "val_top_5_accuracy", "val_loss", "learning_rate"),
+]
 
 
 def make_records(parent):
@@ -70,7 +73,7 @@ def test_default_run_reaches_95_percent_within_two_minutes(runs, capsys):
     printed = capsys.readouterr().out
     assert "Epoch 6/6" in printed
     assert "125/125" in printed
-    epochs, accuracy, images_per_second, training_time = table_rows(printed)["dfp16"]
+    epochs, accuracy, _, images_per_second, training_time = table_rows(printed)["dfp16"]
     assert epochs == "6"
     assert float(accuracy.rstrip("%")) >= 95
     assert float(images_per_second) > 4000 * 6 / 120
@@ -116,9 +119,11 @@ def test_compare_prints_a_row_per_policy(compared):
     for policy, cells in rows.items():
         mine = history[history["policy"] == policy]
         speed = mine["timed_images"].sum() / mine["timed_seconds"].sum()
-        assert cells[:2] == ["2", f"{mine['val_accuracy'].iloc[-1]:.2%}"]
-        assert float(cells[2]) == pytest.approx(speed, rel=0.01)
-        assert cells[3] == f"{mine['train_seconds'].sum():.1f} s"
+        last = mine.iloc[-1]
+        accuracies = [f"{last['val_accuracy']:.2%}", f"{last['val_top_5_accuracy']:.2%}"]
+        assert cells[:3] == ["2", *accuracies]
+        assert float(cells[3]) == pytest.approx(speed, rel=0.01)
+        assert cells[4] == f"{mine['train_seconds'].sum():.1f} s"
 
 
 def test_a_run_leaves_its_configuration_and_a_picture(compared):
@@ -269,7 +274,7 @@ def test_resume_takes_the_newest_run_and_says_when_it_is_complete(runs, records,
     printed = capsys.readouterr().out
     assert "a-second" in printed
     assert "Epoch" not in printed
-    assert table_rows(printed) == {"float32": ["1", "50.00%", "1", "0.5 s"]}
+    assert table_rows(printed) == {"float32": ["1", "50.00%", "50.00%", "1", "0.5 s"]}
     assert run.history_path.read_text() == before
 
 
@@ -376,6 +381,9 @@ def test_resume_without_a_run(runs, capsys):
         (["--model", "resnet5000"], "unknown model 'resnet5000'"),
         (["--model", "ResNet50", "--image-size", "8"], "--image-size 8: Input size must be"),
         (["--classes", "5"], "--classes needs --data"),
+        (["--pad", "2"], "--pad needs --data"),
+        (["--recipe", "resnet51"], "--recipe: resnet51: no such recipe; needed is one of alexnet"),
+        (["--auxiliary-weights", "0.3"], "got 1 for the 0 auxiliary heads of resnet-small"),
     ],
 )
 def test_wrong_options(runs, capsys, options, message):
@@ -386,11 +394,13 @@ def test_wrong_options(runs, capsys, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "0"], "--epochs: must be at least 1, got 0"),
-        (["--batch-size", "many"], "--batch-size: invalid"),
-        (["--learning-rate", "nan"], "--learning-rate: must be greater than 0 and finite"),
-        (["--seed", "-1"], "--seed: must be from 0"),
+        (["--epochs", "0"], "--epochs: must be an integer of at least 1, got 0"),
+        (["--batch-size", "many"], "--batch-size: must be an integer of at least 1, got many"),
+        (["--learning-rate", "nan"], "--learning-rate: must be a number greater than 0"),
+        (["--seed", "-1"], "--seed: must be an integer from 0 to 2147483647, got -1"),
         (["--name", "../x"], "--name: must be the name of a directory, not a path"),
+        (["--schedule", "linear"], "--schedule: must be one of cosine, steps, exponential"),
+        (["--crop-area", "0.5"], "--crop-area: expected 2 arguments"),
         (["--policy", "int8"], "--policy: invalid choice"),
         (["--compare", "--policy", "dfp16"], "not allowed with argument"),
     ],

@@ -105,7 +105,9 @@ class ImageRecords(ImageData):
                 if count:
                     _check_records(path, [0], num_classes)
 
-    def train_batches(self, batch_size, seed, initial_epoch, epochs, normalize=True):
+    def train_batches(
+        self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
+    ):
         files = self._files["train"]
         image_size, preparation = self.image_shape[0], self.preparation
 
@@ -122,7 +124,7 @@ class ImageRecords(ImageData):
                 lambda index, record: decode(index, record, image_seed),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-            return images.batch(batch_size)
+            return images.batch(batch_size).take(steps_per_epoch or -1)
 
         batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(epoch_batches)
         return batches.prefetch(tf.data.AUTOTUNE)
