@@ -197,7 +197,7 @@ def test_speed_counts_the_images_of_the_steps_but_the_first(monkeypatch):
 KILLED_RUN = """
     import os, signal, sys
     import keras
-    from dfpkeras.cli.config import TrainConfig
+    from dfpkeras.cli.configure import configure
     from dfpkeras.cli.run_directory import RunDirectory
     from dfpkeras.cli.train import train_run
     from dfpkeras.data.tfrecords import ImageRecords
@@ -211,9 +211,9 @@ KILLED_RUN = """
                 os.kill(os.getpid(), signal.SIGKILL)
 
     runs, directory, policy = sys.argv[1:]
-    config = TrainConfig(policies=(policy,), data=directory, classes=20, image_size=16,
-                         batch_size=4, epochs=3)
-    data = ImageRecords(directory, 16, 20)
+    config = configure(dict(policies=(policy,), data=directory, classes=20, image_size=16,
+                            batch_size=4, epochs=3))
+    data = ImageRecords(directory, 16, 20, config.preparation())
     run = RunDirectory.create(runs, "killed")
     run.write_config(config, data=data.describe(), versions={})
     train_run(config, data, run, [KillInEpochTwo()])
@@ -383,7 +383,6 @@ def test_resume_without_a_run(runs, capsys):
         (["--classes", "5"], "--classes needs --data"),
         (["--pad", "2"], "--pad needs --data"),
         (["--recipe", "resnet51"], "--recipe: resnet51: no such recipe; needed is one of alexnet"),
-        (["--auxiliary-weights", "0.3"], "got 1 for the 0 auxiliary heads of resnet-small"),
     ],
 )
 def test_wrong_options(runs, capsys, options, message):
