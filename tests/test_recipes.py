@@ -4,10 +4,10 @@ import dataclasses
 import json
 
 import pytest
-from dfpkeras.data.preparation import ImagePreparation
 
 from dfpkeras.cli.config import SETTINGS, TrainConfig, parse_setting
 from dfpkeras.cli.configure import configure, load_recipe
+from dfpkeras.data.preparation import ImagePreparation
 from dfpkeras.recipes import RecipeError, read_recipe, recipe_names, recipe_of
 
 OF_A_RUN = {"policies", "model", "recipe", "data", "steps_per_epoch", "seed"}
