@@ -1,10 +1,12 @@
 """``dfpkeras train``: its files and table, resuming, and what wrong use gets."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -176,6 +178,51 @@ def test_a_model_of_keras_applications(runs, records):
     model = keras.models.load_model(runs / "m" / "checkpoints" / "dfp16" / "epoch-0001.keras")
     assert model.name.startswith("mobilenet")
     assert model.output_shape == (None, 20)
+
+
+EVERY_OPTION = shlex.split("""
+    --model resnet-small --recipe vgg16 --classes 20 --image-size 16 --epochs 2 --steps-per-epoch 1
+    --batch-size 4 --seed 3 --learning-rate 0.01 --base-batch-size 8 --warmup-epochs 0.5
+    --schedule exponential --decay-epochs 1 --decay-every-epochs 1 --decay-factor 0.5
+    --momentum 0.8 --nesterov --weight-decay 0.01 --weight-decay-exempt bias gamma
+    --label-smoothing 0.2 --auxiliary-weights --train-crop pad --train-resize 17 20
+    --crop-area 0.5 0.9 --crop-aspect-ratio 0.9 1.1 --pad 2 --no-horizontal-flip --lighting 0.2
+    --evaluation-resize 18 --mean 0.1 0.2 0.3 --std 0.3 0.2 0.1
+""")
+
+
+def test_every_hyperparameter_is_an_option_and_recorded(runs, records):
+    """Two epochs of one step each with other values than the recipe's everywhere."""
+    directory, _ = records
+    options = ["--name", "x", "--policy", "float32", "--data", directory, *EVERY_OPTION]
+    assert train(runs, *options) == 0
+    given = json.loads((runs / "x" / "config.json").read_text())["hyperparameters"]
+    assert given == {
+        "policies": ["float32"], "model": "resnet-small", "recipe": "vgg16",
+        "data": str(directory), "classes": 20, "image_size": 16, "epochs": 2,
+        "steps_per_epoch": 1, "batch_size": 4, "seed": 3, "learning_rate": 0.01,
+        "base_batch_size": 8, "warmup_epochs": 0.5, "schedule": "exponential",
+        "decay_epochs": [1.0], "decay_every_epochs": 1.0, "decay_factor": 0.5, "momentum": 0.8,
+        "nesterov": True, "weight_decay": 0.01, "weight_decay_exempt": ["bias", "gamma"],
+        "label_smoothing": 0.2, "auxiliary_weights": [], "train_crop": "pad",
+        "train_resize": [17, 20], "crop_area": [0.5, 0.9], "crop_aspect_ratio": [0.9, 1.1],
+        "pad": 2, "horizontal_flip": False, "lighting": 0.2, "evaluation_resize": 18,
+        "mean": [0.1, 0.2, 0.3], "std": [0.3, 0.2, 0.1],
+    }  # fmt: skip
+    history = RunDirectory(runs / "x").history()
+    # 0.01 for 8 images is 0.005 for 4; both epochs have one step, and half of it after each.
+    np.testing.assert_allclose(history["learning_rate"], [0.0025, 0.00125], rtol=1e-6)
+    assert history["timed_images"].tolist() == [0, 4]
+
+
+def test_every_hyperparameter_is_explained(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    explained = capsys.readouterr().out
+    for field in dataclasses.fields(TrainConfig):
+        name = {"policies": "policy"}.get(field.name, field.name)
+        assert f"--{name.replace('_', '-')}" in explained
+        assert len(field.metadata["help"]) >= 10
 
 
 def test_speed_counts_the_images_of_the_steps_but_the_first(monkeypatch):

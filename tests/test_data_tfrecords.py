@@ -45,6 +45,13 @@ def test_every_record_is_read_once_per_epoch(directory):
     assert labels_of(data.validation_batches(batch_size=3)) == [0, 1, 2, 3]
 
 
+def test_an_epoch_may_end_early(directory):
+    data = ImageRecords(directory, SIZE, num_classes=20)
+    whole = [labels.numpy().tolist() for _, labels in data.train_batches(8, 0, 0, 2)]
+    short = data.train_batches(8, 0, 0, 2, steps_per_epoch=2)
+    assert [labels.numpy().tolist() for _, labels in short] == [*whole[:2], *whole[3:5]]
+
+
 def test_images_belong_to_their_labels(directory, jpegs):
     data = ImageRecords(directory, SIZE, num_classes=20)
     for image, label in data.validation_batches(1, normalize=False):
