@@ -21,7 +21,7 @@ policy.register()
 routing.install()
 session.install()
 
-from dfpkeras import layers  # noqa: E402
+from dfpkeras import layers, training  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -36,4 +36,5 @@ __all__ = [
     "release_memory",
     "report",
     "set_num_threads",
+    "training",
 ]

@@ -1,10 +1,12 @@
 """``dfpkeras train``: its files and table, resuming, and what wrong use gets."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +26,10 @@ from dfpkeras.cli.main import main
 from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.data.tfrecords import ImageRecords
 
-METRICS = ["accuracy", "loss", "val_accuracy", "val_loss", "learning_rate"]
+METRICS = [
+    *("accuracy", "top_5_accuracy", "loss"),
+    *("val_accuracy", "val_top_5_accuracy", "val_loss", "learning_rate"),
+]
 
 
 def make_records(parent):
@@ -70,7 +75,7 @@ def test_default_run_reaches_95_percent_within_two_minutes(runs, capsys):
     printed = capsys.readouterr().out
     assert "Epoch 6/6" in printed
     assert "125/125" in printed
-    epochs, accuracy, images_per_second, training_time = table_rows(printed)["dfp16"]
+    epochs, accuracy, _, images_per_second, training_time = table_rows(printed)["dfp16"]
     assert epochs == "6"
     assert float(accuracy.rstrip("%")) >= 95
     assert float(images_per_second) > 4000 * 6 / 120
@@ -116,9 +121,11 @@ def test_compare_prints_a_row_per_policy(compared):
     for policy, cells in rows.items():
         mine = history[history["policy"] == policy]
         speed = mine["timed_images"].sum() / mine["timed_seconds"].sum()
-        assert cells[:2] == ["2", f"{mine['val_accuracy'].iloc[-1]:.2%}"]
-        assert float(cells[2]) == pytest.approx(speed, rel=0.01)
-        assert cells[3] == f"{mine['train_seconds'].sum():.1f} s"
+        last = mine.iloc[-1]
+        accuracies = [f"{last['val_accuracy']:.2%}", f"{last['val_top_5_accuracy']:.2%}"]
+        assert cells[:3] == ["2", *accuracies]
+        assert float(cells[3]) == pytest.approx(speed, rel=0.01)
+        assert cells[4] == f"{mine['train_seconds'].sum():.1f} s"
 
 
 def test_a_run_leaves_its_configuration_and_a_picture(compared):
@@ -173,6 +180,51 @@ def test_a_model_of_keras_applications(runs, records):
     assert model.output_shape == (None, 20)
 
 
+EVERY_OPTION = shlex.split("""
+    --model resnet-small --recipe vgg16 --classes 20 --image-size 16 --epochs 2 --steps-per-epoch 1
+    --batch-size 4 --seed 3 --learning-rate 0.01 --base-batch-size 8 --warmup-epochs 0.5
+    --schedule exponential --decay-epochs 1 --decay-every-epochs 1 --decay-factor 0.5
+    --momentum 0.8 --nesterov --weight-decay 0.01 --weight-decay-exempt bias gamma
+    --label-smoothing 0.2 --auxiliary-weights --train-crop pad --train-resize 17 20
+    --crop-area 0.5 0.9 --crop-aspect-ratio 0.9 1.1 --pad 2 --no-horizontal-flip --lighting 0.2
+    --evaluation-resize 18 --mean 0.1 0.2 0.3 --std 0.3 0.2 0.1
+""")
+
+
+def test_every_hyperparameter_is_an_option_and_recorded(runs, records):
+    """Two epochs of one step each with other values than the recipe's everywhere."""
+    directory, _ = records
+    options = ["--name", "x", "--policy", "float32", "--data", directory, *EVERY_OPTION]
+    assert train(runs, *options) == 0
+    given = json.loads((runs / "x" / "config.json").read_text())["hyperparameters"]
+    assert given == {
+        "policies": ["float32"], "model": "resnet-small", "recipe": "vgg16",
+        "data": str(directory), "classes": 20, "image_size": 16, "epochs": 2,
+        "steps_per_epoch": 1, "batch_size": 4, "seed": 3, "learning_rate": 0.01,
+        "base_batch_size": 8, "warmup_epochs": 0.5, "schedule": "exponential",
+        "decay_epochs": [1.0], "decay_every_epochs": 1.0, "decay_factor": 0.5, "momentum": 0.8,
+        "nesterov": True, "weight_decay": 0.01, "weight_decay_exempt": ["bias", "gamma"],
+        "label_smoothing": 0.2, "auxiliary_weights": [], "train_crop": "pad",
+        "train_resize": [17, 20], "crop_area": [0.5, 0.9], "crop_aspect_ratio": [0.9, 1.1],
+        "pad": 2, "horizontal_flip": False, "lighting": 0.2, "evaluation_resize": 18,
+        "mean": [0.1, 0.2, 0.3], "std": [0.3, 0.2, 0.1],
+    }  # fmt: skip
+    history = RunDirectory(runs / "x").history()
+    # 0.01 for 8 images is 0.005 for 4; both epochs have one step, and half of it after each.
+    np.testing.assert_allclose(history["learning_rate"], [0.0025, 0.00125], rtol=1e-6)
+    assert history["timed_images"].tolist() == [0, 4]
+
+
+def test_every_hyperparameter_is_explained(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    explained = capsys.readouterr().out
+    for field in dataclasses.fields(TrainConfig):
+        name = {"policies": "policy"}.get(field.name, field.name)
+        assert f"--{name.replace('_', '-')}" in explained
+        assert len(field.metadata["help"]) >= 10
+
+
 def test_speed_counts_the_images_of_the_steps_but_the_first(monkeypatch):
     clock = iter([0.0, 5.0, 10.0, 11.0, 20.0, 21.0, 30.0, 32.0, 40.0, 42.0, 50.0, 52.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
@@ -192,7 +244,7 @@ def test_speed_counts_the_images_of_the_steps_but_the_first(monkeypatch):
 KILLED_RUN = """
     import os, signal, sys
     import keras
-    from dfpkeras.cli.config import TrainConfig
+    from dfpkeras.cli.configure import configure
     from dfpkeras.cli.run_directory import RunDirectory
     from dfpkeras.cli.train import train_run
     from dfpkeras.data.tfrecords import ImageRecords
@@ -206,9 +258,9 @@ KILLED_RUN = """
                 os.kill(os.getpid(), signal.SIGKILL)
 
     runs, directory, policy = sys.argv[1:]
-    config = TrainConfig(policies=(policy,), data=directory, classes=20, image_size=16,
-                         batch_size=4, epochs=3)
-    data = ImageRecords(directory, 16, 20)
+    config = configure(dict(policies=(policy,), data=directory, classes=20, image_size=16,
+                            batch_size=4, epochs=3))
+    data = ImageRecords(directory, 16, 20, config.preparation())
     run = RunDirectory.create(runs, "killed")
     run.write_config(config, data=data.describe(), versions={})
     train_run(config, data, run, [KillInEpochTwo()])
@@ -269,7 +321,7 @@ def test_resume_takes_the_newest_run_and_says_when_it_is_complete(runs, records,
     printed = capsys.readouterr().out
     assert "a-second" in printed
     assert "Epoch" not in printed
-    assert table_rows(printed) == {"float32": ["1", "50.00%", "1", "0.5 s"]}
+    assert table_rows(printed) == {"float32": ["1", "50.00%", "50.00%", "1", "0.5 s"]}
     assert run.history_path.read_text() == before
 
 
@@ -376,6 +428,8 @@ def test_resume_without_a_run(runs, capsys):
         (["--model", "resnet5000"], "unknown model 'resnet5000'"),
         (["--model", "ResNet50", "--image-size", "8"], "--image-size 8: Input size must be"),
         (["--classes", "5"], "--classes needs --data"),
+        (["--pad", "2"], "--pad needs --data"),
+        (["--recipe", "resnet51"], "--recipe: resnet51: no such recipe; needed is one of alexnet"),
     ],
 )
 def test_wrong_options(runs, capsys, options, message):
@@ -386,11 +440,13 @@ def test_wrong_options(runs, capsys, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "0"], "--epochs: must be at least 1, got 0"),
-        (["--batch-size", "many"], "--batch-size: invalid"),
-        (["--learning-rate", "nan"], "--learning-rate: must be greater than 0 and finite"),
-        (["--seed", "-1"], "--seed: must be from 0"),
+        (["--epochs", "0"], "--epochs: must be an integer of at least 1, got 0"),
+        (["--batch-size", "many"], "--batch-size: must be an integer of at least 1, got many"),
+        (["--learning-rate", "nan"], "--learning-rate: must be a number greater than 0"),
+        (["--seed", "-1"], "--seed: must be an integer from 0 to 2147483647, got -1"),
         (["--name", "../x"], "--name: must be the name of a directory, not a path"),
+        (["--schedule", "linear"], "--schedule: must be one of cosine, steps, exponential"),
+        (["--crop-area", "0.5"], "--crop-area: expected 2 arguments"),
         (["--policy", "int8"], "--policy: invalid choice"),
         (["--compare", "--policy", "dfp16"], "not allowed with argument"),
     ],

@@ -80,6 +80,13 @@ def test_the_last_batch_holds_the_rest(few):
     assert [len(labels) for _, labels in batches] == [10, 10, 3, 10, 10, 3]
 
 
+def test_an_epoch_may_end_early(few):
+    whole = [images.numpy() for images, _ in few.train_batches(10, 0, 0, 2)]
+    short = [images.numpy() for images, _ in few.train_batches(10, 0, 0, 2, steps_per_epoch=2)]
+    expected = [*whole[:2], *whole[3:5]]
+    assert all(map(np.array_equal, short, expected)) and len(short) == 4
+
+
 def test_pixels_are_scaled_as_usual_for_mnist(digits):
     raw, _ = collect(digits.train_batches(4000, 0, 0, 1, normalize=False))
     normalized, _ = collect(digits.train_batches(4000, 0, 0, 1))

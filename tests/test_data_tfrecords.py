@@ -45,10 +45,17 @@ def test_every_record_is_read_once_per_epoch(directory):
     assert labels_of(data.validation_batches(batch_size=3)) == [0, 1, 2, 3]
 
 
+def test_an_epoch_may_end_early(directory):
+    data = ImageRecords(directory, SIZE, num_classes=20)
+    whole = [labels.numpy().tolist() for _, labels in data.train_batches(8, 0, 0, 2)]
+    short = data.train_batches(8, 0, 0, 2, steps_per_epoch=2)
+    assert [labels.numpy().tolist() for _, labels in short] == [*whole[:2], *whole[3:5]]
+
+
 def test_images_belong_to_their_labels(directory, jpegs):
     data = ImageRecords(directory, SIZE, num_classes=20)
     for image, label in data.validation_batches(1, normalize=False):
-        expected = preprocessing.central_crop(jpegs[int(label[0])], SIZE)
+        expected = preprocessing.evaluation_image(jpegs[int(label[0])], SIZE)
         np.testing.assert_array_equal(image[0], expected)
     means = np.array([np.asarray(Image.open(io.BytesIO(jpeg))).mean() for jpeg in jpegs])
     seen = np.zeros(20)
@@ -113,7 +120,7 @@ def test_central_crop_equals_cutting_and_pillows_resizing(portrait):
         Image.fromarray(square[..., channel]).resize((224, 224), Image.Resampling.BILINEAR)
         for channel in range(3)
     ]
-    result = preprocessing.central_crop(jpeg, 224)
+    result = preprocessing.evaluation_image(jpeg, 224)
     np.testing.assert_allclose(result, np.stack(expected, axis=-1), atol=0.02)
 
 
@@ -127,10 +134,7 @@ def windows_of_random_crops(count):
     red, green = np.meshgrid(np.linspace(20, 235, width), np.linspace(20, 235, height))
     jpeg = jpeg_of(np.stack([red, green, np.full_like(red, 128)], -1).round().astype(np.uint8))
     crops = np.stack(
-        [
-            preprocessing.random_resized_crop(jpeg, 32, tf.constant([3, i], tf.int64))
-            for i in range(count)
-        ]
+        [preprocessing.train_image(jpeg, 32, tf.constant([3, i], tf.int64)) for i in range(count)]
     )
     # The slope inside, away from the edges that antialiasing flattens.
     columns = (crops[..., 0].mean(axis=1) - 20) / 215
@@ -167,7 +171,7 @@ def test_random_crops_have_the_areas_and_shapes_asked_for():
 def test_the_same_seed_makes_the_same_crop():
     jpeg = photographs()[0]
     seeds = [tf.constant(seed, tf.int64) for seed in ([1, 2], [1, 2], [1, 3], [2, 2])]
-    crops = [preprocessing.random_resized_crop(jpeg, 32, seed).numpy() for seed in seeds]
+    crops = [preprocessing.train_image(jpeg, 32, seed).numpy() for seed in seeds]
     np.testing.assert_array_equal(crops[0], crops[1])
     assert np.abs(crops[0] - crops[2]).max() > 1
     assert np.abs(crops[0] - crops[3]).max() > 1
@@ -298,16 +302,18 @@ def test_a_file_of_another_kind_is_named(directory):
 def test_the_window_does_not_matter_for_a_truncated_jpeg():
     """A decoder that stops after the window's last row would not see that the rest is missing."""
     jpeg = baseline_jpeg(photographs()[0])
-    assert preprocessing.central_crop(jpeg, 8).shape == (8, 8, 3)
+    assert preprocessing.evaluation_image(jpeg, 8).shape == (8, 8, 3)
     with pytest.raises(tf.errors.InvalidArgumentError):
-        preprocessing.central_crop(jpeg[: int(0.98 * len(jpeg))], 8)
+        preprocessing.evaluation_image(jpeg[: int(0.98 * len(jpeg))], 8)
 
 
 def test_bytes_behind_a_jpeg_do_not_matter():
     """Such a file is decoded as a whole; colours at the window's edges may differ a little."""
     jpeg = photographs()[0]
-    expected = preprocessing.central_crop(jpeg, 32)
-    np.testing.assert_allclose(preprocessing.central_crop(jpeg + b"\0" * 7, 32), expected, atol=0.5)
+    expected = preprocessing.evaluation_image(jpeg, 32)
+    np.testing.assert_allclose(
+        preprocessing.evaluation_image(jpeg + b"\0" * 7, 32), expected, atol=0.5
+    )
 
 
 # Directories

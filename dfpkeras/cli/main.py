@@ -7,12 +7,12 @@ from dfpkeras.benchmark.layers import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS as LAYER_NETWORKS
 from dfpkeras.benchmark.step.case import NETWORKS as STEP_NETWORKS
 from dfpkeras.benchmark.step.contenders import CONTENDERS
+from dfpkeras.cli import values
 from dfpkeras.cli.bench import ALL, run_bench
 from dfpkeras.cli.bench_step import run_bench_step
-from dfpkeras.cli.config import TrainConfig
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.info import run_info
-from dfpkeras.cli.train import POLICIES, run_train
+from dfpkeras.cli.train_options import add_train
 
 INTERRUPTED = 130
 
@@ -45,75 +45,11 @@ def _parser():
         prog="dfpkeras", description="Train Keras models on INT16 dynamic-fixed-point kernels."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_train(commands)
+    add_train(commands)
     _add_bench(commands)
     info = commands.add_parser("info", help="versions, CPU, instruction set and threads")
     info.set_defaults(run=lambda arguments: run_info())
     return parser
-
-
-def _add_train(commands):
-    defaults = TrainConfig()
-    train = commands.add_parser(
-        "train",
-        help="train a model and save its history, checkpoints and curves",
-        description="Without --data, trains on 4,000 MNIST digits and tests on 1,000 others.",
-        argument_default=argparse.SUPPRESS,
-    )
-    policy = train.add_mutually_exclusive_group()
-    policy.add_argument("--policy", choices=POLICIES, help="dtype policy (default: dfp16)")
-    policy.add_argument(
-        "--compare", action="store_true", help="train under both policies and plot both"
-    )
-    train.add_argument(
-        "--model",
-        help="resnet-small, or the name of a model in keras.applications "
-        f"(default: {defaults.model})",
-    )
-    train.add_argument(
-        "--data",
-        metavar="DIR",
-        help="directory of TFRecords train-* and validation-*, with the features image/encoded "
-        "(JPEG) and image/class/label (from 1)",
-    )
-    train.add_argument(
-        "--classes", type=_positive_int, help="number of classes in DIR (default: 1000)"
-    )
-    train.add_argument(
-        "--image-size",
-        type=_positive_int,
-        help="side of the images (default: 224 with --data; for the digits 28, or 32 with a model "
-        "in keras.applications)",
-    )
-    for option, kind, help_text in (
-        ("epochs", _positive_int, "times to go through the training images"),
-        ("batch-size", _positive_int, "images in a training step"),
-        ("learning-rate", _positive_float, "highest learning rate"),
-        ("seed", _seed, "of weights, order and augmentation"),
-    ):
-        default = getattr(defaults, option.replace("-", "_"))
-        train.add_argument(f"--{option}", type=kind, help=f"{help_text} (default: {default})")
-    train.add_argument("--runs-dir", default="runs", help="where runs are kept (default: runs)")
-    train.add_argument(
-        "--name", type=_run_name, default=None, help="of the run (default: date, time and model)"
-    )
-    train.add_argument(
-        "--resume",
-        action="store_true",
-        default=False,
-        help="go on from the last checkpoint of the run --name, or of the newest run",
-    )
-    train.set_defaults(run=_run_train)
-
-
-def _run_train(arguments):
-    options = vars(arguments)
-    given = {field: options[field] for field in TrainConfig.__annotations__ if field in options}
-    if "policy" in options:
-        given["policies"] = (options["policy"],)
-    if "compare" in options:
-        given["policies"] = POLICIES
-    run_train(given, arguments.runs_dir, arguments.name, arguments.resume)
 
 
 def _add_bench(commands):
@@ -136,7 +72,7 @@ def _add_bench(commands):
     bench.add_argument(
         "--batch-size",
         nargs="+",
-        type=_positive_int,
+        type=values.positive_int,
         metavar="N",
         help="images; several numbers with --step (default: 16, for --inference 1 and 32)",
     )
@@ -153,7 +89,7 @@ def _add_layer_options(group):
     group.add_argument("--direction", choices=(*DIRECTIONS, ALL), help="(default: all three)")
     group.add_argument(
         "--seconds",
-        type=_positive_float,
+        type=values.positive_float,
         help="time for each layer and direction, warm-up excluded (default: 1)",
     )
 
@@ -170,20 +106,20 @@ def _add_step_options(group):
     )
     group.add_argument(
         "--model",
-        type=_model_path,
+        type=values.model_path,
         metavar="MODULE:FUNCTION",
         help="a model of your own instead of a network: what the function, called without "
         "arguments, returns",
     )
     group.add_argument(
         "--image-size",
-        type=_positive_int,
+        type=values.positive_int,
         metavar="N",
         help="side of the images (default: the network's own)",
     )
     group.add_argument(
         "--steps",
-        type=_positive_int,
+        type=values.positive_int,
         metavar="N",
         help="timed turns of each contender, after two untimed ones (default: 8)",
     )
@@ -192,7 +128,7 @@ def _add_step_options(group):
     )
     group.add_argument(
         "--time-limit",
-        type=_positive_float,
+        type=values.positive_float,
         metavar="SECONDS",
         help="leave a contender out that takes longer to build the model, or for a turn "
         "(default: 120)",
@@ -232,38 +168,3 @@ def _refuse_others(names, step):
         raise CommandError(
             f"{options}: only for {'layers, without' if step else 'use with'} --step"
         )
-
-
-def _positive_int(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _positive_float(text):
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be greater than 0 and finite, got {text}")
-    return value
-
-
-def _model_path(text):
-    module, separator, function = text.partition(":")
-    names = [*module.split("."), function]
-    if not separator or not all(name.isidentifier() for name in names):
-        raise argparse.ArgumentTypeError(f"must be MODULE:FUNCTION, got {text}")
-    return text
-
-
-def _seed(text):
-    value = int(text)
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 2147483647, got {text}")
-    return value
-
-
-def _run_name(text):
-    if not text or text in (".", "..") or "/" in text or "\\" in text:
-        raise argparse.ArgumentTypeError(f"must be the name of a directory, not a path: {text!r}")
-    return text

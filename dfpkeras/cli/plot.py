@@ -1,13 +1,13 @@
 """The picture of a run."""
 
-from dfpkeras.cli.summary import format_speed, summarize
+from dfpkeras.cli.summary import ACCURACIES, format_speed, summarize
 
 # Colours from Okabe and Ito's palette, which the colour-blind can tell apart.
 _COLOURS = ("#0072B2", "#D55E00")
 
 
 def plot_history(history, title):
-    """Plots accuracy, loss and speed of a run, each policy in its colour.
+    """Plots loss, accuracies and speed of a run, each policy in its colour.
 
     Args:
         history: pandas.DataFrame as ``RunDirectory.history`` returns it.
@@ -19,18 +19,21 @@ def plot_history(history, title):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 4.6), dpi=120, layout="constrained")
+    curves = {"loss": ("loss", "cross-entropy", 1)} | {
+        name: (f"{short} accuracy", "accuracy (%)", 100)
+        for name, short in ACCURACIES.items()
+        if name in history
+    }
+    figure = Figure(figsize=(3 + 5 * len(curves), 4.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    accuracy, loss, speed = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
+    *panels, speed = figure.subplots(1, len(curves) + 1, width_ratios=[3] * len(curves) + [1.4])
     colours = dict(zip(history["policy"].unique(), _COLOURS, strict=False))
-    for policy, colour in colours.items():
-        rows = history[history["policy"] == policy]
-        _plot_metric(accuracy, rows, "accuracy", policy, colour, scale=100)
-        _plot_metric(loss, rows, "loss", policy, colour)
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="accuracy")
-    loss.set(xlabel="epoch", ylabel="cross-entropy", title="loss")
-    for axes in (accuracy, loss):
+    for axes, (metric, (heading, unit, scale)) in zip(panels, curves.items(), strict=True):
+        for policy, colour in colours.items():
+            rows = history[history["policy"] == policy]
+            _plot_metric(axes, rows, metric, policy, colour, scale)
+        axes.set(xlabel="epoch", ylabel=unit, title=heading)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -38,7 +41,7 @@ def plot_history(history, title):
     return figure
 
 
-def _plot_metric(axes, rows, metric, policy, colour, scale=1):
+def _plot_metric(axes, rows, metric, policy, colour, scale):
     options = {"color": colour, "marker": "o", "markersize": 4}
     axes.plot(rows["epoch"], scale * rows[f"val_{metric}"], label=f"{policy}, held out", **options)
     axes.plot(

@@ -7,7 +7,13 @@ import keras
 import tensorflow as tf
 
 from dfpkeras.callbacks import DataPosition, StopOnNonFiniteLoss, TrainingSpeed
-from dfpkeras.models import build_model, scales_its_input
+from dfpkeras.models import scales_its_input
+from dfpkeras.training import (
+    compile_model,
+    labels_for_every_output,
+    metric_name,
+    steps_per_epoch,
+)
 
 
 def train_policy(policy, config, data, run, callbacks=()):
@@ -35,29 +41,6 @@ def train_policy(policy, config, data, run, callbacks=()):
         _fit(model, policy, config, data, run, initial_epoch, callbacks)
 
 
-def compile_model(config, data):
-    """Builds and compiles the model under the current policy.
-
-    Raises:
-        ValueError: there is no such model, or it cannot take images of that size.
-    """
-    model = build_model(config.model, data.image_shape, data.num_classes)
-    steps = config.epochs * -(-data.num_train // config.batch_size)
-    warmup_steps = int(config.warmup * steps)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=steps - warmup_steps,
-        warmup_target=config.learning_rate,
-        warmup_steps=warmup_steps,
-    )
-    model.compile(
-        optimizer=keras.optimizers.SGD(learning_rate, momentum=config.momentum, nesterov=True),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
-
-
 @contextlib.contextmanager
 def _session(policy, seed):
     """A fresh Keras session with the given policy; restores the previous one."""
@@ -79,15 +62,23 @@ def _fit(model, policy, config, data, run, initial_epoch, callbacks):
     normalize = not scales_its_input(model)
     position = DataPosition(initial_epoch)
     recorder = RunRecorder(policy, config, data, run)
+    steps = steps_per_epoch(config, data)
+    batches = data.train_batches(
+        config.batch_size,
+        config.seed,
+        initial_epoch,
+        config.epochs,
+        normalize,
+        steps_per_epoch=steps,
+    )
+    held_out = data.validation_batches(config.batch_size, normalize)
     try:
         model.fit(
-            data.train_batches(
-                config.batch_size, config.seed, initial_epoch, config.epochs, normalize
-            ),
-            validation_data=data.validation_batches(config.batch_size, normalize),
+            labels_for_every_output(model, batches),
+            validation_data=labels_for_every_output(model, held_out),
             initial_epoch=initial_epoch,
             epochs=config.epochs,
-            steps_per_epoch=-(-data.num_train // config.batch_size),
+            steps_per_epoch=steps,
             shuffle=False,
             callbacks=[position, StopOnNonFiniteLoss(), recorder, *callbacks],
         )
@@ -118,7 +109,7 @@ class RunRecorder(TrainingSpeed):
             {
                 "policy": self._policy,
                 "epoch": epoch + 1,
-                **{name: float(value) for name, value in logs.items()},
+                **{metric_name(name): float(value) for name, value in logs.items()},
                 "learning_rate": float(self.model.optimizer.learning_rate),
                 "images_per_second": self.images_per_second,
                 "train_seconds": self.train_seconds,

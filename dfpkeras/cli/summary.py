@@ -2,6 +2,9 @@
 
 import math
 
+# Columns of the history, and what a reader calls them.
+ACCURACIES = {"accuracy": "top-1", "top_5_accuracy": "top-5"}
+
 
 def summarize(history):
     """Reduces a run's history to a row per policy.
@@ -11,17 +14,20 @@ def summarize(history):
 
     Returns:
         A pandas.DataFrame indexed by policy, in the order of training, with the columns
-        ``epochs``, ``accuracy`` (held out, after the last epoch), ``images_per_second`` (all
-        steps but the first of each run) and ``train_seconds`` (all steps).
+        ``epochs``, ``accuracy`` and ``top_5_accuracy`` (held out, after the last epoch; the latter
+        only where it was measured), ``images_per_second`` (all steps but the first of each run) and
+        ``train_seconds`` (all steps).
     """
     groups = history.groupby("policy", sort=False)
     summary = groups[["timed_images", "timed_seconds", "train_seconds"]].sum()
     summary["epochs"] = groups["epoch"].max()
-    summary["accuracy"] = groups["val_accuracy"].last()
+    accuracies = [name for name in ACCURACIES if f"val_{name}" in history]
+    for name in accuracies:
+        summary[name] = groups[f"val_{name}"].last()
     summary["images_per_second"] = (summary["timed_images"] / summary["timed_seconds"]).fillna(
         math.nan
     )
-    return summary[["epochs", "accuracy", "images_per_second", "train_seconds"]]
+    return summary[["epochs", *accuracies, "images_per_second", "train_seconds"]]
 
 
 def print_table(title, summary):
@@ -31,13 +37,15 @@ def print_table(title, summary):
 
     table = Table(title=title)
     table.add_column("policy")
-    for heading in ("epochs", "held-out accuracy", "images/s", "training time"):
+    accuracies = [name for name in ACCURACIES if name in summary]
+    headings = [f"held-out {ACCURACIES[name]}" for name in accuracies]
+    for heading in ("epochs", *headings, "images/s", "training time"):
         table.add_column(heading, justify="right")
     for policy, row in summary.iterrows():
         table.add_row(
             policy,
             str(int(row["epochs"])),
-            f"{row['accuracy']:.2%}",
+            *(f"{row[name]:.2%}" for name in accuracies),
             format_speed(row["images_per_second"]),
             f"{row['train_seconds']:.1f} s",
         )

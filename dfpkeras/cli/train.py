@@ -12,7 +12,8 @@ from pathlib import Path
 
 import keras
 
-from dfpkeras.cli.config import TrainConfig
+from dfpkeras.cli.config import IMAGES, SETTINGS, TrainConfig
+from dfpkeras.cli.configure import configure
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.plot import plot_history
 from dfpkeras.cli.requirements import require_packages
@@ -20,7 +21,8 @@ from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.cli.summary import print_table, summarize
 from dfpkeras.cli.versions import versions
 from dfpkeras.data.dataset import DataError
-from dfpkeras.models import build_model
+from dfpkeras.recipes import RecipeError
+from dfpkeras.training import compile_model
 
 POLICIES = ("dfp16", "float32")
 
@@ -46,7 +48,7 @@ def run_train(options, runs_dir, name, resume):
         data = _load_data(config)
         _refuse_changed_data(details["data"], data.describe())
     else:
-        config = _complete(options)
+        config = _configure(options)
         run = RunDirectory.create(runs_dir, name or _new_name(config, runs_dir))
         try:
             data = _load_data(config)
@@ -90,19 +92,22 @@ def train_run(config, data, run, callbacks=()):
     print_table(str(run.path), summarize(history))
 
 
-def _complete(options):
-    """Returns the ``TrainConfig`` of what the user gave and the defaults that go with it."""
-    options = dict(options)
-    if options.get("data") is not None:
-        options["data"] = str(Path(options["data"]).resolve())
-        options.setdefault("classes", 1000)
-        options.setdefault("image_size", 224)
-    elif "classes" in options:
-        raise CommandError("--classes needs --data: the embedded digits have 10")
-    elif options.get("model", TrainConfig.model).lower() != TrainConfig.model:
-        # The smallest size that most models in keras.applications take.
-        options.setdefault("image_size", 32)
-    return TrainConfig(**options)
+def _configure(options):
+    if options.get("data") is None:
+        _refuse_settings_of_images(options)
+    try:
+        return configure(options)
+    except RecipeError as error:
+        raise CommandError(f"--recipe: {error}") from error
+
+
+def _refuse_settings_of_images(options):
+    """The embedded digits are what they are: 10 classes, neither cropped nor mirrored."""
+    for name in options:
+        if name == "classes" or SETTINGS[name].metadata["group"] == IMAGES:
+            raise CommandError(
+                f"--{name.replace('_', '-')} needs --data: it does not apply to the embedded digits"
+            )
 
 
 def _load_data(config):
@@ -114,9 +119,11 @@ def _load_data(config):
     from dfpkeras.data.tfrecords import ImageRecords
 
     try:
-        return ImageRecords(config.data, config.image_size, config.classes)
+        return ImageRecords(config.data, config.image_size, config.classes, config.preparation())
     except DataError as error:
         raise CommandError(f"--data: {error}") from error
+    except ValueError as error:
+        raise CommandError(f"images cannot be prepared so: {error}") from error
 
 
 def _require_tensorflow_backend():
@@ -130,7 +137,7 @@ def _require_tensorflow_backend():
 def _try_model(config, data):
     """Builds the model once, so that a wrong name or size comes out before the run begins."""
     try:
-        build_model(config.model, data.image_shape, data.num_classes)
+        compile_model(config, data)
     except ValueError as error:
         raise CommandError(
             f"--model {config.model} with --image-size {config.image_size}: {error}"

@@ -19,7 +19,9 @@ class ImageData:
     num_train: int
     num_validation: int
 
-    def train_batches(self, batch_size, seed, initial_epoch, epochs, normalize=True):
+    def train_batches(
+        self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
+    ):
         """Returns a ``tf.data.Dataset`` that yields the epochs ``initial_epoch .. epochs - 1``.
 
         Every epoch holds every training image once, in ``ceil(num_train / batch_size)`` batches,
@@ -33,6 +35,7 @@ class ImageData:
             initial_epoch, epochs: the half-open range of epochs, counted from 0.
             normalize: yield pixels scaled to about zero mean and unit variance; otherwise the
                 values 0..255, for models that scale their own input.
+            steps_per_epoch: end each epoch after so many batches; None for all of them.
 
         Returns:
             A dataset of ``(images, labels)``: float32 ``(batch,) + image_shape`` and int64

@@ -49,14 +49,17 @@ class Digits(ImageData):
         self._train = images[: self.num_train], labels[: self.num_train]
         self._validation = images[self.num_train :], labels[self.num_train :]
 
-    def train_batches(self, batch_size, seed, initial_epoch, epochs, normalize=True):
+    def train_batches(
+        self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
+    ):
         images, labels = map(tf.constant, self._train)
 
         def epoch_batches(epoch):
             order = tf.random.experimental.stateless_shuffle(
                 tf.range(self.num_train), seed=tf.stack([tf.cast(seed, tf.int64), epoch])
             )
-            return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+            batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+            return batches.take(steps_per_epoch or -1)
 
         def gather(indices):
             pixels = self._prepare(tf.gather(images, indices), normalize)

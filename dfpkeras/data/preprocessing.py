@@ -1,78 +1,138 @@
-"""JPEG bytes to image tensors, inside a tf.data pipeline.
-
-Training: random-resized-crop and flip, as for GoogLeNet (Szegedy et al., "Going Deeper with
-Convolutions", 2015, section 6). Evaluation: central crop.
-"""
+"""JPEG bytes to image tensors, inside a tf.data pipeline, as an ``ImagePreparation`` asks for."""
 
 import tensorflow as tf
 
-# Mean and standard deviation of the pixels of ImageNet (RGB, scaled to 0..1).
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-CROP_AREA = (0.08, 1.0)
-CROP_ASPECT_RATIO = (3 / 4, 4 / 3)
-CENTRAL_FRACTION = 0.875
+from dfpkeras.data.preparation import ImagePreparation
+
+# Principal components of the colours of ImageNet's training images (RGB scaled to 0..1), and the
+# spread along each, as they are in common use for Krizhevsky's colour noise.
+_COLOUR_COMPONENTS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+_COLOUR_SPREAD = (0.2175, 0.0188, 0.0045)
 
 
-def random_resized_crop(encoded, image_size, seed):
-    """Decodes a random part of a JPEG, resizes it and flips it in one case of two.
+def train_image(encoded, image_size, seed, preparation=ImagePreparation()):
+    """Decodes the part of a JPEG that the training crop takes, resizes and augments it.
 
     Args:
         encoded: scalar string tensor, a JPEG of any size, grey or colour.
         image_size: side of the result.
-        seed: int64 tensor of shape (2,); the same seed makes the same crop.
+        seed: int64 tensor of shape (2,); the same seed makes the same image.
+        preparation: ``ImagePreparation``.
 
     Returns:
-        float32 ``(image_size, image_size, 3)``, values 0..255.
+        float32 ``(image_size, image_size, 3)``, values 0..255; ``lighting`` may lead beyond.
     """
     crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.io.extract_jpeg_shape(encoded),
-        bounding_boxes=[[[0.0, 0.0, 1.0, 1.0]]],
-        seed=crop_seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=CROP_ASPECT_RATIO,
-        area_range=CROP_AREA,
-    )
-    window = tf.concat([begin[:2], size[:2]], axis=0)
-    image = _resize(_decode_window(encoded, window), image_size)
-    return tf.image.stateless_random_flip_left_right(image, flip_seed)
+    if preparation.train_crop == "pad":
+        square = evaluation_image(encoded, image_size, preparation)
+        image = _pad_and_crop(square, preparation.pad, crop_seed)
+    else:
+        shape = tf.io.extract_jpeg_shape(encoded)
+        window = _train_window(shape, image_size, crop_seed, preparation)
+        image = _resize(_decode_to_shrink(encoded, window, image_size), image_size)
+    if preparation.horizontal_flip:
+        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    if preparation.lighting:
+        image += _colour_noise(preparation.lighting, tf.random.fold_in(seed, 2))
+    return image
 
 
-def central_crop(encoded, image_size):
+def evaluation_image(encoded, image_size, preparation=ImagePreparation()):
     """Decodes the central square of a JPEG and resizes it.
 
-    The square's side is 0.875 of the image's shorter side, which is the same as resizing the
-    shorter side to ``image_size / 0.875`` and cutting out the centre.
+    The square's side is a fraction of the image's shorter side, rounded to whole pixels, which is
+    the same as resizing the shorter side and cutting out the centre.
 
     Args:
         encoded: scalar string tensor, a JPEG of any size, grey or colour.
         image_size: side of the result.
+        preparation: ``ImagePreparation``.
 
     Returns:
         float32 ``(image_size, image_size, 3)``, values 0..255.
     """
     shape = tf.io.extract_jpeg_shape(encoded)[:2]
-    shorter = tf.cast(tf.reduce_min(shape), tf.float32)
-    side = tf.maximum(tf.cast(tf.round(CENTRAL_FRACTION * shorter), tf.int32), 1)
+    shorter = tf.reduce_min(shape)
+    fraction = preparation.evaluation_fraction(image_size)
+    side = tf.minimum(image_size, shorter) if fraction is None else _scale(shorter, fraction)
     window = tf.concat([(shape - side) // 2, tf.stack([side, side])], axis=0)
     return _resize(_decode_window(encoded, window), image_size)
 
 
-def normalize(image):
-    """Scales RGB values 0..255 to ImageNet's zero mean and unit variance."""
-    return (image / 255.0 - tf.constant(MEAN)) / tf.constant(STD)
+def normalize(image, preparation=ImagePreparation()):
+    """Scales RGB values 0..255 to zero mean and unit variance (those of the preparation)."""
+    return (image / 255.0 - tf.constant(preparation.mean)) / tf.constant(preparation.std)
 
 
-def _decode_window(encoded, window):
-    """Decodes ``window`` (y, x, height, width) of a JPEG as RGB."""
+def _train_window(shape, image_size, seed, preparation):
+    """Returns y, x, height and width of the part that the crop takes, within ``shape``."""
+    if preparation.train_crop == "random":
+        return _random_square(shape[:2], image_size, seed, preparation.train_resize)
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=[[[0.0, 0.0, 1.0, 1.0]]],
+        seed=seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=preparation.crop_aspect_ratio,
+        area_range=preparation.crop_area,
+    )
+    return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def _random_square(shape, image_size, seed, train_resize):
+    """Returns the window that is a random crop once the shorter side is resized."""
+    size_seed, place_seed = tf.unstack(tf.random.split(seed, 2))
+    low, high = train_resize
+    resized = tf.random.stateless_uniform([], size_seed, low, high + 1, tf.int32)
+    side = _scale(tf.reduce_min(shape), image_size / tf.cast(resized, tf.float32))
+    places = tf.cast(shape - side + 1, tf.float32)
+    begin = tf.cast(tf.random.stateless_uniform([2], place_seed) * places, tf.int32)
+    return tf.concat([begin, tf.stack([side, side])], axis=0)
+
+
+def _scale(side, fraction):
+    return tf.maximum(tf.cast(tf.round(fraction * tf.cast(side, tf.float32)), tf.int32), 1)
+
+
+def _pad_and_crop(image, pad, seed):
+    padded = tf.pad(image, [(pad, pad), (pad, pad), (0, 0)])
+    begin = tf.random.stateless_uniform([2], seed, 0, 2 * pad + 1, tf.int32)
+    return tf.slice(padded, tf.concat([begin, [0]], axis=0), image.shape)
+
+
+def _colour_noise(strength, seed):
+    """Returns what to add to each channel, in units of 0..255."""
+    along = tf.random.stateless_normal([3], seed, stddev=strength) * _COLOUR_SPREAD
+    return 255.0 * tf.linalg.matvec(tf.constant(_COLOUR_COMPONENTS), along)
+
+
+def _decode_to_shrink(encoded, window, image_size):
+    """Decodes ``window`` as RGB, at 1/2 or 1/4 of its size if it is to be shrunk by as much.
+
+    The decoder leaves out high frequencies that shrinking would remove anyhow, and with them most
+    of its work.
+    """
+    factor = tf.reduce_min(window[2:]) // image_size
+    return tf.switch_case(
+        tf.cast(factor >= 2, tf.int32) + tf.cast(factor >= 4, tf.int32),
+        [lambda ratio=ratio: _decode_window(encoded, window, ratio) for ratio in (1, 2, 4)],
+    )
+
+
+def _decode_window(encoded, window, ratio=1):
+    """Decodes ``window`` (y, x, height, width) of a JPEG as RGB, at 1/ratio of its size."""
+    window = window // ratio
 
     def decode_part():
-        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3, ratio=ratio)
 
     def decode_whole():
         y, x, height, width = tf.unstack(window)
-        return tf.io.decode_jpeg(encoded, channels=3)[y : y + height, x : x + width]
+        return tf.io.decode_jpeg(encoded, 3, ratio)[y : y + height, x : x + width]
 
     # The decoder stops at the last row of the window and would not notice that the rest of the
     # file is missing. Only a file without its end marker takes the slow way, where it fails.

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from dfpkeras.data import preprocessing
 from dfpkeras.data.dataset import DataError, ImageData
+from dfpkeras.data.preparation import ImagePreparation
 
 IMAGE_SIZE = 224
 NUM_CLASSES = 1000
@@ -68,7 +69,7 @@ class ImageRecords(ImageData):
 
     Training reads the files in a shuffled order, 16 at a time, one record of each in turn, passes
     the records through a shuffle buffer of 256 MiB (at least 1,024 records), and decodes only the
-    part of a JPEG that random-resized-crop asks for. See ``preprocessing`` for the crops.
+    part of a JPEG that the crop asks for.
 
     Making one counts the records of all files, by reading the records' lengths, and reads the
     first record of each file. The other records are checked when they are read.
@@ -77,13 +78,23 @@ class ImageRecords(ImageData):
         directory: holds ``train-*`` and ``validation-*``.
         image_size: side of the square images in the batches.
         num_classes: labels must be in ``1..num_classes``; in the batches they count from 0.
+        preparation: ``ImagePreparation``, how images are cropped, augmented and normalised.
 
     Raises:
         DataError: names the directory, or the file and the record, and what is wrong with it.
+        ValueError: the preparation cannot make images of that size.
     """
 
-    def __init__(self, directory, image_size=IMAGE_SIZE, num_classes=NUM_CLASSES):
+    def __init__(
+        self,
+        directory,
+        image_size=IMAGE_SIZE,
+        num_classes=NUM_CLASSES,
+        preparation=ImagePreparation(),
+    ):
+        preparation.check_image_size(image_size)
         self.directory = Path(directory)
+        self.preparation = preparation
         self.image_shape = (image_size, image_size, 3)
         self.num_classes = num_classes
         self._files = {split: RecordFiles(directory, split) for split in ("train", "validation")}
@@ -94,14 +105,17 @@ class ImageRecords(ImageData):
                 if count:
                     _check_records(path, [0], num_classes)
 
-    def train_batches(self, batch_size, seed, initial_epoch, epochs, normalize=True):
+    def train_batches(
+        self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
+    ):
         files = self._files["train"]
+        image_size, preparation = self.image_shape[0], self.preparation
 
         def decode(index, record, image_seed):
             encoded, label = self._parse(record)
             image_seed = tf.random.fold_in(image_seed, index)
-            image = preprocessing.random_resized_crop(encoded, self.image_shape[0], image_seed)
-            return preprocessing.normalize(image) if normalize else image, label
+            image = preprocessing.train_image(encoded, image_size, image_seed, preparation)
+            return preprocessing.normalize(image, preparation) if normalize else image, label
 
         def epoch_batches(epoch):
             image_seed = tf.stack([tf.cast(seed, tf.int64), epoch])
@@ -110,16 +124,18 @@ class ImageRecords(ImageData):
                 lambda index, record: decode(index, record, image_seed),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-            return images.batch(batch_size)
+            return images.batch(batch_size).take(steps_per_epoch or -1)
 
         batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(epoch_batches)
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def validation_batches(self, batch_size, normalize=True):
+        image_size, preparation = self.image_shape[0], self.preparation
+
         def decode(record):
             encoded, label = self._parse(record)
-            image = preprocessing.central_crop(encoded, self.image_shape[0])
-            return preprocessing.normalize(image) if normalize else image, label
+            image = preprocessing.evaluation_image(encoded, image_size, preparation)
+            return preprocessing.normalize(image, preparation) if normalize else image, label
 
         paths = [str(path) for path in self._files["validation"].paths]
         images = tf.data.TFRecordDataset(paths).map(decode, num_parallel_calls=tf.data.AUTOTUNE)

@@ -1,0 +1,80 @@
+"""The options of ``dfpkeras train``: those of every field of ``TrainConfig``, and a few more."""
+
+import argparse
+
+from dfpkeras.cli import values
+from dfpkeras.cli.config import SETTINGS, takes_several
+from dfpkeras.cli.train import POLICIES, run_train
+
+
+def add_train(commands):
+    """Adds the command to argparse's subparsers."""
+    train = commands.add_parser(
+        "train",
+        help="train a model and save its history, checkpoints and curves",
+        description="Trains with the recipe of the model, of which every setting is an option. "
+        "Without --data, trains on 4,000 MNIST digits and tests on 1,000 others.",
+        argument_default=argparse.SUPPRESS,
+    )
+    _add_policies(train)
+    _add_settings(train)
+    _add_files(train.add_argument_group("files"))
+    train.set_defaults(run=_run)
+
+
+def _add_policies(train):
+    policy = train.add_mutually_exclusive_group()
+    policy.add_argument("--policy", choices=POLICIES, help="dtype policy (default: dfp16)")
+    policy.add_argument(
+        "--compare", action="store_true", help="train under both policies and plot both"
+    )
+
+
+def _add_settings(train):
+    groups = {}
+    for name, field in SETTINGS.items():
+        if name != "policies":
+            heading = field.metadata["group"]
+            group = groups.get(heading) or train.add_argument_group(heading)
+            groups[heading] = group
+            group.add_argument(f"--{name.replace('_', '-')}", **_arguments(field))
+
+
+def _arguments(field):
+    """How argparse has to read the option of a field."""
+    text = field.metadata["help"].replace("%", "%%")
+    if isinstance(field.default, bool):
+        return {"action": argparse.BooleanOptionalAction, "help": text}
+    several = {"nargs": field.metadata.get("length", "*")} if takes_several(field) else {}
+    return {"type": field.metadata["parse"], "help": text, "metavar": _metavar(field), **several}
+
+
+def _metavar(field):
+    return {"data": "DIR", "model": "NAME", "recipe": "NAME"}.get(field.name, "VALUE")
+
+
+def _add_files(group):
+    group.add_argument("--runs-dir", default="runs", help="where runs are kept (default: runs)")
+    group.add_argument(
+        "--name",
+        type=values.run_name,
+        default=None,
+        help="of the run (default: date, time and model)",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        default=False,
+        help="go on from the last checkpoint of the run --name, or of the newest run",
+    )
+
+
+def _run(arguments):
+    options = vars(arguments)
+    given = {name: options[name] for name in SETTINGS if name in options}
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    if "policy" in options:
+        given["policies"] = (options["policy"],)
+    if "compare" in options:
+        given["policies"] = POLICIES
+    run_train(given, arguments.runs_dir, arguments.name, arguments.resume)
