@@ -56,7 +56,7 @@ def test_flush_every_keeps_given_bits():
     dfpkeras.set_number_format(weight_bits=14, flush_every=32)
     assert bits() == (12, 14, 12)
     before = dfpkeras.get_number_format()
-    with pytest.raises(ValueError, match=r"flush_every: 32 products of 14 bits \(the activations\)"):
+    with pytest.raises(ValueError, match=r"32 products of 14 bits \(the activations\)"):
         dfpkeras.set_number_format(activation_bits=14, weight_bits=14, flush_every=32)
     assert dfpkeras.get_number_format() == before
 
