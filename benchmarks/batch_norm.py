@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 import dfpkeras
-from dfpkeras.backend.tensorflow_carriers import ACTIVATION, GRADIENT, carrier_of
+from dfpkeras.backend.tensorflow_carriers import carrier_of
+from dfpkeras.roles import ACTIVATION, GRADIENT
 
 POLICIES = ("float32", "dfp16")
 

@@ -14,15 +14,6 @@ from keras.src.dtype_policies.dtype_policy_map import DTypePolicyMap
 
 POLICY_NAME = "dfp16"
 
-# Magnitude bits of each role. Every bit more halves the quantisation error and halves the number
-# of products that provably fit one INT32 sum. Chosen by measurement: of the bits that keep the mean
-# proven run at 64 products or more in every direction, on tensors of three networks in training on
-# real images, these leave the least noise, since gradients are the noisiest operand
-# (benchmarks/results/bit_budget.md).
-ACTIVATION_BITS = 14
-WEIGHT_BITS = 12
-GRADIENT_BITS = 15
-
 
 @keras.saving.register_keras_serializable(package="dfpkeras")
 class DFP16Policy(DTypePolicy):

@@ -23,9 +23,6 @@ from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_arrangement import concatenate, crop, reshape, transpose, zero_pad
 from dfpkeras.backend.tensorflow_batch_norm import batch_norm
 from dfpkeras.backend.tensorflow_carriers import (
-    ACTIVATION,
-    GRADIENT,
-    WEIGHTS,
     Carrier,
     attach,
     call,
@@ -49,6 +46,8 @@ from dfpkeras.backend.tensorflow_pooling import (
     max_pool,
 )
 from dfpkeras.backend.tensorflow_weights import quantize_weights, quantizer_of
+from dfpkeras.number_format import get_number_format
+from dfpkeras.roles import ACTIVATION, GRADIENT, WEIGHTS
 
 __all__ = [
     "activate",
@@ -424,7 +423,10 @@ def _conv_kernel(arguments, product):
     """The kernel of one of the three products, of a depthwise convolution if without groups."""
     depthwise = "groups" not in arguments
     hits.add(f"{'depthwise' if depthwise else 'conv'}_{product}")
-    return getattr(kernels, f"{'depthwise_' if depthwise else ''}conv2d_{product}")
+    if depthwise:
+        return getattr(kernels, f"depthwise_conv2d_{product}")
+    kernel = getattr(kernels, f"conv2d_{product}")
+    return functools.partial(kernel, flush_every=get_number_format().flush_every)
 
 
 def _conv_forward(quantizer, arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
@@ -440,7 +442,7 @@ def _conv_forward(quantizer, arguments, extremes, x, x_meta, w, w_meta=None, bia
 def _dense_forward(quantizer, x, x_meta, w, w_meta=None, bias=None):
     hits.add("dense_forward")
     w, made = _quantized(quantizer, w, w_meta)
-    return [kernels.matmul(unpack(x, x_meta), w, bias=bias), *made]
+    return [_product(unpack(x, x_meta), w, bias=bias), *made]
 
 
 def _conv_backward_data(arguments, dy, dy_meta, w, w_meta, input_shape):
@@ -456,7 +458,11 @@ def _conv_backward_weights(arguments, kernel_shape, x, x_meta, dy, dy_meta):
 
 def _matmul(name, transposes, a, a_meta, b, b_meta):
     hits.add(name)
-    return [kernels.matmul(unpack(a, a_meta), unpack(b, b_meta), **transposes)]
+    return [_product(unpack(a, a_meta), unpack(b, b_meta), **transposes)]
+
+
+def _product(a, b, **arguments):
+    return kernels.matmul(a, b, **arguments, flush_every=get_number_format().flush_every)
 
 
 def _bias_sums(dy, dy_meta):

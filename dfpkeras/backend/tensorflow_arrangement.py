@@ -13,8 +13,6 @@ import tensorflow as tf
 from dfpkeras import arrangement as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_carriers import (
-    ACTIVATION,
-    GRADIENT,
     attach,
     call,
     carrier_of,
@@ -27,6 +25,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     unpack,
 )
 from dfpkeras.backend.tensorflow_operands import from_arrays, operand
+from dfpkeras.roles import ACTIVATION, GRADIENT
 
 _OPPOSITE = {ACTIVATION: GRADIENT, GRADIENT: ACTIVATION}
 

@@ -16,10 +16,7 @@ import tensorflow as tf
 from dfpkeras import batch_norm as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_carriers import (
-    ACTIVATION,
-    GRADIENT,
     Carrier,
-    Role,
     attach,
     call_by_name,
     carrier_of,
@@ -36,9 +33,9 @@ from dfpkeras.backend.tensorflow_carriers import (
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
 from dfpkeras.backend.tensorflow_operands import from_arrays, named_carrier, named_operand
+from dfpkeras.roles import ACTIVATION, GRADIENT, rounded
 from dfpkeras.tensor import MAX_BITS
 
-_NORMALIZED = Role("normalized", MAX_BITS)
 _ATTRIBUTE = "_dfp_normalization"
 _GRADIENT_ATTRIBUTE = "_dfp_passing"
 
@@ -186,7 +183,8 @@ def _forward(made, activation=None):
     operands |= named_operand("residual", made.residual, ACTIVATION)
     results = call_by_name(function, operands, [tf.int16, tf.int32] * (1 + keeps))
     if keeps:
-        made.kept[:] = [make_carrier(*results[2:], made.x.shape, _NORMALIZED)]
+        normalized = make_carrier(*results[2:], made.x.shape, ACTIVATION)
+        made.kept[:] = [normalized._replace(bits=MAX_BITS)]
     return make_carrier(*results[:2], made.x.shape, ACTIVATION)
 
 
@@ -297,10 +295,11 @@ def _forward_kernel(
         *optional.get("extremes", (None, None)),
         from_arrays(optional.get("residual"), optional.get("residual_meta")),
         activation,
-        ACTIVATION.bits,
+        ACTIVATION.written_bits,
         kernels.batch_norm_fold(None, None, mean, variance, epsilon) if keeps else None,
     )
-    return [*pack(results[0]), *pack(results[1])] if keeps else pack(results)
+    y, *normalized = results if keeps else [results]
+    return [array for tensor in (rounded(y, ACTIVATION), *normalized) for array in pack(tensor)]
 
 
 def _backward_kernel(
@@ -317,10 +316,10 @@ def _backward_kernel(
     sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
     pixels = math.prod(x.shape[:-1])
     g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training, normalized)
-    passing = {"y": y, "activation": activation, "bits": GRADIENT.bits}
+    passing = {"y": y, "activation": activation, "bits": GRADIENT.written_bits}
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
         dx = kernels.batch_norm_backward(dy, x, mean, *factors, *extremes, sums.max_dz, **passing)
     else:
         dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **passing)
-    return [*pack(dx), g.dgamma, g.dbeta, g.sum_dx]
+    return [*pack(rounded(dx, GRADIENT)), g.dgamma, g.dbeta, g.sum_dx]

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from dfpkeras import _native, elementwise
 from dfpkeras.backend import hits
-from dfpkeras.policy import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
-from dfpkeras.tensor import DFPTensor, quantize
+from dfpkeras.roles import GRADIENT, quantized, rounded
+from dfpkeras.tensor import DFPTensor
 
 _ATTRIBUTE = "_dfp_carrier"
 
@@ -37,18 +37,6 @@ class Carrier(typing.NamedTuple):
     meta: tf.Tensor
     bits: int
     channel_sums: tf.Tensor | None = None
-
-
-class Role(typing.NamedTuple):
-    """What a tensor is to a product, and with how many magnitude bits it is quantised."""
-
-    name: str
-    bits: int
-
-
-ACTIVATION = Role("activation", ACTIVATION_BITS)
-WEIGHTS = Role("weights", WEIGHT_BITS)
-GRADIENT = Role("gradient", GRADIENT_BITS)
 
 
 def carrier_of(x, role):
@@ -196,7 +184,7 @@ def pack(tensor):
 
 def _quantize(role, x):
     hits.add(f"quantize_{role.name}")
-    return pack(quantize(x, bits=role.bits))
+    return pack(quantized(x, role))
 
 
 def _sum_gradients(activation, is_integer, *arrays):
@@ -204,7 +192,9 @@ def _sum_gradients(activation, is_integer, *arrays):
     arrays = iter(arrays)
     y = None if activation is None else unpack(next(arrays), next(arrays))
     gradients = [unpack(next(arrays), next(arrays)) if i else next(arrays) for i in is_integer]
-    return pack(elementwise.sum_gradients(gradients, y, activation, GRADIENT.bits))
+    total = elementwise.sum_gradients(gradients, y, activation, GRADIENT.written_bits)
+    is_kept = len(is_integer) == 1 and is_integer[0]
+    return pack(total if is_kept else rounded(total, GRADIENT))
 
 
 def _dequantize(data, meta):

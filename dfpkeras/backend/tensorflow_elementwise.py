@@ -17,7 +17,6 @@ from dfpkeras.backend.tensorflow_batch_norm import (
     have_one_shape,
 )
 from dfpkeras.backend.tensorflow_carriers import (
-    ACTIVATION,
     attach,
     call_by_name,
     dequantized,
@@ -26,6 +25,7 @@ from dfpkeras.backend.tensorflow_carriers import (
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
 from dfpkeras.backend.tensorflow_operands import from_arrays, named_operand
+from dfpkeras.roles import ACTIVATION, rounded
 
 
 @tf.autograph.experimental.do_not_convert
@@ -87,10 +87,11 @@ def _activation_kernel(activation, x, x_meta=None, extremes=None):
     hits.add("activation_forward")
     bounds = None if extremes is None else (extremes[0].min(), extremes[1].max())
     x = from_arrays(x, x_meta)
-    return pack(kernels.activation_forward(x, activation, ACTIVATION.bits, bounds))
+    y = kernels.activation_forward(x, activation, ACTIVATION.written_bits, bounds)
+    return pack(rounded(y, ACTIVATION) if x_meta is None else y)
 
 
 def _addition_kernel(a, b, a_meta=None, b_meta=None):
     hits.add("add")
     a, b = from_arrays(a, a_meta), from_arrays(b, b_meta)
-    return pack(kernels.add(a, b, bits=ACTIVATION.bits))
+    return pack(rounded(kernels.add(a, b, bits=ACTIVATION.written_bits), ACTIVATION))

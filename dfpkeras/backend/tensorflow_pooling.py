@@ -15,8 +15,6 @@ from dfpkeras import pooling as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_arrangement import reshape
 from dfpkeras.backend.tensorflow_carriers import (
-    ACTIVATION,
-    GRADIENT,
     attach,
     call,
     carrier_of,
@@ -28,6 +26,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     unpack,
 )
 from dfpkeras.backend.tensorflow_operands import channels_last, from_arrays, operand, restored
+from dfpkeras.roles import ACTIVATION, GRADIENT, rounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,13 +279,15 @@ def _max_pool_gradient(arguments, dy, dy_meta, x, x_meta, y, y_meta):
 
 def _average(arguments, x, meta):
     hits.add("average_pool")
-    return pack(kernels.average_pool(unpack(x, meta), **arguments, bits=ACTIVATION.bits))
+    y = kernels.average_pool(unpack(x, meta), **arguments, bits=ACTIVATION.written_bits)
+    return pack(rounded(y, ACTIVATION))
 
 
 def _average_gradient(arguments, dy, meta, shape):
     hits.add("average_pool_backward")
     dy, shape = unpack(dy, meta), _sizes(shape)
-    return pack(kernels.average_pool_backward(dy, shape, **arguments, bits=GRADIENT.bits))
+    dx = kernels.average_pool_backward(dy, shape, **arguments, bits=GRADIENT.written_bits)
+    return pack(rounded(dx, GRADIENT))
 
 
 def _global_mean(x, meta):
@@ -297,7 +298,8 @@ def _global_mean(x, meta):
 def _global_mean_gradient(shape, *dy):
     hits.add("global_average_pool_backward")
     dy, shape = from_arrays(*dy), _sizes(shape)
-    return pack(kernels.global_average_pool_backward(dy, shape, GRADIENT.bits))
+    dx = kernels.global_average_pool_backward(dy, shape, GRADIENT.written_bits)
+    return pack(rounded(dx, GRADIENT))
 
 
 def _global_max(x, meta):
@@ -308,4 +310,5 @@ def _global_max(x, meta):
 def _global_max_gradient(x, x_meta, y, y_meta, *dy):
     hits.add("global_max_pool_backward")
     x, y = unpack(x, x_meta), unpack(y, y_meta)
-    return pack(kernels.global_max_pool_backward(from_arrays(*dy), x, y, GRADIENT.bits))
+    dx = kernels.global_max_pool_backward(from_arrays(*dy), x, y, GRADIENT.written_bits)
+    return pack(rounded(dx, GRADIENT))

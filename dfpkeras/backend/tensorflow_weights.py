@@ -8,8 +8,9 @@ import keras
 
 from dfpkeras.arrays import release_with_memory
 from dfpkeras.backend import hits
-from dfpkeras.backend.tensorflow_carriers import WEIGHTS
-from dfpkeras.tensor import quantize
+from dfpkeras.number_format import get_number_format
+from dfpkeras.roles import WEIGHTS
+from dfpkeras.roles import quantized
 
 _ATTRIBUTE = "_dfp_kept_weights"
 
@@ -31,10 +32,10 @@ class KeptWeights:
 
     def quantized(self, w):
         """Returns the `DFPTensor` of float32 array `w`, a view of the variable's own memory."""
-        known = self._known
-        if known is None or not _is_same_memory(known[0], w):
-            known = self._known = w, quantize_weights(w)
-        return known[1]
+        known, number_format = self._known, get_number_format()
+        if known is None or known[1] != number_format or not _is_same_memory(known[0], w):
+            known = self._known = w, number_format, quantize_weights(w)
+        return known[2]
 
     def quantized_before_update(self, w):
         """The same for a training step: nothing is kept, or TensorFlow would have to update a
@@ -67,7 +68,7 @@ def quantizer_of(kernel, training):
 def quantize_weights(w):
     """Returns the `DFPTensor` of a float32 array of weights."""
     hits.add("quantize_weights")
-    return quantize(w, bits=WEIGHTS.bits)
+    return quantized(w, WEIGHTS)
 
 
 def _is_same_memory(a, b):

@@ -13,7 +13,7 @@ import numpy as np
 import dfpkeras
 from dfpkeras import _native
 from dfpkeras.benchmark.measure import take_turns
-from dfpkeras.policy import ACTIVATION_BITS
+from dfpkeras.number_format import ACTIVATION_BITS
 from dfpkeras.tensor import ROUNDINGS
 
 #: 64 MiB of FP32: more than most third-level caches hold, as large as ResNet-50's largest

@@ -1,0 +1,116 @@
+"""Pictures of the study."""
+
+import matplotlib
+from parity_study import POLICIES, ROLES
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+COLOURS = {"float32": "0.2", "dfp16": "C1"}
+
+
+def plot_curves(results, path):
+    """Draws mean and range over the seeds, for each network and both policies.
+
+    Args:
+        results: `pandas.DataFrame` of finished runs.
+        path: of the PNG.
+    """
+    names = list(dict.fromkeys(results["name"]))
+    figure, axes = plt.subplots(
+        2, len(names), figsize=(3.6 * len(names), 6), squeeze=False, layout="constrained"
+    )
+    for column, name in enumerate(names):
+        rows = results[results["name"] == name]
+        _draw_policies(axes[0, column], rows, "val_accuracy", 100)
+        _draw_policies(axes[1, column], rows, "loss", 1)
+        axes[0, column].set(title=name, ylabel="test accuracy, %")
+        axes[1, column].set(xlabel="epoch", ylabel="training loss")
+    axes[0, 0].legend()
+    _save(figure, path)
+
+
+def _draw_policies(axes, rows, metric, factor):
+    for policy in POLICIES:
+        curves = factor * rows[rows["policy"] == policy].groupby("epoch")[metric].agg(
+            ["mean", "min", "max"]
+        )
+        colour = COLOURS[policy]
+        axes.plot(curves.index, curves["mean"], color=colour, marker=".", label=f"{policy}: mean")
+        axes.fill_between(
+            curves.index,
+            curves["min"],
+            curves["max"],
+            color=colour,
+            alpha=0.25,
+            linewidth=0,
+            label=f"{policy}: range",
+        )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def plot_ablation(table, path):
+    """Draws test accuracy over the bits of each role, over the bits with both roundings, and over
+    the flush interval.
+
+    Args:
+        table: what `parity_report.ablation_table` returned.
+        path: of the PNG.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.5), sharey=True, layout="constrained")
+    for panel, kinds, label, title in (
+        (axes[0], ROLES, "magnitude bits of the role", "One role at a time"),
+        (axes[1], ("nearest", "stochastic"), "magnitude bits of all roles", "Rounding"),
+        (axes[2], ("flush",), "products in one INT32 sum", "Flush interval"),
+    ):
+        _draw_float32(panel, table)
+        for kind in kinds:
+            _draw_kind(panel, table, kind)
+        panel.set(xlabel=label, title=title)
+        panel.legend()
+    axes[2].set_xscale("log", base=2)
+    axes[0].set_ylabel("test accuracy, %: mean and range")
+    _save(figure, path)
+
+
+def _draw_float32(axes, table):
+    for row in table[table["format"] == "float32"].itertuples():
+        axes.axhspan(row.lowest, row.highest, color="0.85", label="float32: range")
+        axes.axhline(row.mean, color="0.4", label="float32: mean")
+
+
+def _draw_kind(axes, table, kind):
+    rows = table[table["format"].str.startswith(f"{kind} ")]
+    values = rows["format"].str.split().str[1].astype(int)
+    errors = [rows["mean"] - rows["lowest"], rows["highest"] - rows["mean"]]
+    axes.errorbar(values, rows["mean"], yerr=errors, marker="o", capsize=3, label=kind)
+
+
+def plot_noise(noise, path):
+    """Draws the signal-to-noise ratio of each layer's operands, a panel for each network.
+
+    Args:
+        noise: `pandas.DataFrame` with the columns "network", "layer", "role" and "decibels".
+        path: of the PNG.
+    """
+    names = list(dict.fromkeys(noise["network"]))
+    figure, axes = plt.subplots(
+        1,
+        len(names),
+        figsize=(3.6 * len(names), 4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel, name in zip(axes[0], names, strict=True):
+        for role, rows in noise[noise["network"] == name].groupby("role", sort=False):
+            panel.plot(range(1, len(rows) + 1), rows["decibels"], marker=".", label=role)
+        panel.set(title=name, xlabel="layer")
+    axes[0, 0].set_ylabel("signal-to-noise ratio, dB")
+    axes[0, 0].legend()
+    _save(figure, path)
+
+
+def _save(figure, path):
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,117 @@
+"""How many bits the integers of each role have, how they are rounded, and how often sums flush."""
+
+import dataclasses
+
+from dfpkeras.tensor import MAX_BITS, MIN_BITS, _integer
+
+# Magnitude bits of each role. Every bit more halves the quantisation error and halves the number
+# of products that provably fit one INT32 sum. Chosen by measurement: of the bits that keep the mean
+# proven run at 64 products or more in every direction, on tensors of three networks in training on
+# real images, these leave the least noise, since gradients are the noisiest operand
+# (benchmarks/results/bit_budget.md).
+ACTIVATION_BITS = 14
+WEIGHT_BITS = 12
+GRADIENT_BITS = 15
+
+ROUNDINGS = ("nearest", "stochastic")
+INT32_MAX = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class NumberFormat:
+    """The number format of the dtype policy "dfp16"; see `set_number_format`."""
+
+    activation_bits: int = ACTIVATION_BITS
+    weight_bits: int = WEIGHT_BITS
+    gradient_bits: int = GRADIENT_BITS
+    rounding: str = "nearest"
+    flush_every: int | None = None
+
+
+_ROLES = ("activation", "weight", "gradient")
+_current = NumberFormat()
+
+
+def get_number_format():
+    """Returns the `NumberFormat` that holds now."""
+    return _current
+
+
+def set_number_format(
+    activation_bits=None, weight_bits=None, gradient_bits=None, rounding="nearest", flush_every=None
+):
+    """Sets the number format of all layers under "dfp16", from the next kernel call on.
+
+    It is meant for experiments and holds for the whole process; ``set_number_format()`` restores
+    the default. Kernels read it when they run, so that models trained before change with it.
+
+    Args:
+        activation_bits, weight_bits, gradient_bits: magnitude bits of the integers of each role, 2
+            to 15. None for the default of 14, 12 and 15, or with ``flush_every`` for as many of
+            them as are safe.
+        rounding: "nearest" (ties to even), or "stochastic": up with the probability of the
+            discarded fraction (section 3 of the paper). Random numbers follow from the tensor's
+            contents, so that results can be repeated. What a layer computes and rounds in one pass,
+            such as batch norm or an activation, is rounded to nearest with 15 bits and from there
+            stochastically; so in 15 bits, this rounds to nearest. Always rounded to nearest are
+            concatenation, the gradient of max pooling, and the normalised input that batch norm
+            keeps for its backward pass.
+        flush_every: None for the schedule that is proven from the data, or a fixed number of
+            products, even, that are added in INT32 before the sum goes to FP32, in every
+            convolution and dense layer, depthwise ones excepted. Bits not given are lowered, the
+            highest first, until that many products of the largest integers fit.
+
+    Raises:
+        TypeError: a number is not an integer.
+        ValueError: a number is out of range, ``rounding`` unknown, or ``flush_every`` not safe with
+            the bits given.
+    """
+    global _current
+    given = dict(zip(_ROLES, (activation_bits, weight_bits, gradient_bits), strict=True))
+    given = {role: _check_bits(role, bits) for role, bits in given.items() if bits is not None}
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding: one of {', '.join(ROUNDINGS)} is needed, got {rounding!r}")
+    bits = dict(zip(_ROLES, (ACTIVATION_BITS, WEIGHT_BITS, GRADIENT_BITS), strict=True)) | given
+    if flush_every is not None:
+        flush_every = _check_flush_every(flush_every)
+        _lower(bits, given, flush_every)
+    _current = NumberFormat(*(bits[role] for role in _ROLES), rounding, flush_every)
+
+
+def _lower(bits, given, flush_every):
+    """Lowers the bits of roles that are not given until any two roles are safe."""
+    while unsafe := [pair for pair in _pairs() if not _is_safe(*map(bits.get, pair), flush_every)]:
+        free = [role for role in unsafe[0] if role not in given and bits[role] > MIN_BITS]
+        if not free:
+            a, b = unsafe[0]
+            raise ValueError(
+                f"flush_every: {flush_every} products of {bits[a]} bits (the {a}s) and {bits[b]} "
+                f"bits (the {b}s) may overflow INT32; fewer products or fewer bits are needed"
+            )
+        bits[max(free, key=bits.get)] -= 1
+
+
+def _pairs():
+    return [("activation", "weight"), ("gradient", "weight"), ("activation", "gradient")]
+
+
+def _is_safe(a_bits, b_bits, products):
+    return (2**a_bits - 1) * (2**b_bits - 1) * products <= INT32_MAX
+
+
+def _check_bits(role, bits):
+    bits = _integer(f"{role}_bits", bits)
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(
+            f"{role}_bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}"
+        )
+    return bits
+
+
+def _check_flush_every(flush_every):
+    flush_every = _integer("flush_every", flush_every)
+    if flush_every < 2 or flush_every % 2:
+        raise ValueError(
+            f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"
+        )
+    return flush_every
