@@ -9,8 +9,7 @@ import keras
 from dfpkeras.arrays import release_with_memory
 from dfpkeras.backend import hits
 from dfpkeras.number_format import get_number_format
-from dfpkeras.roles import WEIGHTS
-from dfpkeras.roles import quantized
+from dfpkeras.roles import WEIGHTS, quantized
 
 _ATTRIBUTE = "_dfp_kept_weights"
 

@@ -2,6 +2,8 @@
 
 import keras
 
+from dfpkeras.models.construction import channel_axis
+
 
 def resnet_small(input_shape, num_classes, width=16, blocks_per_stage=2):
     """Builds a ResNet-v1 of three stages, made of ordinary Keras layers.
@@ -13,7 +15,7 @@ def resnet_small(input_shape, num_classes, width=16, blocks_per_stage=2):
     It has ``6 * blocks_per_stage + 2`` layers with weights, shortcuts not counted.
 
     Args:
-        input_shape: ``(height, width, channels)`` of the images.
+        input_shape: sizes of one image in Keras' global data format.
         num_classes: number of outputs.
         width: channels of the first stage.
         blocks_per_stage: residual blocks in each stage.
@@ -23,20 +25,26 @@ def resnet_small(input_shape, num_classes, width=16, blocks_per_stage=2):
         ``(batch, num_classes)``.
     """
     inputs = keras.Input(input_shape)
+    x = residual_stages(inputs, width, blocks_per_stage)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = keras.layers.Dense(num_classes, name="logits")(x)
+    return keras.Model(inputs, logits, name="resnet_small")
+
+
+def residual_stages(inputs, width, blocks_per_stage):
+    """Returns the last features: ``4 * width`` channels, a quarter of the height and the width."""
     x = _conv_batch_norm(inputs, width, kernel_size=3, strides=1, name="stem")
     x = keras.layers.ReLU(name="stem_relu")(x)
     for stage in range(3):
         for block in range(blocks_per_stage):
             strides = 2 if stage > 0 and block == 0 else 1
             x = _residual_block(x, width * 2**stage, strides, f"stage{stage + 1}_block{block + 1}")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    logits = keras.layers.Dense(num_classes, name="logits")(x)
-    return keras.Model(inputs, logits, name="resnet_small")
+    return x
 
 
 def _residual_block(x, filters, strides, name):
     shortcut = x
-    if strides != 1 or x.shape[-1] != filters:
+    if strides != 1 or x.shape[channel_axis()] != filters:
         shortcut = _conv_batch_norm(x, filters, 1, strides, f"{name}_shortcut")
     x = _conv_batch_norm(x, filters, 3, strides, f"{name}_1")
     x = keras.layers.ReLU(name=f"{name}_1_relu")(x)
@@ -53,8 +61,7 @@ def _conv_batch_norm(x, filters, kernel_size, strides, name):
         padding="same",
         use_bias=False,
         kernel_initializer="he_normal",
-        data_format="channels_last",
         name=f"{name}_conv",
     )(x)
     # Keras' default of 0.99 would lag behind in the few hundred steps that small data need.
-    return keras.layers.BatchNormalization(axis=-1, momentum=0.9, name=f"{name}_bn")(x)
+    return keras.layers.BatchNormalization(channel_axis(), momentum=0.9, name=f"{name}_bn")(x)

@@ -1,11 +1,8 @@
 """What is measured: a model, a batch size, and training or inference."""
 
 import dataclasses
-import importlib
-import os
-import sys
 
-from dfpkeras.models import build_model, model_names
+from dfpkeras.models import build_model, find_function, find_name
 
 #: The networks of ``--network all``. Every other name that `build_model` knows will do too.
 NETWORKS = ("resnet50", "vgg16", "inceptionv3", "mobilenetv2", "densenet121")
@@ -89,19 +86,16 @@ class Case:
 
 def is_network(name):
     """Whether `build_model` knows a model of that name."""
-    return name.lower() in {known.lower() for known in model_names()}
+    return find_name(name) is not None
 
 
 def _call(path):
     import keras
 
-    module, _, function = path.partition(":")
-    # The user's modules are in the current folder; last, so that they hide nothing installed.
-    sys.path.append(os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"--model {path}: {error}") from error
+        found = find_function(path)
+    except ValueError as error:
+        raise ModelError(f"--model {error}") from error
     model = found()
     if not isinstance(model, keras.Model):
         raise ModelError(
