@@ -53,8 +53,8 @@ def test_parameters_of_resnet20():
     assert parameters(model) - shortcuts == stages + norms + 64 * 10 + 10
 
 
-# Table 1 of Szegedy et al. 2014, column "params", in units of 1024. It is up to 8 % off (in 4c) what
-# the filters in the same table come to.
+# Table 1 of Szegedy et al. 2014, column "params", in units of 1024. It is up to 8 % off (in 4c)
+# what the filters in the same table come to.
 TABLE_1 = {
     "conv2": 112,
     "inception_3a": 159,
