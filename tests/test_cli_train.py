@@ -429,6 +429,7 @@ def test_resume_without_a_run(runs, capsys):
         (["--model", "ResNet50", "--image-size", "8"], "--image-size 8: Input size must be"),
         (["--classes", "5"], "--classes needs --data"),
         (["--pad", "2"], "--pad needs --data"),
+        (["--auxiliary-weights", "0.3"], "model 'resnet-small' has no auxiliary heads"),
         (["--recipe", "resnet51"], "--recipe: resnet51: no such recipe; needed is one of alexnet"),
     ],
 )
@@ -446,6 +447,7 @@ def test_wrong_options(runs, capsys, options, message):
         (["--seed", "-1"], "--seed: must be an integer from 0 to 2147483647, got -1"),
         (["--name", "../x"], "--name: must be the name of a directory, not a path"),
         (["--schedule", "linear"], "--schedule: must be one of cosine, steps, exponential"),
+        (["--warmup-epochs", "-1"], "--warmup-epochs: must be a number of at least 0"),
         (["--crop-area", "0.5"], "--crop-area: expected 2 arguments"),
         (["--policy", "int8"], "--policy: invalid choice"),
         (["--compare", "--policy", "dfp16"], "not allowed with argument"),

@@ -265,6 +265,12 @@ def test_weights_for_heads_that_are_not_there_are_refused(config_with_heads):
         compile_model(config, FakeData())
 
 
+def test_googlenet_compiles_with_the_heads_of_its_recipe():
+    config = configure({"model": "googlenet", "data": "/x", "image_size": 32})
+    model = compile_model(config, FakeData())
+    assert model.output.keys() == {"logits", "auxiliary_1", "auxiliary_2"}
+
+
 def test_a_model_without_heads_keeps_its_labels():
     model = build_model("resnet-small", (32, 32, 3), 10)
     marker = object()
