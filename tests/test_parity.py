@@ -248,6 +248,9 @@ def test_one_pair_has_no_interval():
     comparison = statistics.compare("n", series(0.5), series(0.6))
     assert np.isnan(comparison.interval).all() and np.isnan(comparison.p_value)
     assert not comparison.is_equal
+    networks = {"n": STUDY["networks"]["small"]}
+    text = report.comparison_markdown([comparison], STUDY | {"networks": networks})
+    assert "| +nan to +nan | nan | open |" in text
 
 
 @pytest.fixture
