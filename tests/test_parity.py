@@ -88,6 +88,12 @@ def test_the_real_study_can_be_read():
     assert len({run.directory_name for run in ablation}) == len(ablation)
 
 
+def test_default_bits_are_those_of_the_policy():
+    number_format = dfpkeras.get_number_format()
+    for role, bits in study.DEFAULT_BITS.items():
+        assert getattr(number_format, f"{role}_bits") == bits
+
+
 def test_every_number_format_is_possible():
     formats = study.number_formats()
     for arguments in formats.values():

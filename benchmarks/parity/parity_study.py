@@ -6,8 +6,6 @@ import json
 import tomllib
 from pathlib import Path
 
-from dfpkeras.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
-
 POLICIES = ("float32", "dfp16")
 STUDY_FILE = Path(__file__).with_name("parity_study.toml")
 
@@ -90,7 +88,8 @@ def ablation_runs(study, seeds):
 
 
 BITS = tuple(range(15, 6, -1))
-DEFAULT_BITS = {"activation": ACTIVATION_BITS, "weight": WEIGHT_BITS, "gradient": GRADIENT_BITS}
+# Those of dfpkeras.number_format, whose import would take some seconds.
+DEFAULT_BITS = {"activation": 14, "weight": 12, "gradient": 15}
 UNIFORM_BITS = (13, 11, 10, 9, 8, 7)
 FLUSH_INTERVALS = (2, 8, 32, 128, 512)
 
