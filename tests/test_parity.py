@@ -88,12 +88,19 @@ def test_the_real_study_can_be_read():
     assert len({run.directory_name for run in ablation}) == len(ablation)
 
 
+def test_default_bits_are_those_of_the_policy():
+    number_format = dfpkeras.get_number_format()
+    for role, bits in study.DEFAULT_BITS.items():
+        assert getattr(number_format, f"{role}_bits") == bits
+
+
 def test_every_number_format_is_possible():
     formats = study.number_formats()
     for arguments in formats.values():
         dfpkeras.set_number_format(**arguments)
     dfpkeras.set_number_format()
-    assert {f"weight {bits}" for bits in range(7, 16)} <= set(formats)
+    weights = {arguments.get("weight_bits") for arguments in formats.values()}
+    assert weights == {None, *range(7, 16)} - {12}  # 12 is the default
     assert formats["stochastic 8"] == formats["nearest 8"] | {"rounding": "stochastic"}
 
 
@@ -247,6 +254,9 @@ def test_one_pair_has_no_interval():
     comparison = statistics.compare("n", series(0.5), series(0.6))
     assert np.isnan(comparison.interval).all() and np.isnan(comparison.p_value)
     assert not comparison.is_equal
+    networks = {"n": STUDY["networks"]["small"]}
+    text = report.comparison_markdown([comparison], STUDY | {"networks": networks})
+    assert "| +nan to +nan | nan | open |" in text
 
 
 @pytest.fixture

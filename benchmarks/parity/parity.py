@@ -47,6 +47,9 @@ def main():
     except (ValueError, RuntimeError) as error:
         print(f"parity.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        return 130
 
 
 def prepare_data(arguments, study):

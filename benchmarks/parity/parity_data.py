@@ -26,7 +26,7 @@ def prepare(study, sources, work):
 
     Raises:
         ValueError: a data set has fewer images than the study takes.
-        subprocess.CalledProcessError: the conversion failed.
+        RuntimeError: the conversion failed.
     """
     for name, data in study["data"].items():
         folders = work / "folders" / data_name(name, data)
@@ -34,8 +34,15 @@ def prepare(study, sources, work):
         counts = dict(zip(SPLITS, (data["train_images"], data["test_images"]), strict=True))
         for split, count in counts.items():
             WRITERS[name](Path(sources[name]), split, count // data["classes"], folders / split)
-        convert = [sys.executable, "-m", "dfpkeras.cli", "data", "convert"]
-        subprocess.run([*convert, str(folders), str(work / "data" / folders.name)], check=True)
+        convert(folders, work / "data" / folders.name)
+
+
+def convert(folders, out):
+    """Converts class folders to TFRecords; raises a RuntimeError if that fails."""
+    command = [sys.executable, "-m", "dfpkeras.cli", "data", "convert"]
+    command += ["--images", str(folders), "--out", str(out)]
+    if subprocess.run(command).returncode:
+        raise RuntimeError(f"the conversion of {folders} failed")
 
 
 def link_cifar(source, split, per_class, target):

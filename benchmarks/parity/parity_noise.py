@@ -7,6 +7,7 @@ import keras
 import pandas as pd
 
 import dfpkeras
+from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.data.tfrecords import ImageRecords
 
 sys.path.append(str(Path(__file__).parent.parent / "bit_budget"))
@@ -35,11 +36,12 @@ def measure_noise(run, work):
         "decibels". The signal is the float32 tensor; it is rounded to nearest in the default
         number format.
     """
-    checkpoint = sorted((work / "runs" / run.directory_name).glob("checkpoints/*/*.keras"))[-1]
+    directory = RunDirectory(work / "runs" / run.directory_name)
+    config, _ = directory.read_config()
+    checkpoint = sorted(directory.path.glob("checkpoints/*/*.keras"))[-1]
     model = keras.models.load_model(checkpoint, compile=False)
-    size, classes = run.options["image-size"], run.options["classes"]
-    records = ImageRecords(work / "data" / run.options["data"], size, classes)
-    images, labels = next(iter(records.train_batches(_BATCH_SIZE, run.seed, 0, 1)))
+    records = ImageRecords(config.data, config.image_size, config.classes, config.preparation())
+    images, labels = next(iter(records.train_batches(_BATCH_SIZE, config.seed, 0, 1)))
     number_format, rows = dfpkeras.get_number_format(), []
     for layer in layer_tensors(model, images, labels):
         for array, role, field in _OPERANDS:

@@ -1,7 +1,8 @@
 """Pictures of the study."""
 
 import matplotlib
-from parity_study import POLICIES, ROLES
+import pandas as pd
+from parity_study import DEFAULT_BITS, POLICIES
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -59,7 +60,7 @@ def plot_ablation(table, path):
     """
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.5), sharey=True, layout="constrained")
     for panel, kinds, label, title in (
-        (axes[0], ROLES, "magnitude bits of the role", "One role at a time"),
+        (axes[0], tuple(DEFAULT_BITS), "magnitude bits of the role", "One role at a time"),
         (axes[1], ("nearest", "stochastic"), "magnitude bits of all roles", "Rounding"),
         (axes[2], ("flush",), "products in one INT32 sum", "Flush interval"),
     ):
@@ -81,9 +82,12 @@ def _draw_float32(axes, table):
 
 def _draw_kind(axes, table, kind):
     rows = table[table["format"].str.startswith(f"{kind} ")]
-    values = rows["format"].str.split().str[1].astype(int)
+    rows = rows.assign(value=rows["format"].str.split().str[1].astype(int))
+    if kind in DEFAULT_BITS:
+        default = table[table["format"] == "default"].assign(value=DEFAULT_BITS[kind])
+        rows = pd.concat([rows, default]).sort_values("value")
     errors = [rows["mean"] - rows["lowest"], rows["highest"] - rows["mean"]]
-    axes.errorbar(values, rows["mean"], yerr=errors, marker="o", capsize=3, label=kind)
+    axes.errorbar(rows["value"], rows["mean"], yerr=errors, marker="o", capsize=3, label=kind)
 
 
 def plot_noise(noise, path):
