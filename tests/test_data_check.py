@@ -1,5 +1,7 @@
 """``dfpkeras data check``: each kind of fault is found and named, and good files have none."""
 
+import re
+
 import pytest
 from image_folders import write_folders
 from image_records import example, photographs, thumbnails, write_directory, write_records
@@ -123,3 +125,22 @@ def test_the_command_fails_and_prints_the_faults(directory, capsys):
     assert printed.out.count("image/class/label is") == 18 + 2
     assert "20 faults" in printed.err
     assert main(["data", "check", str(directory), "--classes", "20"]) == 0
+
+
+# The speed
+
+
+def test_the_speed_of_the_images_and_of_a_step_is_printed(directory, capsys):
+    arguments = ["--image-size", "32", "--batch-size", "4", "--classes", "20", "--seconds", "0.1"]
+    assert main(["data", "speed", str(directory), *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "32x32 pixels, batches of 4" in printed
+    assert "step" not in printed
+    arguments += ["--model", "resnet-small"]
+    assert main(["data", "speed", str(directory), *arguments]) == 0
+    assert re.search(r"step of resnet-small, dfp16 .* \d", capsys.readouterr().out)
+
+
+def test_the_speed_of_what_is_not_there_is_an_error(tmp_path, capsys):
+    assert main(["data", "speed", str(tmp_path)]) == 2
+    assert "no files train-*" in capsys.readouterr().err

@@ -1,15 +1,19 @@
 """Arguments of ``dfpkeras data``."""
 
+import argparse
+
 from dfpkeras.cli import values
 from dfpkeras.cli.data import run_check, run_convert
+from dfpkeras.cli.data_speed import run_speed
 
 
 def add_data(commands):
     """Adds ``data`` and its commands to the commands of ``dfpkeras``."""
-    data = commands.add_parser("data", help="convert and check images")
+    data = commands.add_parser("data", help="convert and check images, time their preparation")
     actions = data.add_subparsers(dest="action", required=True)
     _add_convert(actions)
     _add_check(actions)
+    _add_speed(actions)
 
 
 def _add_convert(actions):
@@ -73,6 +77,35 @@ def _add_check(actions):
     )
 
 
+def _add_speed(actions):
+    speed = actions.add_parser(
+        "speed",
+        help="time reading and preparing the training images",
+        description="Prints images/s of the data alone, with --model also of the training step.",
+        argument_default=argparse.SUPPRESS,
+    )
+    speed.add_argument("directory", metavar="DIR", help="holds the TFRecords")
+    speed.add_argument("--model", default=None, help="whose recipe, and whose training step")
+    for option, help_text in (
+        ("image-size", "side of the images"),
+        ("batch-size", "images in a batch"),
+        ("classes", "number of classes"),
+    ):
+        speed.add_argument(
+            f"--{option}",
+            type=values.positive_int,
+            metavar="N",
+            help=f"{help_text} (default: the recipe's)",
+        )
+    speed.add_argument(
+        "--seconds",
+        type=values.positive_float,
+        default=10.0,
+        help="time for each, after two untimed batches (default: 10)",
+    )
+    speed.set_defaults(run=_run_speed)
+
+
 def _add_workers(parser):
     parser.add_argument(
         "--workers", type=values.positive_int, metavar="N", help="threads (default: one per CPU)"
@@ -89,3 +122,11 @@ def _run_convert(arguments):
         arguments.workers,
         arguments.seed,
     )
+
+
+def _run_speed(arguments):
+    options = vars(arguments)
+    given = {
+        name: options[name] for name in ("image_size", "batch_size", "classes") if name in options
+    }
+    run_speed(arguments.directory, arguments.model, arguments.seconds, given)
