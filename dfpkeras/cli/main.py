@@ -10,6 +10,7 @@ from dfpkeras.benchmark.step.contenders import CONTENDERS
 from dfpkeras.cli import values
 from dfpkeras.cli.bench import ALL, run_bench
 from dfpkeras.cli.bench_step import run_bench_step
+from dfpkeras.cli.data_options import add_data
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.info import run_info
 from dfpkeras.cli.train_options import add_train
@@ -46,6 +47,7 @@ def _parser():
     )
     commands = parser.add_subparsers(dest="command", required=True)
     add_train(commands)
+    add_data(commands)
     _add_bench(commands)
     info = commands.add_parser("info", help="versions, CPU, instruction set and threads")
     info.set_defaults(run=lambda arguments: run_info())

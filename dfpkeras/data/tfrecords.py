@@ -1,7 +1,9 @@
-"""TFRecords in the layout of ImageNet.
+"""TFRecords in the layout of ImageNet or of TFDS.
 
-A directory holds files ``train-*`` and ``validation-*``; a record is a ``tf.train.Example`` with
-``image/encoded`` (a JPEG) and ``image/class/label`` (an integer from 1 to the number of classes).
+A directory holds files ``train-*`` and ``validation-*``, whose records are ``tf.train.Example``s
+with ``image/encoded`` (a JPEG) and ``image/class/label`` (an integer from 1 to the number of
+classes); or, as TFDS names them, ``<name>-train.tfrecord-*`` and ``<name>-validation.tfrecord-*``
+with ``image`` and ``label`` (from 0).
 """
 
 import concurrent.futures
@@ -11,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 from dfpkeras.data import preprocessing
 from dfpkeras.data.dataset import DataError, ImageData
+from dfpkeras.data.layout import IMAGENET, SPLITS, TFDS, find_layout
+from dfpkeras.data.manifest import require_finished
 from dfpkeras.data.preparation import ImagePreparation
 
 IMAGE_SIZE = 224
@@ -22,10 +25,6 @@ NUM_CLASSES = 1000
 INTERLEAVED_FILES = 16
 SHUFFLE_BUFFER_BYTES = 256 * 2**20
 
-_FEATURES = {
-    "image/encoded": tf.io.FixedLenFeature([], tf.string),
-    "image/class/label": tf.io.FixedLenFeature([], tf.int64),
-}
 # A record: length (uint64) and its checksum (uint32), the data and their checksum (uint32).
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
@@ -38,21 +37,23 @@ class RecordFiles:
 
     Args:
         directory: where the files are.
-        split: ``"train"`` or ``"validation"``; the files' names begin with it and a hyphen.
+        split: ``"train"`` or ``"validation"``.
+        layout: ``RecordLayout`` of the directory.
 
     Raises:
         DataError: there is no such directory or file, no record, or a file ends within a record.
     """
 
-    def __init__(self, directory, split):
-        self.split = split
-        self.paths = _list_files(Path(directory), split)
+    def __init__(self, directory, split, layout):
+        self.paths = list_files(directory, split, layout)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            self.counts = np.array(list(pool.map(_count_records, self.paths)), dtype=np.int64)
+            self.counts = np.array(list(pool.map(count_records, self.paths)), dtype=np.int64)
         self.starts = np.cumsum(self.counts) - self.counts
         self.num_records = int(self.counts.sum())
         if not self.num_records:
-            raise DataError(f"{directory}: the files {split}-* hold no records")
+            raise DataError(
+                f"{directory}: the files {layout.files.format(split=split)} hold no records"
+            )
 
     def mean_record_bytes(self):
         """Returns the mean size of a record in its file."""
@@ -75,9 +76,10 @@ class ImageRecords(ImageData):
     first record of each file. The other records are checked when they are read.
 
     Args:
-        directory: holds ``train-*`` and ``validation-*``.
+        directory: holds files of one of the two layouts.
         image_size: side of the square images in the batches.
-        num_classes: labels must be in ``1..num_classes``; in the batches they count from 0.
+        num_classes: labels must be in ``1..num_classes`` (TFDS: ``0..num_classes - 1``); in the
+            batches they count from 0.
         preparation: ``ImagePreparation``, how images are cropped, augmented and normalised.
 
     Raises:
@@ -97,13 +99,15 @@ class ImageRecords(ImageData):
         self.preparation = preparation
         self.image_shape = (image_size, image_size, 3)
         self.num_classes = num_classes
-        self._files = {split: RecordFiles(directory, split) for split in ("train", "validation")}
+        self._layout = find_layout(directory)
+        require_finished(directory)
+        self._files = {split: RecordFiles(directory, split, self._layout) for split in SPLITS}
         self.num_train = self._files["train"].num_records
         self.num_validation = self._files["validation"].num_records
         for files in self._files.values():
             for path, count in zip(files.paths, files.counts, strict=True):
                 if count:
-                    _check_records(path, [0], num_classes)
+                    self._check_records(path, [0])
 
     def train_batches(
         self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
@@ -112,7 +116,7 @@ class ImageRecords(ImageData):
         image_size, preparation = self.image_shape[0], self.preparation
 
         def decode(index, record, image_seed):
-            encoded, label = self._parse(record)
+            encoded, label = self._layout.parse(record, self.num_classes)
             image_seed = tf.random.fold_in(image_seed, index)
             image = preprocessing.train_image(encoded, image_size, image_seed, preparation)
             return preprocessing.normalize(image, preparation) if normalize else image, label
@@ -133,7 +137,7 @@ class ImageRecords(ImageData):
         image_size, preparation = self.image_shape[0], self.preparation
 
         def decode(record):
-            encoded, label = self._parse(record)
+            encoded, label = self._layout.parse(record, self.num_classes)
             image = preprocessing.evaluation_image(encoded, image_size, preparation)
             return preprocessing.normalize(image, preparation) if normalize else image, label
 
@@ -156,7 +160,7 @@ class ImageRecords(ImageData):
         for path, number in map(files.locate, indices):
             numbers.setdefault(path, []).append(number)
         for path in sorted(numbers):
-            _check_records(path, sorted(numbers[path]), self.num_classes)
+            self._check_records(path, sorted(numbers[path]))
 
     def describe(self):
         return {
@@ -166,30 +170,31 @@ class ImageRecords(ImageData):
             "num_validation": self.num_validation,
         }
 
-    def _parse(self, record):
-        """Returns the JPEG and the label, counted from 0, of a serialized example."""
-        features = tf.io.parse_single_example(record, _FEATURES)
-        label = features["image/class/label"]
-        in_range = tf.debugging.Assert(
-            (label >= 1) & (label <= self.num_classes), ["image/class/label", label]
-        )
-        with tf.control_dependencies([in_range]):
-            return features["image/encoded"], label - 1
+    def _check_records(self, path, numbers):
+        """Raises a ``DataError`` for the first of these records of a file that is not usable."""
+        wanted = set(numbers)
+        for number, record in read_records(path, max(wanted) + 1):
+            if number in wanted:
+                check_record(path, number, record, self._layout, self.num_classes)
 
 
-def _list_files(directory, split):
-    if not directory.is_dir():
-        raise DataError(f"{directory}: no such directory")
-    paths = sorted(path for path in directory.glob(f"{split}-*") if path.is_file())
+def list_files(directory, split, layout):
+    """Returns the files of a split; raises a ``DataError`` if there are none."""
+    paths = layout.list_files(directory, split)
     if not paths:
         raise DataError(
-            f"{directory}: no files {split}-*; needed are TFRecord files train-* and validation-*"
+            f"{directory}: no files {layout.files.format(split=split)}; needed are TFRecord files "
+            f"{IMAGENET.describe_files()}, or those of TFDS, {TFDS.describe_files()}"
         )
     return paths
 
 
-def _count_records(path):
-    """Counts the records of a file by their lengths; raises if the last one is not whole."""
+def count_records(path):
+    """Counts the records of a file by their lengths.
+
+    Raises:
+        DataError: the last one is not whole, or the file cannot be read.
+    """
     count = offset = 0
     try:
         with open(path, "rb", buffering=0) as file:
@@ -201,7 +206,7 @@ def _count_records(path):
                     offset += _HEADER_BYTES + length + _FOOTER_BYTES
                 if len(header) < _HEADER_BYTES or offset > size:
                     raise DataError(
-                        f"{_name(path, count)}: the file ends within this record "
+                        f"{name_record(path, count)}: the file ends within this record "
                         "(it is truncated, or no TFRecord file)"
                     )
                 count += 1
@@ -258,46 +263,30 @@ def _shuffle_buffer(files):
     return min(files.num_records, max(affordable, 1024))
 
 
-def _check_records(path, numbers, num_classes):
-    """Raises a ``DataError`` for the first of the given records of a file that is not usable."""
-    wanted = set(numbers)
+def read_records(path, count):
+    """Yields the number and the bytes of the first ``count`` records of a file.
+
+    Raises:
+        DataError: a record's checksum does not fit, or there are fewer.
+    """
     records = iter(tf.data.TFRecordDataset(str(path)))
-    for number in range(max(wanted) + 1):
+    for number in range(count):
         try:
-            record = next(records).numpy()
+            yield number, next(records).numpy()
         except (StopIteration, tf.errors.OpError) as error:
-            raise DataError(f"{_name(path, number)}: damaged or truncated") from error
-        problem = _find_problem(record, num_classes) if number in wanted else None
-        if problem:
-            raise DataError(f"{_name(path, number)}: {problem}")
+            raise DataError(f"{name_record(path, number)}: damaged or truncated") from error
 
 
-def _find_problem(record, num_classes):
-    """Returns what makes a serialized example unusable, or None."""
+def check_record(path, number, record, layout, num_classes):
+    """Raises a ``DataError`` that names the record if it cannot be used."""
     try:
-        example = tf.train.Example.FromString(record)
-    except DecodeError:
-        return "not a tf.train.Example"
-    features = example.features.feature
-    encoded = features["image/encoded"].bytes_list.value
-    labels = features["image/class/label"].int64_list.value
-    if len(encoded) != 1:
-        return "the feature image/encoded (one JPEG) is missing"
-    if len(labels) != 1:
-        return "the feature image/class/label (one integer) is missing"
-    if not 1 <= labels[0] <= num_classes:
-        return (
-            f"image/class/label is {labels[0]}, but must be from 1 to the number of classes, "
-            f"{num_classes}"
-        )
-    if not encoded[0].startswith(b"\xff\xd8\xff"):
-        return "image/encoded is not a JPEG"
-    try:
-        tf.io.decode_jpeg(encoded[0], channels=3)
-    except tf.errors.InvalidArgumentError:
-        return "the JPEG in image/encoded is truncated or damaged"
-    return None
+        encoded, label = layout.read(record)
+        layout.check_label(label, num_classes)
+        layout.decode(encoded)
+    except DataError as error:
+        raise DataError(f"{name_record(path, number)}: {error}") from error
 
 
-def _name(path, number):
+def name_record(path, number):
+    """Returns how messages call a record."""
     return f"{path}: record {number} (counting from 0)"

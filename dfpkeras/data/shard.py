@@ -1,0 +1,112 @@
+"""Writing one file of TFRecords from image files."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import tensorflow as tf
+
+from dfpkeras.data.class_folders import SourceImage
+from dfpkeras.data.dataset import DataError
+from dfpkeras.data.repair import read_jpeg
+
+PARTIAL_PREFIX = ".partial-"
+
+
+class StoppedError(Exception):
+    """The conversion ends before the shard is whole."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A file to be written: its path, and the images that go into it, in their order."""
+
+    path: Path
+    images: tuple[SourceImage, ...]
+
+
+@dataclasses.dataclass
+class ShardResult:
+    """What became of the images of a shard.
+
+    Attributes:
+        num_records: images written.
+        num_bytes: size of the file.
+        repaired: how many were re-encoded, by reason (``repair.CMYK``, ``repair.OTHER_FORMAT``).
+        broken: path and reason of each image that was left out.
+    """
+
+    num_records: int = 0
+    num_bytes: int = 0
+    repaired: dict[str, int] = dataclasses.field(default_factory=dict)
+    broken: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+def write_shard(shard, directory, synsets, count_image):
+    """Writes a shard; it bears its name only when it is whole and on the disk.
+
+    Args:
+        shard: ``Shard``.
+        directory: where the images' paths begin.
+        synsets: names of the classes.
+        count_image: called before each image; may raise ``StoppedError``.
+
+    Returns:
+        ``ShardResult``.
+
+    Raises:
+        DataError: the file cannot be written, such as on a full disk.
+        StoppedError: from ``count_image``.
+    """
+    partial = shard.path.with_name(PARTIAL_PREFIX + shard.path.name)
+    result = ShardResult()
+    try:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for image in shard.images:
+                count_image()
+                _write_image(writer, image, directory, synsets, result)
+        _flush_to_disk(partial)
+        result.num_bytes = partial.stat().st_size
+        os.replace(partial, shard.path)
+    except (tf.errors.OpError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        reason = getattr(error, "message", None) or error
+        raise DataError(f"{shard.path}: cannot be written: {reason}") from error
+    except StoppedError:
+        partial.unlink(missing_ok=True)
+        raise
+    return result
+
+
+def _write_image(writer, image, directory, synsets, result):
+    try:
+        encoded, height, width, repair = read_jpeg(directory / image.path)
+    except DataError as error:
+        result.broken.append((image.path, str(error)))
+        return
+    if repair:
+        result.repaired[repair] = result.repaired.get(repair, 0) + 1
+    features = {
+        "image/encoded": _bytes(encoded),
+        "image/height": _integer(height),
+        "image/width": _integer(width),
+        "image/class/label": _integer(image.label),
+        "image/class/synset": _bytes(os.fsencode(synsets[image.label - 1])),
+        "image/filename": _bytes(os.fsencode(os.path.basename(image.path))),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    writer.write(example.SerializeToString())
+    result.num_records += 1
+
+
+def _bytes(value):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _integer(value):
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+
+def _flush_to_disk(path):
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
