@@ -127,6 +127,10 @@ def test_every_place_in_an_epoch_gives_the_batches_that_follow_it(directory, mon
         for mine, theirs in zip(resumed, unbroken[5 + batch :], strict=True):
             np.testing.assert_array_equal(mine[0], theirs[0])
             np.testing.assert_array_equal(mine[1], theirs[1])
+    short = data.train_batches(4, 3, 1, 3, steps_per_epoch=4, initial_batch=1)
+    expected = [*unbroken[6:9], *unbroken[10:14]]
+    for mine, theirs in zip(short, expected, strict=True):
+        np.testing.assert_array_equal(mine[1], theirs[1])
     order = np.asarray(tfrecords._file_order(data._files["train"], 3, 1))
     data._files["train"].paths[order[0]].rename(directory / "elsewhere")
     try:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from dfpkeras.callbacks import DataPosition, PositionedCallbackList, StopOnNonFiniteLoss
+from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.event_files import EventFiles
 from dfpkeras.models import scales_its_input
@@ -34,7 +35,8 @@ def train_policy(
         tensorboard: write event files.
 
     Raises:
-        CommandError: a file of the run could not be written, even in the end.
+        CommandError: a file of the run could not be written, even in the end, or the checkpoint
+            is that of another model.
         DataError: a record cannot be read; names the file and the record.
         FloatingPointError: the loss became NaN or infinite.
     """
@@ -47,14 +49,21 @@ def train_policy(
         model = compile_model(config, data)
         recorder = RunRecorder(run, policy, data.num_train, config.batch_size, checkpoint_minutes)
         if start.path:
-            progress, metrics = restore_checkpoint(start.path, model)
-            if start.batch:
-                recorder.resume(progress, metrics)
+            _restore(start, model, recorder)
         if tensorboard:
             callbacks = [*callbacks, EventFiles(run.tensorboard_path / policy)]
         with recorder.stopped_by_signals():
             _fit(model, config, data, start, recorder, callbacks)
         recorder.finish()
+
+
+def _restore(start, model, recorder):
+    try:
+        progress, metrics = restore_checkpoint(start.path, model)
+    except ValueError as error:
+        raise CommandError(f"{start.path} does not fit the model: {error}") from error
+    if start.batch:
+        recorder.resume(progress, metrics)
 
 
 @contextlib.contextmanager
