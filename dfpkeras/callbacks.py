@@ -5,6 +5,8 @@ import time
 
 import keras
 
+_SPEED = ("train_seconds", "timed_images", "timed_seconds")
+
 
 class TrainingSpeed(keras.callbacks.Callback):
     """Measures how many images a second the training steps take.
@@ -29,6 +31,14 @@ class TrainingSpeed(keras.callbacks.Callback):
         self._traced = False
         self._start = None
         self._reset()
+
+    def state(self):
+        """Returns the attributes as a dict."""
+        return {name: getattr(self, name) for name in _SPEED}
+
+    def restore(self, state):
+        """Goes on counting from what ``state`` returned."""
+        vars(self).update(state)
 
     @property
     def images_per_second(self):
@@ -81,6 +91,26 @@ class DataPosition(keras.callbacks.Callback):
 
     def on_test_batch_begin(self, batch, logs=None):
         self.split, self.batch = "validation", batch
+
+
+class PositionedCallbackList(keras.callbacks.CallbackList):
+    """Tells its callbacks the place in an epoch whose first batches are left out.
+
+    Args:
+        callbacks: list of callbacks; Keras' progress bar is added.
+        first_batch: number of batches left out.
+        **arguments: of ``keras.callbacks.CallbackList``.
+    """
+
+    def __init__(self, callbacks, first_batch, **arguments):
+        super().__init__(callbacks, add_history=True, add_progbar=True, **arguments)
+        self._first_batch = first_batch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(self._first_batch + batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(self._first_batch + batch, logs)
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):

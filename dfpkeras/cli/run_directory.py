@@ -3,14 +3,31 @@
 import contextlib
 import datetime
 import json
-import os
 import re
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
+from dfpkeras.cli.atomic import PARTIAL, write_atomically
 from dfpkeras.cli.config import TrainConfig
 from dfpkeras.cli.errors import CommandError
 
-_CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
+_CHECKPOINT = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?\.keras")
+_KEPT_EPOCHS = 3
+
+
+class Checkpoint(NamedTuple):
+    """Where a checkpoint is, and when it was made.
+
+    Attributes:
+        path: None stands for the beginning of a run.
+        epoch: number of complete epochs.
+        batch: number of training steps done in the next one.
+    """
+
+    path: Path | None = None
+    epoch: int = 0
+    batch: int = 0
 
 
 class RunDirectory:
@@ -21,12 +38,17 @@ class RunDirectory:
     ``history.csv``
         a row per policy and epoch.
     ``checkpoints/<policy>/epoch-NNNN.keras``
-        the model and its optimizer after each epoch, counted from 1.
+        a checkpoint after that many epochs: of the last three, and of the one with the highest
+        held-out accuracy.
+    ``checkpoints/<policy>/epoch-NNNN-batch-NNNNNN.keras``
+        the last checkpoint within an epoch, until that epoch is complete.
+    ``tensorboard/<policy>``
+        event files, if they were asked for.
     ``curves.png``
         the plotted history.
 
-    A file is written under a temporary name and then renamed, so that one that bears its name is
-    whole.
+    A file is written under a temporary name, brought to disk and then renamed, so that one that
+    bears its name is whole.
 
     Args:
         path: the directory.
@@ -37,6 +59,7 @@ class RunDirectory:
         self.config_path = self.path / "config.json"
         self.history_path = self.path / "history.csv"
         self.curves_path = self.path / "curves.png"
+        self.tensorboard_path = self.path / "tensorboard"
 
     @classmethod
     def create(cls, runs_dir, name):
@@ -81,7 +104,9 @@ class RunDirectory:
         """Writes the ``TrainConfig``, the time, and further details."""
         now = datetime.datetime.now(datetime.UTC)
         content = {"created": now.isoformat(), "hyperparameters": config.as_dict(), **details}
-        _replace(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2)))
+        write_atomically(
+            self.config_path, lambda path: path.write_text(json.dumps(content, indent=2))
+        )
 
     def read_config(self):
         """Returns the ``TrainConfig`` and the other content of config.json as a dict."""
@@ -96,21 +121,47 @@ class RunDirectory:
                 f"{self.config_path}: not written by this version of dfpkeras"
             ) from error
 
-    def save_checkpoint(self, model, policy, epoch):
-        """Saves the model and its optimizer after an epoch (counted from 1)."""
-        path = self._checkpoints(policy) / f"epoch-{epoch:04d}.keras"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, model.save)
+    def save_checkpoint(self, model, policy, epoch, batch=0, **progress):
+        """Saves a checkpoint and removes those that are no longer needed.
+
+        Args:
+            model: ``keras.Model``.
+            policy: name of the policy it is trained under.
+            epoch, batch: complete epochs, and training steps of the next one.
+            progress: what else to give back when training goes on; JSON must be able to hold it.
+
+        Raises:
+            CommandError: it cannot be written; the checkpoints before it are still there.
+        """
+        from dfpkeras.training.checkpoints import save_checkpoint
+
+        name = f"epoch-{epoch:04d}-batch-{batch:06d}" if batch else f"epoch-{epoch:04d}"
+        path = self._checkpoints(policy) / f"{name}.keras"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+        write_atomically(path, lambda temporary: save_checkpoint(temporary, model, progress))
+        self._remove_old_checkpoints(policy)
 
     def latest_checkpoint(self, policy):
-        """Returns the path of the last checkpoint and its epoch, or ``(None, 0)``."""
-        epochs = {
-            int(match[1]): path
-            for path in self._checkpoints(policy).glob("*.keras")
-            if (match := _CHECKPOINT.fullmatch(path.name))
-        }
-        last = max(epochs, default=0)
-        return epochs.get(last), last
+        """Returns the last ``Checkpoint`` whose file is not damaged.
+
+        Damaged ones are reported on standard error and renamed, so that this is done once.
+        """
+        from dfpkeras.training.checkpoints import find_damage
+
+        for checkpoint in reversed(self._list_checkpoints(policy)):
+            damage = find_damage(checkpoint.path)
+            if damage is None:
+                return checkpoint
+            aside = checkpoint.path.rename(checkpoint.path.with_suffix(".damaged"))
+            print(
+                f"dfpkeras train: warning: {checkpoint.path} is damaged ({damage}); it is now "
+                f"{aside.name}, and training goes on from the checkpoint before",
+                file=sys.stderr,
+            )
+        return Checkpoint()
 
     def history(self):
         """Returns the rows written so far as a pandas.DataFrame, possibly empty."""
@@ -118,7 +169,8 @@ class RunDirectory:
 
         if not self.history_path.exists():
             return pd.DataFrame(columns=["policy", "epoch"])
-        return pd.read_csv(self.history_path)
+        # pandas' default engine has read some numbers as their neighbours.
+        return pd.read_csv(self.history_path, engine="python")
 
     def add_to_history(self, row):
         """Appends a row; one that is there for the same policy and epoch or later is replaced."""
@@ -129,14 +181,39 @@ class RunDirectory:
         kept = rows[~later]
         new = pd.DataFrame([row])
         rows = pd.concat([kept, new], ignore_index=True) if len(kept) else new
-        _replace(self.history_path, lambda path: rows.to_csv(path, index=False))
+        write_atomically(self.history_path, lambda path: rows.to_csv(path, index=False))
 
     def save_curves(self, figure):
         """Saves a matplotlib figure."""
-        _replace(self.curves_path, figure.savefig)
+        write_atomically(self.curves_path, figure.savefig)
 
     def _checkpoints(self, policy):
         return self.path / "checkpoints" / policy
+
+    def _list_checkpoints(self, policy):
+        """Returns all checkpoints in the order in which they were made."""
+        checkpoints = [
+            Checkpoint(path, int(match[1]), int(match[2] or 0))
+            for path in self._checkpoints(policy).glob("*.keras")
+            if (match := _CHECKPOINT.fullmatch(path.name))
+        ]
+        return sorted(checkpoints, key=lambda checkpoint: checkpoint[1:])
+
+    def _remove_old_checkpoints(self, policy):
+        """Also removes what a killed process left half-written."""
+        *old, last = self._list_checkpoints(policy)
+        epochs = [checkpoint.epoch for checkpoint in (*old, last) if not checkpoint.batch]
+        kept = {*epochs[-_KEPT_EPOCHS:], self._best_epoch(policy)}
+        needless = [each.path for each in old if each.batch or each.epoch not in kept]
+        for path in (*needless, *self._checkpoints(policy).glob(f"{PARTIAL}*")):
+            path.unlink()
+
+    def _best_epoch(self, policy):
+        rows = self.history()
+        rows = rows[rows["policy"] == policy]
+        if not len(rows):
+            return None
+        return int(rows.loc[rows["val_accuracy"].idxmax(), "epoch"])
 
     def _prove_writable(self):
         probe = self.path / ".probe"
@@ -148,15 +225,3 @@ class RunDirectory:
             raise CommandError(
                 f"run directory {self.path} cannot be written to: {error.strerror}"
             ) from error
-
-
-def _replace(path, write):
-    """Lets ``write`` make a file under a temporary name, and gives it its own when it is whole."""
-    temporary = path.with_name(f".partial-{path.name}")
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error}") from error

@@ -6,21 +6,24 @@ import gc
 import keras
 import tensorflow as tf
 
-from dfpkeras.callbacks import DataPosition, StopOnNonFiniteLoss, TrainingSpeed
+from dfpkeras.callbacks import DataPosition, PositionedCallbackList, StopOnNonFiniteLoss
+from dfpkeras.cli.errors import CommandError
+from dfpkeras.cli.recorder import RunRecorder
+from dfpkeras.event_files import EventFiles
 from dfpkeras.models import scales_its_input
-from dfpkeras.training import (
-    compile_model,
-    labels_for_every_output,
-    metric_name,
-    steps_per_epoch,
-)
+from dfpkeras.training import compile_model, labels_for_every_output, steps_per_epoch
+from dfpkeras.training.checkpoints import build_metrics, restore_checkpoint
 
 
-def train_policy(policy, config, data, run, callbacks=()):
+def train_policy(
+    policy, config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False
+):
     """Trains the model of a run under a policy, from its last checkpoint if there is one.
 
     Each call begins a session of its own: a cleared Keras, random generators seeded anew, so that
-    models of several policies begin with the same weights and see the same batches.
+    models of several policies begin with the same weights and see the same batches. TensorFlow's
+    operations are told to be deterministic, for the rest of the process: a run that was
+    interrupted ends with the same bits as one that was not.
 
     Args:
         policy: name of a dtype policy; every layer of the model gets it.
@@ -28,17 +31,39 @@ def train_policy(policy, config, data, run, callbacks=()):
         data: ``dfpkeras.data.dataset.ImageData``.
         run: ``RunDirectory`` for checkpoints and history.
         callbacks: further Keras callbacks.
+        checkpoint_minutes: time between two checkpoints within an epoch.
+        tensorboard: write event files.
 
     Raises:
+        CommandError: a file of the run could not be written, even in the end, or the checkpoint
+            is that of another model.
         DataError: a record cannot be read; names the file and the record.
         FloatingPointError: the loss became NaN or infinite.
     """
-    checkpoint, initial_epoch = run.latest_checkpoint(policy)
-    if initial_epoch >= config.epochs:
+    start = run.latest_checkpoint(policy)
+    if start.epoch >= config.epochs:
         return
     with _session(policy, config.seed):
-        model = keras.models.load_model(checkpoint) if checkpoint else compile_model(config, data)
-        _fit(model, policy, config, data, run, initial_epoch, callbacks)
+        # Also a resumed run builds its model: one that Keras reads from a file may have other
+        # names, and TensorFlow orders operations by name.
+        model = compile_model(config, data)
+        recorder = RunRecorder(run, policy, data.num_train, config.batch_size, checkpoint_minutes)
+        if start.path:
+            _restore(start, model, recorder)
+        if tensorboard:
+            callbacks = [*callbacks, EventFiles(run.tensorboard_path / policy)]
+        with recorder.stopped_by_signals():
+            _fit(model, config, data, start, recorder, callbacks)
+        recorder.finish()
+
+
+def _restore(start, model, recorder):
+    try:
+        progress, metrics = restore_checkpoint(start.path, model)
+    except ValueError as error:
+        raise CommandError(f"{start.path} does not fit the model: {error}") from error
+    if start.batch:
+        recorder.resume(progress, metrics)
 
 
 @contextlib.contextmanager
@@ -49,6 +74,7 @@ def _session(policy, seed):
     keras.backend.clear_session()
     gc.collect()
     keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format("channels_last")
     try:
@@ -58,63 +84,45 @@ def _session(policy, seed):
         keras.config.set_image_data_format(previous_format)
 
 
-def _fit(model, policy, config, data, run, initial_epoch, callbacks):
+def _fit(model, config, data, start, recorder, callbacks):
+    """Trains from the epoch and batch of a ``Checkpoint``."""
     normalize = not scales_its_input(model)
-    position = DataPosition(initial_epoch)
-    recorder = RunRecorder(policy, config, data, run)
     steps = steps_per_epoch(config, data)
-    batches = data.train_batches(
-        config.batch_size,
-        config.seed,
-        initial_epoch,
-        config.epochs,
-        normalize,
-        steps_per_epoch=steps,
-    )
+    position = DataPosition(start.epoch)
     held_out = data.validation_batches(config.batch_size, normalize)
-    try:
+
+    def fit(initial_epoch, epochs, first_batch):
+        batches = data.train_batches(
+            config.batch_size, config.seed, initial_epoch, epochs, normalize, steps, first_batch
+        )
+        batches = labels_for_every_output(model, batches)
+        if first_batch:
+            build_metrics(model, batches.element_spec)
         model.fit(
-            labels_for_every_output(model, batches),
+            batches,
             validation_data=labels_for_every_output(model, held_out),
             initial_epoch=initial_epoch,
-            epochs=config.epochs,
-            steps_per_epoch=steps,
+            epochs=epochs,
+            steps_per_epoch=steps - first_batch,
             shuffle=False,
-            callbacks=[position, StopOnNonFiniteLoss(), recorder, *callbacks],
+            callbacks=PositionedCallbackList(
+                [position, StopOnNonFiniteLoss(), recorder, *callbacks],
+                first_batch,
+                model=model,
+                verbose="auto",
+                epochs=config.epochs,
+                steps=steps,
+            ),
         )
+
+    try:
+        if start.batch:
+            fit(start.epoch, start.epoch + 1, start.batch)
+        first_whole_epoch = start.epoch + bool(start.batch)
+        if first_whole_epoch < config.epochs:
+            fit(first_whole_epoch, config.epochs, 0)
     except tf.errors.OpError:
         data.raise_for_bad_record(
             position.split, position.epoch, position.batch, config.batch_size, config.seed
         )
         raise
-
-
-class RunRecorder(TrainingSpeed):
-    """Writes a row of history and a checkpoint after each epoch, and measures the speed.
-
-    The row comes first: a run that ends between the two resumes from the checkpoint before, and
-    then writes the row again.
-
-    Args:
-        policy, config, data, run: as for ``train_policy``.
-    """
-
-    def __init__(self, policy, config, data, run):
-        super().__init__(data.num_train, config.batch_size)
-        self._policy = policy
-        self._run = run
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._run.add_to_history(
-            {
-                "policy": self._policy,
-                "epoch": epoch + 1,
-                **{metric_name(name): float(value) for name, value in logs.items()},
-                "learning_rate": float(self.model.optimizer.learning_rate),
-                "images_per_second": self.images_per_second,
-                "train_seconds": self.train_seconds,
-                "timed_images": self.timed_images,
-                "timed_seconds": self.timed_seconds,
-            }
-        )
-        self._run.save_checkpoint(self.model, self._policy, epoch + 1)

@@ -27,7 +27,7 @@ from dfpkeras.training import compile_model
 POLICIES = ("dfp16", "float32")
 
 
-def run_train(options, runs_dir, name, resume):
+def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorboard=False):
     """Trains, or takes a run up again, and prints and plots the result.
 
     Args:
@@ -35,6 +35,8 @@ def run_train(options, runs_dir, name, resume):
         runs_dir: directory of all runs.
         name: of the run; None for a new one, or, with ``resume``, for the newest run.
         resume: go on from the last checkpoint.
+        checkpoint_minutes: time between two checkpoints within an epoch.
+        tensorboard: write event files; a resumed run that has some goes on with them anyway.
 
     Raises:
         CommandError: what the user has to put right.
@@ -58,12 +60,18 @@ def run_train(options, runs_dir, name, resume):
             raise
         run.write_config(config, data=data.describe(), versions=versions())
     try:
-        train_run(config, data, run)
+        train_run(
+            config,
+            data,
+            run,
+            checkpoint_minutes=checkpoint_minutes,
+            tensorboard=tensorboard or run.tensorboard_path.exists(),
+        )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_resume(run)) from None
 
 
-def train_run(config, data, run, callbacks=()):
+def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False):
     """Trains under each policy of the run in turn; prints the table and saves the picture.
 
     Args:
@@ -71,18 +79,20 @@ def train_run(config, data, run, callbacks=()):
         data: ``dfpkeras.data.dataset.ImageData``.
         run: ``RunDirectory``; policies and epochs it has checkpoints of are not trained again.
         callbacks: further Keras callbacks.
+        checkpoint_minutes, tensorboard: as for ``train_policy``.
 
     Raises:
-        CommandError: a record cannot be read, or the loss became NaN.
+        CommandError: a record cannot be read, a file of the run cannot be written, or the loss
+            became NaN.
     """
     from dfpkeras.cli.session import train_policy
 
     for policy in config.policies:
-        complete = run.latest_checkpoint(policy)[1] >= config.epochs
+        complete = run.latest_checkpoint(policy).epoch >= config.epochs
         doing = "Already trained" if complete else "Training"
         print(f"{doing}: {config.model} under {policy}, files in {run.path}")
         try:
-            train_policy(policy, config, data, run, callbacks)
+            train_policy(policy, config, data, run, callbacks, checkpoint_minutes, tensorboard)
         except DataError as error:
             raise CommandError(str(error)) from error
         except FloatingPointError as error:
@@ -182,4 +192,4 @@ def _data_name(config):
 def _how_to_resume(run):
     command = ["dfpkeras", "train", "--resume", "--name", run.path.name]
     command += ["--runs-dir", str(run.path.parent)] if str(run.path.parent) != "runs" else []
-    return f"Interrupted. To go on from the last complete epoch: {shlex.join(command)}"
+    return f"Interrupted. To go on: {shlex.join(command)}"

@@ -67,6 +67,19 @@ def _add_files(group):
         default=False,
         help="go on from the last checkpoint of the run --name, or of the newest run",
     )
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=values.positive_float,
+        default=10.0,
+        metavar="MINUTES",
+        help="time between two checkpoints within an epoch (default: 10)",
+    )
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=False,
+        help="write event files for TensorBoard into the run's directory",
+    )
 
 
 def _run(arguments):
@@ -77,4 +90,11 @@ def _run(arguments):
         given["policies"] = (options["policy"],)
     if "compare" in options:
         given["policies"] = POLICIES
-    run_train(given, arguments.runs_dir, arguments.name, arguments.resume)
+    run_train(
+        given,
+        arguments.runs_dir,
+        arguments.name,
+        arguments.resume,
+        arguments.checkpoint_minutes,
+        arguments.tensorboard,
+    )

@@ -20,14 +20,21 @@ class ImageData:
     num_validation: int
 
     def train_batches(
-        self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
+        self,
+        batch_size,
+        seed,
+        initial_epoch,
+        epochs,
+        normalize=True,
+        steps_per_epoch=None,
+        initial_batch=0,
     ):
         """Returns a ``tf.data.Dataset`` that yields the epochs ``initial_epoch .. epochs - 1``.
 
         Every epoch holds every training image once, in ``ceil(num_train / batch_size)`` batches,
         of which the last may be smaller. Order and augmentation of an epoch depend on ``seed``
-        and on the number of the epoch alone, so a run that is taken up again at some epoch sees
-        what an unbroken run would have seen.
+        and on the number of the epoch alone, so a run that is taken up again at some batch of
+        some epoch sees what an unbroken run would have seen.
 
         Args:
             batch_size: images in a batch.
@@ -36,6 +43,8 @@ class ImageData:
             normalize: yield pixels scaled to about zero mean and unit variance; otherwise the
                 values 0..255, for models that scale their own input.
             steps_per_epoch: end each epoch after so many batches; None for all of them.
+            initial_batch: number of batches of the first epoch to leave out. Their images are not
+                decoded.
 
         Returns:
             A dataset of ``(images, labels)``: float32 ``(batch,) + image_shape`` and int64

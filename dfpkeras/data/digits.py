@@ -50,7 +50,14 @@ class Digits(ImageData):
         self._validation = images[self.num_train :], labels[self.num_train :]
 
     def train_batches(
-        self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
+        self,
+        batch_size,
+        seed,
+        initial_epoch,
+        epochs,
+        normalize=True,
+        steps_per_epoch=None,
+        initial_batch=0,
     ):
         images, labels = map(tf.constant, self._train)
 
@@ -66,6 +73,7 @@ class Digits(ImageData):
             return pixels, tf.gather(labels, indices)
 
         batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(epoch_batches)
+        batches = batches.skip(initial_batch)
         return batches.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def validation_batches(self, batch_size, normalize=True):

@@ -7,6 +7,7 @@ with ``image`` and ``label`` (from 0).
 """
 
 import concurrent.futures
+import math
 import os
 import struct
 from pathlib import Path
@@ -54,10 +55,8 @@ class RecordFiles:
             raise DataError(
                 f"{directory}: the files {layout.files.format(split=split)} hold no records"
             )
-
-    def mean_record_bytes(self):
-        """Returns the mean size of a record in its file."""
-        return sum(path.stat().st_size for path in self.paths) / self.num_records
+        size = sum(path.stat().st_size for path in self.paths)
+        self.mean_record_bytes = size / self.num_records
 
     def locate(self, index):
         """Returns the path of the file and the record's number in it."""
@@ -69,8 +68,8 @@ class ImageRecords(ImageData):
     """Images read from TFRecords with tf.data.
 
     Training reads the files in a shuffled order, 16 at a time, one record of each in turn, passes
-    the records through a shuffle buffer of 256 MiB (at least 1,024 records), and decodes only the
-    part of a JPEG that the crop asks for.
+    the records through a shuffle buffer of up to 256 MiB (at least 1,024 records), and decodes only
+    the part of a JPEG that the crop asks for.
 
     Making one counts the records of all files, by reading the records' lengths, and reads the
     first record of each file. The other records are checked when they are read.
@@ -110,7 +109,14 @@ class ImageRecords(ImageData):
                     self._check_records(path, [0])
 
     def train_batches(
-        self, batch_size, seed, initial_epoch, epochs, normalize=True, steps_per_epoch=None
+        self,
+        batch_size,
+        seed,
+        initial_epoch,
+        epochs,
+        normalize=True,
+        steps_per_epoch=None,
+        initial_batch=0,
     ):
         files = self._files["train"]
         image_size, preparation = self.image_shape[0], self.preparation
@@ -121,17 +127,24 @@ class ImageRecords(ImageData):
             image = preprocessing.train_image(encoded, image_size, image_seed, preparation)
             return preprocessing.normalize(image, preparation) if normalize else image, label
 
-        def epoch_batches(epoch):
+        def epoch_batches(epoch, open_file, first_batch=0):
             image_seed = tf.stack([tf.cast(seed, tf.int64), epoch])
-            records = _shuffled(files, seed, epoch, _read_file(files))
+            records = _shuffled(files, seed, epoch, open_file).skip(first_batch * batch_size)
             images = records.map(
                 lambda index, record: decode(index, record, image_seed),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-            return images.batch(batch_size).take(steps_per_epoch or -1)
+            steps = steps_per_epoch - first_batch if steps_per_epoch else -1
+            return images.batch(batch_size).take(steps)
 
-        batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(epoch_batches)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        left_out = _left_out(files, seed, initial_epoch, initial_batch * batch_size)
+        first_epoch = epoch_batches(
+            tf.constant(initial_epoch, tf.int64), _read_file(files, left_out), initial_batch
+        )
+        later_epochs = tf.data.Dataset.range(initial_epoch + 1, epochs).flat_map(
+            lambda epoch: epoch_batches(epoch, _read_file(files))
+        )
+        return first_epoch.concatenate(later_epochs).prefetch(tf.data.AUTOTUNE)
 
     def validation_batches(self, batch_size, normalize=True):
         image_size, preparation = self.image_shape[0], self.preparation
@@ -161,6 +174,11 @@ class ImageRecords(ImageData):
             numbers.setdefault(path, []).append(number)
         for path in sorted(numbers):
             self._check_records(path, sorted(numbers[path]))
+        # The record may not be in the batch yet: the shuffle buffer reads far ahead.
+        order = range(len(files.paths)) if split != "train" else _file_order(files, seed, epoch)
+        for position in _from_record(files, order, begin):
+            for _ in read_records(files.paths[position], int(files.counts[position])):
+                pass
 
     def describe(self):
         return {
@@ -215,11 +233,36 @@ def count_records(path):
     return count
 
 
-def _read_file(files):
-    """Returns a function from a file's position to a dataset of (index, serialized example)."""
+def _read_file(files, left_out=None):
+    """Returns a function from a file's position to a dataset of (index, serialized example).
+
+    Args:
+        files: ``RecordFiles``.
+        left_out: bool per file; the examples of such a file are empty, and it is not read.
+    """
     paths = tf.constant([str(path) for path in files.paths])
     starts = tf.constant(files.starts)
-    return lambda position: tf.data.TFRecordDataset(paths[position]).enumerate(starts[position])
+    left_out = tf.constant(np.zeros(len(files.paths), bool) if left_out is None else left_out)
+    enumerate_file = _enumerate_file(files)
+
+    def open_file(position):
+        path, skip = paths[position], left_out[position]
+        read = tf.data.TFRecordDataset(tf.boolean_mask([path], [~skip])).enumerate(starts[position])
+        placeholders = enumerate_file(position).take(tf.where(skip, tf.int64.max, 0))
+        return read.concatenate(placeholders.map(lambda index: (index, "")))
+
+    return open_file
+
+
+def _left_out(files, seed, epoch, count):
+    """Returns for each file whether all its records are among the first ``count`` of an epoch."""
+    order = _shuffled(files, seed, epoch, _enumerate_file(files)).take(count).batch(2**16)
+    still_needed = np.ones(files.num_records, bool)
+    for indices in order.as_numpy_iterator():
+        still_needed[indices] = False
+    ends = files.starts + files.counts
+    needed_before = np.concatenate([[0], np.cumsum(still_needed)])
+    return needed_before[ends] == needed_before[files.starts]
 
 
 def _enumerate_file(files):
@@ -239,11 +282,8 @@ def _shuffled(files, seed, epoch, open_file):
         # The shuffle buffer's order depends on TensorFlow's global seed as well, which must not
         # tell a resumed run from an unbroken one: this sets it for the function being traced.
         tf.random.set_seed(1)
-        positions = tf.random.experimental.stateless_shuffle(
-            tf.range(len(files.paths), dtype=tf.int64),
-            seed=tf.stack([tf.cast(seed, tf.int64), epoch]),
-        )
-        elements = tf.data.Dataset.from_tensor_slices(positions).interleave(
+        positions = tf.data.Dataset.from_tensor_slices(_file_order(files, seed, epoch))
+        elements = positions.interleave(
             open_file,
             cycle_length=INTERLEAVED_FILES,
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -258,21 +298,39 @@ def _shuffled(files, seed, epoch, open_file):
     return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(epoch_elements)
 
 
+def _file_order(files, seed, epoch):
+    """Returns the order in which an epoch opens the files."""
+    return tf.random.experimental.stateless_shuffle(
+        tf.range(len(files.paths), dtype=tf.int64),
+        seed=tf.stack([tf.cast(seed, tf.int64), epoch]),
+    )
+
+
+def _from_record(files, order, count):
+    """Returns an order of files with those first that are read after ``count`` records."""
+    order = np.asarray(order)
+    done = np.cumsum(files.counts[order]) + INTERLEAVED_FILES * files.counts.max() <= count
+    return [*order[~done], *order[done]]
+
+
 def _shuffle_buffer(files):
-    affordable = int(SHUFFLE_BUFFER_BYTES / files.mean_record_bytes())
-    return min(files.num_records, max(affordable, 1024))
+    affordable = max(int(SHUFFLE_BUFFER_BYTES / files.mean_record_bytes), 1024)
+    # Not every byte may change the order: a file that was damaged is repaired during a run.
+    return min(files.num_records, 2 ** int(math.log2(affordable)))
 
 
 def read_records(path, count):
     """Yields the number and the bytes of the first ``count`` records of a file.
 
     Raises:
-        DataError: a record's checksum does not fit, or there are fewer.
+        DataError: the file has vanished, a record's checksum does not fit, or there are fewer.
     """
     records = iter(tf.data.TFRecordDataset(str(path)))
     for number in range(count):
         try:
             yield number, next(records).numpy()
+        except tf.errors.NotFoundError as error:
+            raise DataError(f"{path}: no such file, though it was there before") from error
         except (StopIteration, tf.errors.OpError) as error:
             raise DataError(f"{name_record(path, number)}: damaged or truncated") from error
 

