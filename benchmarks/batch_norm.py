@@ -2,15 +2,16 @@
 
 Both policies get what the convolutions around them hand over: float32 activations and gradients in;
 INT16 out under dfp16, float32 out under float32. They run as TensorFlow graphs and take turns in
-one process; the figure to trust is the ratio of the medians. Run nothing else meanwhile::
+one process, as those of ``dfpkeras bench`` do; the figure to trust is the ratio of the medians. Run
+nothing else meanwhile::
 
-    python benchmarks/batch_norm.py --repetitions 30
+    python benchmarks/batch_norm.py --seconds 10
 """
 
 import argparse
+import functools
 import os
 import statistics
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 
 import dfpkeras
 from dfpkeras.backend.tensorflow_carriers import carrier_of
+from dfpkeras.benchmark.measure import take_turns
 from dfpkeras.roles import ACTIVATION, GRADIENT
 
 POLICIES = ("float32", "dfp16")
@@ -29,13 +31,8 @@ def main():
     arguments = parse_arguments()
     rng = np.random.default_rng(0)
     x, dy = (tf.constant(rng.standard_normal(arguments.shape, np.float32)) for _ in range(2))
-    steps = {policy: build(policy) for policy in POLICIES}
-    seconds = {policy: [] for policy in POLICIES}
-    for repetition in range(arguments.repetitions + 2):
-        for policy, step in steps.items():
-            elapsed = timed(step, x, dy)
-            if repetition > 1:  # The first ones trace the graph and touch new memory.
-                seconds[policy].append(elapsed)
+    steps = {policy: functools.partial(build(policy), x, dy) for policy in POLICIES}
+    seconds = take_turns(steps, arguments.seconds)
     median = {policy: 1e3 * statistics.median(times) for policy, times in seconds.items()}
     print(f"ISA {dfpkeras.kernels.get_isa()}, {dfpkeras.get_num_threads()} threads")
     print(f"shape {arguments.shape}: " + ", ".join(f"{p} {t:.2f} ms" for p, t in median.items()))
@@ -45,7 +42,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=4, default=(16, 56, 56, 256))
-    parser.add_argument("--repetitions", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=10, help="time, warm-up excluded")
     return parser.parse_args()
 
 
@@ -64,12 +61,6 @@ def build(policy):
         return y, dx, *others
 
     return step
-
-
-def timed(step, x, dy):
-    start = time.perf_counter()
-    step(x, dy)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_step_trains_or_predicts(inference):
     result = step.run()
     unchanged = [np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True)]
     assert unchanged == [inference] * len(before)
-    assert np.shape(result) == ((2, 5) if inference else ())
+    assert np.shape(result) == ((16, 5) if inference else ())
 
 
 # ---- kinds -----------------------------------------------------------------------------------

@@ -42,13 +42,13 @@ class Measured:
         """Runs of each of `CONVERSIONS` in a step."""
         return {name: self.kernel_hits.get(name, 0) for name in CONVERSIONS}
 
-    def as_dict(self, batch_size):
-        """Everything, in types that JSON knows."""
+    def as_dict(self, images):
+        """Everything, in types that JSON knows; a step takes so many images."""
         low, high = _quartiles(self.seconds)
         return {
             "implementation": self.implementation,
             "remark": self.remark,
-            "images_per_second": batch_size / self.median,
+            "images_per_second": images / self.median,
             "median": self.median,
             "quartiles": [low, high],
             "fastest": min(self.seconds),
@@ -93,7 +93,7 @@ class Comparison:
         """Everything, in types that JSON knows. Times are in seconds, memory in bytes."""
         return dataclasses.asdict(self.case) | {
             "contenders": {
-                name: m.as_dict(self.case.batch_size)
+                name: m.as_dict(self.case.images)
                 | {"ratio": self.ratio(name), "memory_ratio": self.memory_ratio(name)}
                 for name, m in self.measured.items()
             },

@@ -34,7 +34,7 @@ def _speed_table(comparison):
         memory = measured.peak_memory
         table.add_row(
             name,
-            number(comparison.case.batch_size / measured.median, 2),
+            number(comparison.case.images / measured.median, 2),
             number(1e3 * measured.median, 1),
             ratio(comparison.ratio(name)),
             number(None if memory is None else memory / 2**20),

@@ -20,6 +20,7 @@ class TorchStep:
         inputs, targets = batch_for(case, model)
         self._inputs = [torch.from_numpy(value) for value in inputs]
         self._targets = [torch.from_numpy(value) for value in targets]
+        self._batch_size = case.batch_size
         self._module = module.train(not case.inference)
         self._loss = torch.nn.CrossEntropyLoss() if case.network else torch.nn.MSELoss()
         self._optimizer = torch.optim.SGD(module.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
@@ -36,4 +37,6 @@ class TorchStep:
 
     @torch.inference_mode()
     def _predict(self):
-        return [output.numpy() for output in self._module(*self._inputs)]
+        batches = zip(*(value.split(self._batch_size) for value in self._inputs), strict=True)
+        outputs = zip(*(self._module(*batch) for batch in batches), strict=True)
+        return [torch.cat(parts).numpy() for parts in outputs]
