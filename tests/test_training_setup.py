@@ -53,6 +53,16 @@ def test_the_learning_rate_follows_the_batch_size(batch_size, peak):
     np.testing.assert_allclose(rates(schedule, 100), [peak], rtol=1e-6)
 
 
+def test_without_decay_epochs_the_learning_rate_stays():
+    schedule = schedule_of("resnet50", 10, batch_size=256, decay_epochs=())
+    np.testing.assert_allclose(rates(schedule, 25, 50, 899), [0.05, 0.1, 0.1], rtol=1e-6)
+
+
+def test_decay_epochs_may_come_in_any_order():
+    schedule = schedule_of("vgg16", 10, batch_size=256, decay_epochs=(40.0, 20.0))
+    np.testing.assert_allclose(rates(schedule, 199, 200, 400), [1e-2, 1e-3, 1e-4], rtol=1e-6)
+
+
 def test_resnet20_falls_after_32000_and_48000_steps():
     schedule = schedule_of("resnet20", 390)
     np.testing.assert_allclose(rates(schedule, 0, 31_000), [0.1, 0.1], rtol=1e-6)

@@ -73,8 +73,10 @@ def _cosine(peak, steps, warmup_steps):
 
 
 def _steps(peak, config, steps_per_epoch):
+    if not config.decay_epochs:
+        return schedules.ExponentialDecay(peak, decay_steps=1, decay_rate=1.0)
     # Keras keeps a value up to and including the boundary.
-    boundaries = [round(epoch * steps_per_epoch) - 1 for epoch in config.decay_epochs]
+    boundaries = [round(epoch * steps_per_epoch) - 1 for epoch in sorted(config.decay_epochs)]
     values = [peak * config.decay_factor**i for i in range(len(boundaries) + 1)]
     return schedules.PiecewiseConstantDecay(boundaries, values)
 
