@@ -137,6 +137,13 @@ def test_images_are_shuffled_across_shards_as_the_seed_says(tmp_path):
         assert all(len(set(part)) == len(FILLED) for part in np.split(classes, 4))
 
 
+def test_features_are_in_an_order_that_is_the_same_in_every_process(images, out):
+    convert(images, out)
+    for record in tf.data.TFRecordDataset(str(out / "train-00000-of-00003")).as_numpy_iterator():
+        example = tf.train.Example.FromString(record)
+        assert record == example.SerializeToString(deterministic=True)
+
+
 def test_shards_differ_by_one_image_at_most(images, out):
     convert(images, out, train=5)
     sizes = [len(read([path])) for path in sorted(out.glob("train-*"))]
@@ -225,7 +232,8 @@ def test_finished_shards_are_kept_and_the_others_are_written(images, out, tmp_pa
     convert(images, tmp_path / "whole", train=6)
 
     def interrupt(done):
-        raise KeyboardInterrupt
+        if json.loads((out / "conversion.json").read_text())["shards"]:
+            raise KeyboardInterrupt
 
     conversion = Conversion(find_images(images), out, {"train": 6, "validation": 1})
     with pytest.raises(KeyboardInterrupt):
@@ -233,11 +241,12 @@ def test_finished_shards_are_kept_and_the_others_are_written(images, out, tmp_pa
     with pytest.raises(DataError, match="not finished; run dfpkeras data convert again"):
         ImageRecords(out, 16, 4)
     finished = json.loads((out / "conversion.json").read_text())["shards"].keys()
-    assert set(finished) < {path.name for path in (tmp_path / "whole").iterdir()}
+    assert set() < set(finished) <= {path.name for path in (tmp_path / "whole").iterdir()}
     times = {name: (out / name).stat().st_mtime_ns for name in finished}
     (out / ".partial-train-00005-of-00006").write_bytes(b"half a shard")
     resumed = convert(images, out, train=6)
-    assert resumed.num_kept >= 2 * len([name for name in finished if "train" in name])
+    in_validation = "validation-00000-of-00001" in finished
+    assert resumed.num_kept == 2 * (len(finished) - in_validation) + 6 * in_validation
     assert times == {name: (out / name).stat().st_mtime_ns for name in finished}
     assert files_of(out) == files_of(tmp_path / "whole")
     assert not list(out.glob(".partial*"))

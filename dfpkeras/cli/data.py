@@ -49,8 +49,8 @@ def run_convert(images, out, validation_list, validation_synsets, num_shards, wo
             print(f"Going on: {conversion.num_kept} of {conversion.num_images} images are done")
         with _progress(MofNCompleteColumn()) as progress:
             task = progress.add_task("converting", total=conversion.num_images)
-            conversion.run(
-                workers or _num_cpus(), lambda done: progress.update(task, completed=done)
+            _run_or_tell_how_to_resume(
+                conversion, workers, lambda done: progress.update(task, completed=done)
             )
     _print_conversion(sources, conversion, Path(out))
 
@@ -84,6 +84,13 @@ def run_check(directory, num_classes, workers):
     num_faults = sum(len(report.faults) for report in reports)
     if num_faults:
         raise CommandError(f"{directory}: {num_faults} faults")
+
+
+def _run_or_tell_how_to_resume(conversion, workers, on_progress):
+    try:
+        conversion.run(workers or _num_cpus(), on_progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Interrupted. The same command goes on from here.") from None
 
 
 def _print_conversion(sources, conversion, out):

@@ -10,6 +10,7 @@ from dfpkeras.cli.configure import configure
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.requirements import require_packages
 from dfpkeras.cli.summary import format_speed
+from dfpkeras.recipes import DEFAULT
 
 _WARM_UP_BATCHES = 2
 
@@ -28,7 +29,7 @@ def run_speed(directory, model, seconds, options):
         CommandError: what the user has to put right.
     """
     require_packages("tensorflow", "pandas")
-    options = options | {"data": directory} | ({"model": model} if model else {})
+    options = options | {"data": directory} | ({"model": model} if model else {"recipe": DEFAULT})
     try:
         config = configure(options)
         from dfpkeras.data.tfrecords import ImageRecords

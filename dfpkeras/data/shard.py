@@ -95,7 +95,8 @@ def _write_image(writer, image, directory, synsets, result):
         "image/filename": _bytes(os.fsencode(os.path.basename(image.path))),
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
-    writer.write(example.SerializeToString())
+    # Otherwise the order of the features would change from process to process.
+    writer.write(example.SerializeToString(deterministic=True))
     result.num_records += 1
 
 
