@@ -21,9 +21,7 @@ def train_policy(
     """Trains the model of a run under a policy, from its last checkpoint if there is one.
 
     Each call begins a session of its own: a cleared Keras, random generators seeded anew, so that
-    models of several policies begin with the same weights and see the same batches. TensorFlow's
-    operations are told to be deterministic, for the rest of the process: a run that was
-    interrupted ends with the same bits as one that was not.
+    models of several policies begin with the same weights and see the same batches.
 
     Args:
         policy: name of a dtype policy; every layer of the model gets it.
@@ -74,7 +72,6 @@ def _session(policy, seed):
     keras.backend.clear_session()
     gc.collect()
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format("channels_last")
     try:
