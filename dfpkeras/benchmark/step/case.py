@@ -11,8 +11,8 @@ NETWORKS = ("resnet50", "vgg16", "inceptionv3", "mobilenetv2", "densenet121")
 CLASSES = 1000
 
 _IMAGE_SIZE = 224
-# Images that ``predict`` gets at least. What it does before and after its batches, some 30 ms, would
-# otherwise hide half of the difference at batch 1.
+# Images that ``predict`` gets at least. What it does before and after its batches, some 30 ms,
+# would otherwise hide half of the difference at batch 1.
 _PREDICTED_IMAGES = 16
 # Networks whose paper has other images.
 _IMAGE_SIZES = {"inceptionv3": 299, "xception": 299, "inceptionresnetv2": 299}
