@@ -100,7 +100,7 @@ def _scale(side, fraction):
 
 def _pad_and_crop(image, pad, seed):
     padded = tf.pad(image, [(pad, pad), (pad, pad), (0, 0)])
-    begin = tf.random.stateless_uniform([2], seed, 0, 2 * pad, tf.int32)
+    begin = tf.random.stateless_uniform([2], seed, 0, 2 * pad + 1, tf.int32)
     return tf.slice(padded, tf.concat([begin, [0]], axis=0), image.shape)
 
 
