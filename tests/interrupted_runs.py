@@ -91,17 +91,6 @@ def between_history_and_checkpoint():
     RunDirectory.save_checkpoint = save_within_epochs
 
 
-def before_the_checkpoint_gets_its_name():
-    replace = os.replace
-
-    def replace_others(source, target):
-        if str(target).endswith(".keras"):
-            _die()
-        replace(source, target)
-
-    os.replace = replace_others
-
-
 def _train(moment, arguments, log):
     # Not the standard streams of the process that all are forked from.
     with open(log, "a") as file:

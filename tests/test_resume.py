@@ -108,7 +108,6 @@ def test_a_run_killed_at_every_moment_ends_with_the_bits_of_an_unbroken_one(
         ("in_a_checkpoint", [".partial-epoch-0000-batch-000004.keras"]),
         ("in_validation", ["epoch-0000-batch-000004.keras"]),
         ("between_history_and_checkpoint", ["epoch-0000-batch-000004.keras"]),
-        ("before_the_checkpoint_gets_its_name", [".partial-epoch-0001.keras"]),
     ):
         arguments = [*place(path), *OFTEN, *(["--resume"] if resumed else options)]
         code = interrupted_runs.train_and_die(moment, arguments, str(log))
@@ -140,7 +139,7 @@ def test_every_place_in_an_epoch_gives_the_batches_that_follow_it(directory, mon
     monkeypatch.setattr(tfrecords, "_shuffle_buffer", lambda files: 3)
     data = tfrecords.ImageRecords(directory, 16, 20)
     unbroken = list(data.train_batches(4, seed=3, initial_epoch=0, epochs=3))
-    for batch in range(6):
+    for batch in (0, 2, 5):
         resumed = list(
             data.train_batches(4, seed=3, initial_epoch=1, epochs=3, initial_batch=batch)
         )
