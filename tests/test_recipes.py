@@ -29,6 +29,13 @@ def write_recipe(folder, text):
     return str(path)
 
 
+def test_a_conversion_tells_the_number_of_classes(tmp_path):
+    (tmp_path / "labels.txt").write_text("cat\ndog\nfish\n")
+    data = str(tmp_path)
+    assert configure({"model": "resnet50", "data": data}).classes == 3
+    assert configure({"model": "resnet50", "data": data, "classes": 7}).classes == 7
+
+
 # The files
 
 

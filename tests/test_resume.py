@@ -257,7 +257,7 @@ def test_a_disk_that_is_full_for_a_while_costs_a_warning(
     run = finished(path, options)
     errors = capsys.readouterr().err
     for epoch in (1, 2):
-        assert f"epoch-{epoch:04d}.keras cannot be written: No space left" in errors
+        assert f"epoch-{epoch:04d}.keras: cannot be written: No space left" in errors
     assert errors.count("warning: ") == 2
     assert_same_bits(run, unbroken)
     assert os.listdir(path / "checkpoints" / "dfp16") == ["epoch-0003.keras"]
@@ -272,7 +272,7 @@ def test_a_disk_that_stays_full_ends_the_run_which_can_be_resumed(
         fill_disk(patch, lambda: (path / "checkpoints" / "dfp16" / "epoch-0001.keras").exists())
         assert main(["train", *place(path), *options]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert re.search(r"error: .*epoch-0003.keras cannot be written: No space left", last)
+    assert re.search(r"error: .*epoch-0003.keras: cannot be written: No space left", last)
     assert run.latest_checkpoint("dfp16")[1:] == (1, 0)
     assert resume(path) == 0
     assert_same_bits(run, unbroken)

@@ -281,6 +281,11 @@ def test_googlenet_compiles_with_the_heads_of_its_recipe():
     assert model.output.keys() == {"logits", "auxiliary_1", "auxiliary_2"}
 
 
+def test_a_sequential_model_has_one_output():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert labels_for_every_output(model, batches := object()) is batches
+
+
 def test_a_model_without_heads_keeps_its_labels():
     model = build_model("resnet-small", (32, 32, 3), 10)
     marker = object()

@@ -12,8 +12,9 @@ _NOT_IN_RECIPES = {"policies", "model", "recipe", "data", "steps_per_epoch", "se
 def configure(options):
     """Returns the configuration of a run.
 
-    What the user gave counts first, then the recipe. If the user changes the epochs or the image
-    size, what the recipe says in epochs or pixels changes in proportion.
+    What the user gave counts first, then the recipe; but the number of classes is that of the
+    labels.txt in the data, if there is one. If the user changes the epochs or the image size, what
+    the recipe says in epochs or pixels changes in proportion.
 
     Args:
         options: dict of the fields of ``TrainConfig`` that the user gave.
@@ -28,12 +29,20 @@ def configure(options):
     model = options.get("model", TrainConfig.model)
     if options.get("data") is not None:
         options["data"] = str(Path(options["data"]).resolve())
+        options = _known_classes(options["data"]) | options
     elif model.lower() != TrainConfig.model:
         # The smallest size that most models in keras.applications take.
         options.setdefault("image_size", 32)
     by_default = recipe_of(model) if options.get("data") is not None else DIGITS
     options.setdefault("recipe", by_default)
     return TrainConfig(**(_in_proportion(load_recipe(options["recipe"]), options) | options))
+
+
+def _known_classes(directory):
+    from dfpkeras.data.manifest import count_classes
+
+    classes = count_classes(directory)
+    return {"classes": classes} if classes else {}
 
 
 def load_recipe(recipe):

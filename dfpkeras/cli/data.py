@@ -25,6 +25,7 @@ from dfpkeras.cli.requirements import require_packages
 from dfpkeras.data.dataset import DataError
 
 _LISTED = 10
+_IMAGENET_CLASSES = 1000
 
 
 def run_convert(images, out, validation_list, validation_synsets, num_shards, workers, seed):
@@ -71,7 +72,7 @@ def run_check(directory, num_classes, workers):
     from dfpkeras.data.manifest import count_classes
 
     with _command_errors():
-        num_classes = num_classes or count_classes(directory)
+        num_classes = num_classes or count_classes(directory) or _IMAGENET_CLASSES
         with _progress(TaskProgressColumn()) as progress:
             task = progress.add_task("checking", total=total_bytes(directory))
             reports = check_directory(

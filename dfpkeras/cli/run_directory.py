@@ -2,16 +2,18 @@
 
 import contextlib
 import datetime
+import functools
 import json
 import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from dfpkeras.cli.atomic import PARTIAL, write_atomically
 from dfpkeras.cli.config import TrainConfig
 from dfpkeras.cli.errors import CommandError
+from dfpkeras.files import PARTIAL, write_atomically
 
+_write = functools.partial(write_atomically, error_type=CommandError)
 _CHECKPOINT = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?\.keras")
 _KEPT_EPOCHS = 3
 
@@ -104,9 +106,7 @@ class RunDirectory:
         """Writes the ``TrainConfig``, the time, and further details."""
         now = datetime.datetime.now(datetime.UTC)
         content = {"created": now.isoformat(), "hyperparameters": config.as_dict(), **details}
-        write_atomically(
-            self.config_path, lambda path: path.write_text(json.dumps(content, indent=2))
-        )
+        _write(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2)))
 
     def read_config(self):
         """Returns the ``TrainConfig`` and the other content of config.json as a dict."""
@@ -140,8 +140,8 @@ class RunDirectory:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CommandError(f"{path} cannot be written: {error.strerror}") from error
-        write_atomically(path, lambda temporary: save_checkpoint(temporary, model, progress))
+            raise CommandError(f"{path}: cannot be written: {error.strerror}") from error
+        _write(path, lambda temporary: save_checkpoint(temporary, model, progress))
         self._remove_old_checkpoints(policy)
 
     def latest_checkpoint(self, policy):
@@ -181,11 +181,11 @@ class RunDirectory:
         kept = rows[~later]
         new = pd.DataFrame([row])
         rows = pd.concat([kept, new], ignore_index=True) if len(kept) else new
-        write_atomically(self.history_path, lambda path: rows.to_csv(path, index=False))
+        _write(self.history_path, lambda path: rows.to_csv(path, index=False))
 
     def save_curves(self, figure):
         """Saves a matplotlib figure."""
-        write_atomically(self.curves_path, figure.savefig)
+        _write(self.curves_path, figure.savefig)
 
     def _checkpoints(self, policy):
         return self.path / "checkpoints" / policy

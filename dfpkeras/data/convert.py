@@ -8,8 +8,9 @@ import numpy as np
 
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.layout import SPLITS
-from dfpkeras.data.manifest import LABELS_NAME, Manifest, make_plan, write_whole
-from dfpkeras.data.shard import PARTIAL_PREFIX, Shard, StoppedError, write_shard
+from dfpkeras.data.manifest import LABELS_NAME, Manifest, make_plan, write_text
+from dfpkeras.data.shard import Shard, StoppedError, write_shard
+from dfpkeras.files import PARTIAL
 
 IMAGES_PER_SHARD = 1250
 MAX_SHARDS = 1024
@@ -73,8 +74,8 @@ class Conversion:
                 counter.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
-        write_whole(self._out / LABELS_NAME, _lines(self._sources.synsets))
-        write_whole(self._out / "broken.txt", _lines("\t".join(pair) for pair in self.broken()))
+        write_text(self._out / LABELS_NAME, _lines(self._sources.synsets))
+        write_text(self._out / "broken.txt", _lines("\t".join(pair) for pair in self.broken()))
         self._manifest.finish()
 
     def num_records(self, split):
@@ -103,7 +104,7 @@ class Conversion:
             raise DataError(f"{self._out}: cannot be made: {error.strerror}") from error
 
     def _remove_leftovers(self):
-        for path in self._out.glob(f"{PARTIAL_PREFIX}*"):
+        for path in self._out.glob(f"{PARTIAL}*"):
             path.unlink()
 
     def _shards(self, split, num_shards, seed):

@@ -3,15 +3,14 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from dfpkeras.data.dataset import DataError
-from dfpkeras.data.shard import PARTIAL_PREFIX, ShardResult
+from dfpkeras.data.shard import ShardResult
+from dfpkeras.files import write_atomically
 
 NAME = "conversion.json"
 LABELS_NAME = "labels.txt"
-_IMAGENET_CLASSES = 1000
 
 
 class Manifest:
@@ -59,7 +58,7 @@ class Manifest:
     def _write(self, finished):
         shards = {name: dataclasses.asdict(self.results[name]) for name in sorted(self.results)}
         content = {"finished": finished, "plan": self._plan, "shards": shards}
-        write_whole(self._path, json.dumps(content, indent=1))
+        write_text(self._path, json.dumps(content, indent=1))
 
     def _refuse_changes(self, before):
         for key, now in self._plan.items():
@@ -119,21 +118,17 @@ def require_finished(directory):
 
 
 def count_classes(directory):
-    """Returns the number of lines of a conversion's labels.txt, or 1000 without that file."""
+    """Returns the number of lines of a conversion's labels.txt, or None without that file."""
     try:
         return len((Path(directory) / LABELS_NAME).read_bytes().splitlines())
     except OSError:
-        return _IMAGENET_CLASSES
+        return None
 
 
-def write_whole(path, text):
-    """Writes a text file under a temporary name, and gives it its own when it is whole."""
-    partial = path.with_name(PARTIAL_PREFIX + path.name)
-    try:
-        with open(partial, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+def write_text(path, text):
+    """Writes a text file, which is whole or not there; raises a ``DataError`` if it cannot."""
+
+    def write(temporary):
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+    write_atomically(path, write, DataError)

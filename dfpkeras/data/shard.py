@@ -9,8 +9,7 @@ import tensorflow as tf
 from dfpkeras.data.class_folders import SourceImage
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.repair import read_jpeg
-
-PARTIAL_PREFIX = ".partial-"
+from dfpkeras.files import write_atomically
 
 
 class StoppedError(Exception):
@@ -58,23 +57,19 @@ def write_shard(shard, directory, synsets, count_image):
         DataError: the file cannot be written, such as on a full disk.
         StoppedError: from ``count_image``.
     """
-    partial = shard.path.with_name(PARTIAL_PREFIX + shard.path.name)
     result = ShardResult()
-    try:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
-            for image in shard.images:
-                count_image()
-                _write_image(writer, image, directory, synsets, result)
-        _flush_to_disk(partial)
-        result.num_bytes = partial.stat().st_size
-        os.replace(partial, shard.path)
-    except (tf.errors.OpError, OSError) as error:
-        partial.unlink(missing_ok=True)
-        reason = getattr(error, "message", None) or error
-        raise DataError(f"{shard.path}: cannot be written: {reason}") from error
-    except StoppedError:
-        partial.unlink(missing_ok=True)
-        raise
+
+    def write(path):
+        try:
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for image in shard.images:
+                    count_image()
+                    _write_image(writer, image, directory, synsets, result)
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
+        result.num_bytes = path.stat().st_size
+
+    write_atomically(shard.path, write, DataError)
     return result
 
 
@@ -106,8 +101,3 @@ def _bytes(value):
 
 def _integer(value):
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-
-def _flush_to_disk(path):
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())

@@ -109,5 +109,7 @@ def metric_name(name):
 
 def _output_names(model):
     """The logits' name first, then those of the auxiliary heads."""
-    names = model.output.keys() if isinstance(model.output, dict) else {LOGITS}
+    # A sequential or subclassed model may have no `output`; it has no dict either.
+    output = getattr(model, "output", None)
+    names = output.keys() if isinstance(output, dict) else {LOGITS}
     return [LOGITS, *sorted(set(names) - {LOGITS})]

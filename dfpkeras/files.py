@@ -3,12 +3,10 @@
 import contextlib
 import os
 
-from dfpkeras.cli.errors import CommandError
-
 PARTIAL = ".partial-"
 
 
-def write_atomically(path, write):
+def write_atomically(path, write, error_type):
     """Lets ``write`` make a file under a temporary name, and gives it its own when it is whole.
 
     When this returns, the file is on disk, name and all; when it raises, the file of that name is
@@ -17,9 +15,10 @@ def write_atomically(path, write):
     Args:
         path: ``pathlib.Path``.
         write: function of the temporary path.
+        error_type: exception to raise, with a message, if the file cannot be written.
 
     Raises:
-        CommandError: the file cannot be written, for instance because the disk is full.
+        error_type: the file cannot be written, for instance because the disk is full.
     """
     temporary = path.with_name(PARTIAL + path.name)
     try:
@@ -28,13 +27,13 @@ def write_atomically(path, write):
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_directory(path.parent)
-    except Exception as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         reason = _find_os_error(error)
-        if reason is None:
+        if reason is None or not isinstance(error, Exception):
             raise
-        raise CommandError(f"{path} cannot be written: {reason.strerror or reason}") from error
+        raise error_type(f"{path}: cannot be written: {reason.strerror or reason}") from error
 
 
 def _sync_directory(path):
