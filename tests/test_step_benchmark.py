@@ -374,7 +374,7 @@ def test_all_processes_end_whatever_happens(fake, monkeypatch):
 
 def test_numbers_of_a_contender():
     measured = Measured(seconds=[4.0, 2.0, 9.0], kernel_hits={"dequantize": 5, "conv_forward": 2})
-    numbers = measured.as_dict(batch_size=8)
+    numbers = measured.as_dict(images=8)
     assert numbers["images_per_second"] == 2
     assert (numbers["median"], numbers["fastest"], numbers["steps"]) == (4, 2, 3)
     assert numbers["quartiles"] == [3, 6.5]

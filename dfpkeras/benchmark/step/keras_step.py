@@ -21,10 +21,9 @@ class KerasStep:
 
     def __init__(self, case, model):
         self.model = model
-        self._inference = case.inference
-        self._batch_size = case.batch_size
         inputs, targets = batch_for(case, model)
         self._inputs, self._targets = _unpacked(inputs), _unpacked(targets)
+        self._predicted = _batches(self._inputs, case.batch_size) if case.inference else None
         if case.network:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         else:
@@ -34,8 +33,8 @@ class KerasStep:
 
     def run(self):
         """Runs one step and waits for its result."""
-        if self._inference:
-            return self.model.predict(self._inputs, batch_size=self._batch_size, verbose=0)
+        if self._predicted is not None:
+            return self.model.predict(**self._predicted, verbose=0)
         return self.model.train_on_batch(self._inputs, self._targets)
 
 
@@ -47,6 +46,23 @@ def batch_for(case, model):
         [tensor.shape for tensor in model.outputs],
         CLASSES if case.network else None,
     )
+
+
+def _batches(inputs, batch_size):
+    """What ``predict`` gets, and how.
+
+    Of arrays, TensorFlow makes a dataset whose automatic tuning it waits for in the end: until
+    0.31, 0.63, 1.27, ... s have passed since the beginning (seen with TensorFlow 2.21). A dataset
+    that is not tuned ends when it is done.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return {"x": inputs, "batch_size": batch_size}
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = tf.data.Dataset.from_tensor_slices((inputs,)).batch(batch_size)
+    return {"x": dataset.with_options(options)}
 
 
 def _unpacked(values):
