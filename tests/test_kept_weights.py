@@ -73,6 +73,18 @@ def test_changed_weights_are_quantised_again(change):
     assert not np.array_equal(before, after)
 
 
+def test_another_number_format_quantises_again():
+    model = make_model()
+    before = model.predict(X, verbose=0)
+    try:
+        dfpkeras.set_number_format(weight_bits=5)
+        after = model.predict(X, verbose=0)
+        np.testing.assert_array_equal(after, expected(model))
+    finally:
+        dfpkeras.set_number_format()
+    assert not np.array_equal(before, after)
+
+
 def test_a_step_of_training_keeps_nothing():
     model = make_model()
     model.predict(X, verbose=0)
