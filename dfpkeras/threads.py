@@ -46,7 +46,7 @@ def set_default():
             raise ValueError(f"{VARIABLE}: an integer is needed, got {text!r}") from None
         _set(_in_range(VARIABLE, number), VARIABLE)
         return
-    cpus, quota = _affinity(), _cgroup_quota()
+    cpus, quota = count_cpus(), _cgroup_quota()
     if quota is not None and math.ceil(quota) < cpus:
         _set(max(1, math.ceil(quota)), f"the container's quota of {quota:g} CPUs")
     else:
@@ -65,7 +65,8 @@ def _in_range(name, number):
     return number
 
 
-def _affinity():
+def count_cpus():
+    """Returns how many CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -121,7 +121,7 @@ def test_a_small_quota_still_gives_one_thread(monkeypatch):
     before = dfpkeras.get_num_threads()
     monkeypatch.delenv("DFPKERAS_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "_cgroup_quota", lambda: 0.25)
-    monkeypatch.setattr(threads, "_affinity", lambda: 8)
+    monkeypatch.setattr(threads, "count_cpus", lambda: 8)
     threads.set_default()
     assert dfpkeras.get_num_threads() == 1
     assert "quota of 0.25" in threads.reason()

@@ -5,7 +5,6 @@ package is reported and not raised.
 """
 
 import contextlib
-import os
 import shlex
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rich.table import Table
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.requirements import require_packages
 from dfpkeras.data.dataset import DataError
+from dfpkeras.threads import count_cpus
 
 _LISTED = 10
 _IMAGENET_CLASSES = 1000
@@ -78,7 +78,7 @@ def run_check(directory, num_classes, workers):
             reports = check_directory(
                 directory,
                 num_classes,
-                workers or _num_cpus(),
+                workers or count_cpus(),
                 lambda num_bytes: progress.advance(task, num_bytes),
             )
     _print_reports(directory, reports, num_classes)
@@ -89,7 +89,7 @@ def run_check(directory, num_classes, workers):
 
 def _run_or_tell_how_to_resume(conversion, workers, on_progress):
     try:
-        conversion.run(workers or _num_cpus(), on_progress)
+        conversion.run(workers or count_cpus(), on_progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Interrupted. The same command goes on from here.") from None
 
@@ -172,7 +172,3 @@ def _command_errors():
         yield
     except DataError as error:
         raise CommandError(str(error)) from error
-
-
-def _num_cpus():
-    return len(os.sched_getaffinity(0))
