@@ -1,8 +1,10 @@
 """Hypothesis profiles, and fixtures that run a kernel on every ISA and thread count."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -81,5 +83,23 @@ def run_python():
             text=True,
             timeout=120,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_program():
+    """Return a function that runs a program of this folder: what its last line, JSON, says."""
+
+    def run(name):
+        result = subprocess.run(
+            [sys.executable, Path(__file__).with_name(name)],
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
 
     return run

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_support import dtype_policy, random_array
 from poison import dangling_view, poisoned_memory
 
-from dfpkeras import arrays, kernels
+from dfpkeras import kernels
 
 layers = keras.layers
 STEPS = 4
@@ -35,13 +35,6 @@ def branched_model():
     x = layers.Concatenate()([left, right, layers.Conv2D(8, 3, strides=2, padding="same")(x)])
     x = layers.BatchNormalization()(layers.ZeroPadding2D(1)(x))
     return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
-
-
-def small_model():
-    inputs = keras.Input(IMAGES.shape[2:])
-    x = layers.Conv2D(16, 3, padding="same", use_bias=False)(inputs)
-    x = layers.MaxPooling2D(2)(layers.ReLU()(layers.BatchNormalization()(x)))
-    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
 
 
 def compiled(build, run_eagerly=False):
@@ -119,34 +112,10 @@ def test_a_result_without_owner_would_be_seen(run_eagerly, monkeypatch):
     assert np.isnan(loss)
 
 
-def resident_bytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class MemoryAt(keras.callbacks.Callback):
-    """Notes what the pool and the process hold at some steps, counted over all epochs."""
-
-    def __init__(self, *steps):
-        super().__init__()
-        self.steps, self.step, self.pool, self.resident = steps, 0, [], []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.step in self.steps:
-            stats = arrays.memory_stats()
-            self.pool.append(stats["in_use"] + stats["cached"])
-            self.resident.append(resident_bytes())
-
-
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read in /proc")
-def test_a_thousand_steps_with_a_smaller_last_batch_do_not_grow():
-    with dtype_policy():
-        model = compiled(small_model)
-    count = 4 * 6 + 1
-    images, labels = random_array(count, *IMAGES.shape[2:]), np.arange(count) % 3
-    memory = MemoryAt(100, 1000)
-    model.fit(images, labels, batch_size=6, epochs=200, verbose=0, callbacks=[memory])
-    assert memory.step == 1000
-    assert memory.pool[1] <= 1.1 * memory.pool[0]
-    assert memory.resident[1] - memory.resident[0] < MOST_GROWTH
+def test_a_thousand_steps_with_a_smaller_last_batch_do_not_grow(run_program):
+    memory = run_program("memory_program.py")
+    assert memory["steps"] == 1000
+    pool, resident = memory["pool"], memory["resident"]
+    assert pool[1] <= 1.1 * pool[0]
+    assert resident[1] - resident[0] < MOST_GROWTH

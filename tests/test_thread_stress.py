@@ -1,10 +1,7 @@
 """Many threads and processes at once: right results, no more threads than allowed, no deadlock."""
 
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from native_program import build_thread_program
@@ -56,17 +53,9 @@ def test_no_data_races(race_checked_program, mode):
 
 
 @pytest.fixture(scope="module")
-def summary():
+def summary(run_program):
     """What tests/stress_program.py found."""
-    result = subprocess.run(
-        [sys.executable, Path(__file__).with_name("stress_program.py")],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+    return run_program("stress_program.py")
 
 
 def test_models_trained_at_once_get_the_weights_of_training_alone(summary):

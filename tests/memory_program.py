@@ -1,0 +1,66 @@
+"""Trains a small model for a thousand steps; prints what the pool and the process hold.
+
+    python memory_program.py
+
+Run by test_memory_in_training.py in a process of its own: in one that has run thousands of other
+tests, the allocator's own ups and downs reach megabytes. What is printed is JSON.
+"""
+
+import json
+import os
+
+import keras
+import numpy as np
+from keras_support import dtype_policy, random_array
+
+from dfpkeras import arrays
+
+layers = keras.layers
+MEASURED_STEPS = (100, 1000)
+BATCH_SIZE = 6
+STEPS_PER_EPOCH = 5
+
+
+def small_model():
+    inputs = keras.Input((12, 10, 5))
+    x = layers.Conv2D(16, 3, padding="same", use_bias=False)(inputs)
+    x = layers.MaxPooling2D(2)(layers.ReLU()(layers.BatchNormalization()(x)))
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class MemoryRecord(keras.callbacks.Callback):
+    """Notes what the pool and the process hold at some steps, counted over all epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self.step, self.pool, self.resident = 0, [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step in MEASURED_STEPS:
+            stats = arrays.memory_stats()
+            self.pool.append(stats["in_use"] + stats["cached"])
+            self.resident.append(resident_bytes())
+
+
+def main():
+    keras.utils.set_random_seed(3)
+    with dtype_policy():
+        model = small_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, 0.9), loss)
+    count = (STEPS_PER_EPOCH - 1) * BATCH_SIZE + 1  # the last batch is a single image
+    images, labels = random_array(count, 12, 10, 5), np.arange(count) % 3
+    memory = MemoryRecord()
+    epochs = MEASURED_STEPS[-1] // STEPS_PER_EPOCH
+    model.fit(images, labels, BATCH_SIZE, epochs, verbose=0, callbacks=[memory])
+    print(json.dumps({"steps": memory.step, "pool": memory.pool, "resident": memory.resident}))
+
+
+if __name__ == "__main__":
+    main()
