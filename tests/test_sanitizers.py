@@ -19,12 +19,12 @@ pytestmark = pytest.mark.skipif(
 def checked_program(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sanitizers")
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    return build_isa_program(folder, "-O1", "-g", *sanitizers)
+    return build_isa_program(folder, "-O1", "-g1", *sanitizers)
 
 
 @pytest.fixture(scope="module")
 def race_checked_program(tmp_path_factory):
-    return build_isa_program(tmp_path_factory.mktemp("races"), "-O1", "-g", "-fsanitize=thread")
+    return build_isa_program(tmp_path_factory.mktemp("races"), "-O1", "-g1", "-fsanitize=thread")
 
 
 def run(*command):

@@ -44,7 +44,7 @@ static inline int64_t dfp_second_vector(int64_t pairs) {
 
 /* Of the weights of a step, behind which `pairs` pairs follow. */
 static inline int16_t *dfp_step_weights(const dfp_depthwise_phase *p, int64_t pairs, int64_t c) {
-    return p->weights + c / DFP_PANEL * pairs * 2 * DFP_PANEL;
+    return p->weights + c / DFP_PANEL * pairs * 2 * DFP_PANEL + c % DFP_PANEL * 2;
 }
 
 /* The weights of one tap for a step of channels from c on; zeros behind the last channel, and for the

@@ -20,47 +20,57 @@
 #include <stdint.h>
 #include <string.h>
 
-#define DFP_LANES 16
+#define DFP_LANES 4
 #define DFP_TILE_PANELS 1
 
-typedef struct {
-    int32_t lane[DFP_LANES];
-} dfp_vi;
-
-typedef struct {
-    float lane[DFP_LANES];
-} dfp_vf;
+/* The vectors that GCC and Clang know on every machine, as long as the registers of SSE2 and NEON. */
+typedef int32_t dfp_vi __attribute__((vector_size(4 * DFP_LANES)));
+typedef uint32_t dfp_vu __attribute__((vector_size(4 * DFP_LANES)));
+typedef float dfp_vf __attribute__((vector_size(4 * DFP_LANES)));
+typedef int16_t dfp_vh __attribute__((vector_size(2 * DFP_LANES)));
 
 #define DFP_EACH_LANE for (int i = 0; i < DFP_LANES; ++i)
 
 static inline dfp_vi dfp_zero(void) {
-    dfp_vi r = {{0}};
-    return r;
+    return (dfp_vi){0};
 }
 
 /* DFP_LANES pairs of INT16, each lane's even element in its low half. */
 static inline dfp_vi dfp_load(const int16_t *pairs) {
     dfp_vi r;
-    DFP_EACH_LANE r.lane[i] =
+    DFP_EACH_LANE r[i] =
         (int32_t)((uint16_t)pairs[2 * i] | (uint32_t)(uint16_t)pairs[2 * i + 1] << 16);
     return r;
 }
 
 static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
-    dfp_vi r;
     int32_t both = (int32_t)((uint16_t)pair[0] | (uint32_t)(uint16_t)pair[1] << 16);
-    DFP_EACH_LANE r.lane[i] = both;
-    return r;
+    return (dfp_vi){both, both, both, both};
+}
+
+/* The elements at even and at odd places, as INT32. */
+static inline dfp_vi dfp_even(dfp_vi v) { return (dfp_vi)((dfp_vu)v << 16) >> 16; }
+
+static inline dfp_vi dfp_odd(dfp_vi v) { return v >> 16; }
+
+/* Where mask is all ones a, where it is 0 b. */
+static inline dfp_vi dfp_select(dfp_vi mask, dfp_vi a, dfp_vi b) {
+    return (mask & a) | (~mask & b);
+}
+
+static inline dfp_vf dfp_select_float(dfp_vi mask, dfp_vf a, dfp_vf b) {
+    return (dfp_vf)dfp_select(mask, (dfp_vi)a, (dfp_vi)b);
+}
+
+/* The opposite of dfp_even and dfp_odd. */
+static inline dfp_vi dfp_pair(dfp_vi even, dfp_vi odd) {
+    return (even & 0xffff) | (dfp_vi)((dfp_vu)odd << 16);
 }
 
 /* sum + a.even * b.even + a.odd * b.odd in each lane, modulo 2^32. */
 static inline dfp_vi dfp_multiply_add(dfp_vi sum, dfp_vi a, dfp_vi b) {
-    DFP_EACH_LANE {
-        int32_t even = (int32_t)(int16_t)a.lane[i] * (int16_t)b.lane[i];
-        int32_t odd = (a.lane[i] >> 16) * (b.lane[i] >> 16);
-        sum.lane[i] = (int32_t)((uint32_t)sum.lane[i] + (uint32_t)even + (uint32_t)odd);
-    }
-    return sum;
+    dfp_vi even = dfp_even(a) * dfp_even(b), odd = dfp_odd(a) * dfp_odd(b);
+    return (dfp_vi)((dfp_vu)sum + (dfp_vu)even + (dfp_vu)odd);
 }
 
 /* The same vector, about whose value the compiler knows nothing; where there are vector registers, it
@@ -72,25 +82,15 @@ static inline dfp_vi dfp_in_register(dfp_vi v) {
 
 /* The magnitudes of the 2 * DFP_LANES INT16. */
 static inline dfp_vi dfp_absolute(dfp_vi v) {
-    DFP_EACH_LANE {
-        int32_t even = (int16_t)v.lane[i], odd = v.lane[i] >> 16;
-        even = even < 0 ? -even : even;
-        odd = odd < 0 ? -odd : odd;
-        v.lane[i] = (int32_t)((uint32_t)even | (uint32_t)odd << 16);
-    }
-    return v;
+    dfp_vi even = dfp_even(v), odd = dfp_odd(v);
+    return dfp_pair(dfp_select(even < 0, -even, even), dfp_select(odd < 0, -odd, odd));
 }
 
-static inline dfp_vi dfp_add(dfp_vi a, dfp_vi b) {
-    DFP_EACH_LANE a.lane[i] = (int32_t)((uint32_t)a.lane[i] + (uint32_t)b.lane[i]);
-    return a;
-}
+static inline dfp_vi dfp_add(dfp_vi a, dfp_vi b) { return (dfp_vi)((dfp_vu)a + (dfp_vu)b); }
 
 /* The larger of two unsigned numbers in each lane. */
 static inline dfp_vi dfp_largest(dfp_vi a, dfp_vi b) {
-    DFP_EACH_LANE a.lane[i] =
-        (uint32_t)a.lane[i] > (uint32_t)b.lane[i] ? a.lane[i] : b.lane[i];
-    return a;
+    return dfp_select((dfp_vu)a > (dfp_vu)b, a, b);
 }
 
 static inline dfp_vi dfp_load_sums(const uint32_t *p) {
@@ -102,9 +102,7 @@ static inline dfp_vi dfp_load_sums(const uint32_t *p) {
 static inline void dfp_store_sums(uint32_t *p, dfp_vi v) { memcpy(p, &v, sizeof v); }
 
 static inline dfp_vf dfp_to_float(dfp_vi v) {
-    dfp_vf r;
-    DFP_EACH_LANE r.lane[i] = (float)v.lane[i];
-    return r;
+    return __builtin_convertvector(v, dfp_vf);
 }
 
 static inline dfp_vf dfp_load_float(const float *p) {
@@ -115,43 +113,31 @@ static inline dfp_vf dfp_load_float(const float *p) {
 
 static inline void dfp_store_float(float *p, dfp_vf v) { memcpy(p, &v, sizeof v); }
 
-static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) {
-    DFP_EACH_LANE a.lane[i] += b.lane[i];
-    return a;
-}
+static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) { return a + b; }
 
-static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) {
-    DFP_EACH_LANE a.lane[i] *= b.lane[i];
-    return a;
-}
+static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) { return a * b; }
 
 static inline dfp_vf dfp_broadcast_float(float x) {
-    dfp_vf r;
-    DFP_EACH_LANE r.lane[i] = x;
-    return r;
+    return (dfp_vf){x, x, x, x};
 }
 
 /* To the nearest integer, ties to even; |v| < 2^31. */
 static inline dfp_vi dfp_round(dfp_vf v) {
     dfp_vi r;
-    DFP_EACH_LANE r.lane[i] = (int32_t)lrintf(v.lane[i]);
+    DFP_EACH_LANE r[i] = (int32_t)lrintf(v[i]);
     return r;
 }
 
 static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
-    DFP_EACH_LANE {
-        int32_t x = v.lane[i];
-        v.lane[i] = x > limit ? limit : x < -limit ? -limit : x;
-    }
-    return v;
+    dfp_vi most = {limit, limit, limit, limit};
+    v = dfp_select(v > most, most, v);
+    return dfp_select(v < -most, -most, v);
 }
 
 /* The 2 * DFP_LANES values of low, then high, which fit INT16, as INT16 side by side. */
 static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
-    int16_t narrow[2 * DFP_LANES];
+    dfp_vh narrow[2] = {__builtin_convertvector(low, dfp_vh), __builtin_convertvector(high, dfp_vh)};
     dfp_vi r;
-    DFP_EACH_LANE narrow[i] = (int16_t)low.lane[i];
-    DFP_EACH_LANE narrow[DFP_LANES + i] = (int16_t)high.lane[i];
     memcpy(&r, narrow, sizeof r);
     return r;
 }
@@ -164,54 +150,35 @@ static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
 
 /* DFP_LANES INT16 as INT32. */
 static inline dfp_vi dfp_load_widen(const int16_t *p) {
-    dfp_vi r;
-    DFP_EACH_LANE r.lane[i] = p[i];
-    return r;
+    dfp_vh v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, dfp_vi);
 }
 
-/* The magnitudes of the 2 * DFP_LANES INT16. */
 /* The larger of two INT16 in each half lane. */
 static inline dfp_vi dfp_max_int16(dfp_vi a, dfp_vi b) {
-    DFP_EACH_LANE {
-        int32_t even_a = (int16_t)a.lane[i], even_b = (int16_t)b.lane[i];
-        int32_t odd_a = a.lane[i] >> 16, odd_b = b.lane[i] >> 16;
-        uint32_t even = (uint16_t)(even_a > even_b ? even_a : even_b);
-        a.lane[i] = (int32_t)(even | (uint32_t)(odd_a > odd_b ? odd_a : odd_b) << 16);
-    }
-    return a;
+    dfp_vi even_a = dfp_even(a), even_b = dfp_even(b), odd_a = dfp_odd(a), odd_b = dfp_odd(b);
+    return dfp_pair(dfp_select(even_a > even_b, even_a, even_b),
+                    dfp_select(odd_a > odd_b, odd_a, odd_b));
 }
 
 /* b where a is NaN. */
-static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) {
-    DFP_EACH_LANE a.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
-    return a;
-}
+static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) { return dfp_select_float(a < b, a, b); }
 
 /* b where a is NaN. */
-static inline dfp_vf dfp_max_float(dfp_vf a, dfp_vf b) {
-    DFP_EACH_LANE a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
-    return a;
-}
+static inline dfp_vf dfp_max_float(dfp_vf a, dfp_vf b) { return dfp_select_float(a > b, a, b); }
 
-static inline dfp_vf dfp_absolute_float(dfp_vf v) {
-    DFP_EACH_LANE v.lane[i] = fabsf(v.lane[i]);
-    return v;
-}
+static inline dfp_vf dfp_absolute_float(dfp_vf v) { return (dfp_vf)((dfp_vi)v & INT32_MAX); }
 
 /* v where 0 < y <= top, else 0. */
 static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
-    DFP_EACH_LANE v.lane[i] = y.lane[i] > 0 && y.lane[i] <= top ? v.lane[i] : 0.0f;
-    return v;
+    return (dfp_vf)((dfp_vi)v & (y > 0) & (y <= top));
 }
 
 /* In each half lane: with where a equals b, else v. */
 static inline dfp_vi dfp_replace_equal(dfp_vi v, dfp_vi a, dfp_vi b, dfp_vi with) {
-    DFP_EACH_LANE {
-        int32_t differ = a.lane[i] ^ b.lane[i];
-        uint32_t equal = (differ & 0xffff ? 0u : 0xffffu) | (differ >> 16 ? 0u : 0xffff0000u);
-        v.lane[i] = (int32_t)(((uint32_t)v.lane[i] & ~equal) | ((uint32_t)with.lane[i] & equal));
-    }
-    return v;
+    dfp_vi differ = a ^ b;
+    return dfp_select(dfp_pair(dfp_even(differ) == 0, dfp_odd(differ) == 0), with, v);
 }
 
 /* In each half lane: v where a equals b, else 0. */
@@ -221,25 +188,17 @@ static inline dfp_vi dfp_keep_equal(dfp_vi v, dfp_vi a, dfp_vi b) {
 
 /* The first and the last DFP_LANES of 2 * DFP_LANES INT16 as INT32. */
 static inline dfp_vi dfp_widen_low(dfp_vi v) {
-    int16_t narrow[2 * DFP_LANES];
-    memcpy(narrow, &v, sizeof narrow);
-    DFP_EACH_LANE v.lane[i] = narrow[i];
-    return v;
+    return dfp_load_widen((const int16_t *)&v);
 }
 
 static inline dfp_vi dfp_widen_high(dfp_vi v) {
-    int16_t narrow[2 * DFP_LANES];
-    memcpy(narrow, &v, sizeof narrow);
-    DFP_EACH_LANE v.lane[i] = narrow[DFP_LANES + i];
-    return v;
+    return dfp_load_widen((const int16_t *)&v + DFP_LANES);
 }
 
 /* The pairs (even[c], odd[c]) for 0 <= c < 2 * DFP_LANES, in an order that dfp_order_channels undoes. */
 static inline void dfp_pair_channels(const int16_t *even, const int16_t *odd, dfp_vi pairs[2]) {
     for (int h = 0; h < 2; ++h)
-        DFP_EACH_LANE pairs[h].lane[i] =
-            (int32_t)((uint16_t)even[h * DFP_LANES + i] |
-                      (uint32_t)(uint16_t)odd[h * DFP_LANES + i] << 16);
+        pairs[h] = dfp_pair(dfp_load_widen(even + h * DFP_LANES), dfp_load_widen(odd + h * DFP_LANES));
 }
 
 /* From the order of dfp_pair_channels to that of memory. */
