@@ -45,7 +45,8 @@ static features read_features(void) {
     /* F, DQ, BW and VL: what the compiler may use in these files. */
     f.avx512bw = zmm && f.avx2 && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1);
     f.avx512vnni = f.avx512bw && (c >> 11 & 1);
-    if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avxvnni = f.avx2 && (a >> 4 & 1);
+    if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
+        f.avxvnni = f.avx2 && (a >> 4 & 1);
     return f;
 }
 #endif

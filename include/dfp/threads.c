@@ -195,7 +195,8 @@ static void *reserve(area *a, size_t bytes) {
 void *dfp_shared_workspace(size_t bytes) { return reserve(&shared_area, bytes); }
 
 void *dfp_worker_workspace(size_t bytes_per_worker) {
-    return reserve(&worker_area, dfp_round_up(bytes_per_worker, 64) * (size_t)dfp_get_num_threads());
+    return reserve(&worker_area,
+                   dfp_round_up(bytes_per_worker, 64) * (size_t)dfp_get_num_threads());
 }
 
 void dfp_release_workspace(void) {

@@ -27,7 +27,8 @@ static uint32_t next_random(void) {
 /* `bytes` bytes whose end touches an inaccessible page. */
 static void *guarded(size_t bytes) {
     size_t pages = (bytes + PAGE - 1) / PAGE * PAGE;
-    char *memory = mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *memory =
+        mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory + pages, PAGE, PROT_NONE)) exit(2);
     return memory + pages - bytes;
 }
@@ -108,18 +109,21 @@ static const dfp_conv depthwise_convolutions[] = {
 };
 
 static void run_depthwise(const dfp_kernels *k) {
-    for (int i = 0; i < (int)(sizeof depthwise_convolutions / sizeof *depthwise_convolutions); ++i) {
+    for (int i = 0; i < (int)(sizeof depthwise_convolutions / sizeof *depthwise_convolutions);
+         ++i) {
         dfp_conv c = depthwise_convolutions[i];
         int64_t channels = c.in_channels, nx = c.batch * c.in_h * c.in_w * channels;
         int64_t ny = c.batch * c.out_h * c.out_w * channels;
         int64_t nw = c.kernel_h * c.kernel_w * channels;
         float *bias = numbers(channels);
         for (content kind = RANDOM; kind <= ZERO; ++kind) {
-            dfp_tensor x = tensor(nx, 14, kind), w = tensor(nw, 15, kind), dy = tensor(ny, 15, kind);
+            dfp_tensor x = tensor(nx, 14, kind), w = tensor(nw, 15, kind),
+                       dy = tensor(ny, 15, kind);
             float *y = guarded((size_t)ny * 4), *dx = guarded((size_t)nx * 4);
             float *dw = guarded((size_t)nw * 4);
             c.bias = kind == RANDOM ? bias : NULL;
-            if (k->depthwise_forward(&c, &x, &w, y) || k->depthwise_backward_data(&c, &dy, &w, dx) ||
+            if (k->depthwise_forward(&c, &x, &w, y) ||
+                k->depthwise_backward_data(&c, &dy, &w, dx) ||
                 k->depthwise_backward_weights(&c, &x, &dy, dw))
                 exit(2);
             print_hash("depthwise_forward", 3 * i + kind, y, (size_t)ny * 4);
@@ -131,7 +135,7 @@ static void run_depthwise(const dfp_kernels *k) {
 
 static void run_matmuls(const dfp_kernels *k) {
     static const dfp_matmul products[] = {
-        {1, 1, 1, 0, 0, 0},   {7, 17, 33, 0, 0, 0},  {6, 64, 40, 1, 0, 0},
+        {1, 1, 1, 0, 0, 0},    {7, 17, 33, 0, 0, 0},  {6, 64, 40, 1, 0, 0},
         {13, 100, 8, 0, 1, 0}, {20, 33, 31, 1, 1, 0}, {5, 16, 1000, 0, 0, 8},
     };
     for (int i = 0; i < (int)(sizeof products / sizeof *products); ++i) {
@@ -223,9 +227,19 @@ static dfp_tensor normalize(const dfp_kernels *k, const batch_norm *b, int numbe
     dfp_result y = {.data = guarded((size_t)n * 2)}, unit = {.data = guarded((size_t)n * 2)};
     if (k->batch_norm_statistics(&b->x, b->pixels, channels, &found)) exit(2);
     print_hash("batch_norm_statistics", number, s, (size_t)channels * 16);
-    dfp_normalization job = {b->pixels, channels, b->x, b->scale, b->offset, found.minimum,
-                             found.maximum, b->residual, b->activation, 14,
-                             number % 2 ? b->offset : NULL, b->scale, 15};
+    dfp_normalization job = {b->pixels,
+                             channels,
+                             b->x,
+                             b->scale,
+                             b->offset,
+                             found.minimum,
+                             found.maximum,
+                             b->residual,
+                             b->activation,
+                             14,
+                             number % 2 ? b->offset : NULL,
+                             b->scale,
+                             15};
     if (k->batch_norm_forward(&job, &y, &unit)) exit(2);
     if (job.unit_scale) print_hash("normalized", number, unit.data, (size_t)n * 2);
     print_hash("batch_norm_forward", number, y.data, (size_t)n * 2);
@@ -241,9 +255,19 @@ static void differentiate(const dfp_kernels *k, const batch_norm *b, dfp_tensor 
     dfp_gradient_sums found = {sums, sums + channels, max_dz};
     dfp_result dx = {.data = guarded((size_t)n * 2)}, dz = {.data = guarded((size_t)n * 2)};
     dfp_normalization_gradient g = {
-        .pixels = b->pixels, .channels = channels, .dy = b->dy, .y = y, .activation = b->activation,
-        .x = b->x, .mean = s, .minimum = s + 2 * channels, .maximum = s + 3 * channels,
-        .factor_dz = b->scale, .factor_x = b->offset, .constant = b->scale, .max_dz = max_dz,
+        .pixels = b->pixels,
+        .channels = channels,
+        .dy = b->dy,
+        .y = y,
+        .activation = b->activation,
+        .x = b->x,
+        .mean = s,
+        .minimum = s + 2 * channels,
+        .maximum = s + 3 * channels,
+        .factor_dz = b->scale,
+        .factor_x = b->offset,
+        .constant = b->scale,
+        .max_dz = max_dz,
         .bits = 14,
     };
     if (k->batch_norm_backward_reduce(&g, &found)) exit(2);
@@ -277,11 +301,21 @@ static void run_additions(const dfp_kernels *k) {
     static const float one = 1, zero = 0;
     for (int i = 0; i < 6; ++i) {
         int64_t n = 77 + 500 * i;
-        dfp_normalization job = {n, 1, integer_operand(n), &one, &zero, NULL, NULL,
+        dfp_normalization job = {n,
+                                 1,
+                                 integer_operand(n),
+                                 &one,
+                                 &zero,
+                                 NULL,
+                                 NULL,
                                  i % 3 == 0   ? (dfp_operand){.floats = NULL}
                                  : i % 3 == 1 ? integer_operand(n)
                                               : float_operand(n),
-                                 (dfp_activation)(i / 2), 15, NULL, NULL, 0};
+                                 (dfp_activation)(i / 2),
+                                 15,
+                                 NULL,
+                                 NULL,
+                                 0};
         dfp_result y = {.data = guarded((size_t)n * 2)}, unit = {.data = NULL};
         if (k->batch_norm_forward(&job, &y, &unit)) exit(2);
         print_hash("addition", i, y.data, (size_t)n * 2);
@@ -292,9 +326,9 @@ static void run_additions(const dfp_kernels *k) {
 /* Batch, channels, then rows and columns: in, out, pool, stride, pad. Windows that overlap or do not,
  * gaps, padding; whole vectors and remainders. */
 static const dfp_pooling poolings[] = {
-    {2, 32, {7, 3, 3, 2, 0}, {8, 3, 3, 2, 0}},    {1, 64, {6, 3, 2, 2, 0}, {5, 2, 2, 2, 0}},
-    {2, 5, {5, 5, 3, 1, 1}, {4, 4, 3, 1, 1}},     {1, 33, {9, 3, 2, 3, 0}, {3, 3, 1, 1, 0}},
-    {3, 1, {4, 1, 4, 4, 0}, {5, 1, 5, 5, 0}},     {1, 70, {1, 1, 1, 1, 0}, {50, 25, 3, 2, 0}},
+    {2, 32, {7, 3, 3, 2, 0}, {8, 3, 3, 2, 0}},     {1, 64, {6, 3, 2, 2, 0}, {5, 2, 2, 2, 0}},
+    {2, 5, {5, 5, 3, 1, 1}, {4, 4, 3, 1, 1}},      {1, 33, {9, 3, 2, 3, 0}, {3, 3, 1, 1, 0}},
+    {3, 1, {4, 1, 4, 4, 0}, {5, 1, 5, 5, 0}},      {1, 70, {1, 1, 1, 1, 0}, {50, 25, 3, 2, 0}},
     {1, 16, {30, 15, 3, 2, 0}, {90, 45, 3, 2, 0}}, {2, 96, {20, 20, 5, 1, 2}, {41, 41, 5, 1, 2}},
 };
 
@@ -347,7 +381,9 @@ static void run_global_poolings(const dfp_kernels *k) {
 
 static void run_arrangements(const dfp_kernels *k) {
     static const dfp_frame frames[] = {
-        {2, 3, 5, 6, 8, 9, 1, 2}, {1, 40, 5, 6, 3, 2, -1, -3}, {30, 64, 1, 90, 1, 33, 0, -20},
+        {2, 3, 5, 6, 8, 9, 1, 2},
+        {1, 40, 5, 6, 3, 2, -1, -3},
+        {30, 64, 1, 90, 1, 33, 0, -20},
     };
     static const int64_t sizes[] = {1, 31, 64, 7};
     for (int i = 0; i < 3; ++i) {
@@ -410,14 +446,16 @@ static void normalize_repeatedly(const dfp_kernels *k) {
     int16_t *y = malloc(sizeof x / 2), *dx = malloc(sizeof x / 2), *unit = malloc(sizeof x / 2);
     dfp_statistics statistics = {s[0], s[1], s[2], s[3]};
     dfp_gradient_sums found = {sums[0], sums[1], max_dz};
-    dfp_normalization n = {PIXELS, CHANNELS, {.floats = x}, one, one, s[2], s[3], {.floats = x},
-                           DFP_RELU, 14, one, one, 15};
-    dfp_result unit_result = {.data = unit}, y_result = {.data = y}, dx_result = {.data = dx}, dz_result = {.data = NULL};
+    dfp_normalization n = {PIXELS,   CHANNELS, {.floats = x}, one, one, s[2], s[3], {.floats = x},
+                           DFP_RELU, 14,       one,           one, 15};
+    dfp_result unit_result = {.data = unit}, y_result = {.data = y}, dx_result = {.data = dx},
+               dz_result = {.data = NULL};
     for (int i = 0; i < 10 && y && dx && unit; ++i) {
         k->batch_norm_statistics(&n.x, PIXELS, CHANNELS, &statistics);
         k->batch_norm_forward(&n, &y_result, &unit_result);
-        dfp_normalization_gradient g = {PIXELS, CHANNELS, {.floats = x}, {y, 0, 0}, DFP_RELU, n.x,
-                                        s[0], s[2], s[3], one, one, one, NULL, 14};
+        dfp_normalization_gradient g = {PIXELS, CHANNELS, {.floats = x}, {y, 0, 0}, DFP_RELU,
+                                        n.x,    s[0],     s[2],          s[3],      one,
+                                        one,    one,      NULL,          14};
         k->batch_norm_backward_reduce(&g, &found);
         k->batch_norm_backward(&g, &dx_result, &dz_result);
     }

@@ -19,7 +19,8 @@ static inline uint32_t dfp_shift_magnitude(uint32_t m, int32_t shift, dfp_roundi
                                            uint64_t seed, uint64_t index) {
     if (shift == 0) return m;
     if (shift > 40) shift = 40;
-    uint64_t wide = m, kept = wide >> shift, rest = wide - (kept << shift), half = 1ull << (shift - 1);
+    uint64_t wide = m, kept = wide >> shift, rest = wide - (kept << shift),
+             half = 1ull << (shift - 1);
     switch (rounding) {
         case DFP_NEAREST: kept += rest > half || (rest == half && (kept & 1)); break;
         case DFP_BIASED: kept += 2 * rest >= half; break;

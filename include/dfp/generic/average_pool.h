@@ -39,14 +39,13 @@ static double dfp_largest_share(const dfp_pool_axis *axis) {
 }
 
 DFP_INLINE dfp_vi dfp_average_step(const dfp_average_pool *a, int whole, int64_t image,
-                                   dfp_extent rows, dfp_extent columns, int64_t c,
-                                   float factor) {
+                                   dfp_extent rows, dfp_extent columns, int64_t c, float factor) {
     int64_t width = a->p.columns.in, channels = a->p.channels;
     dfp_wide sum = {dfp_zero(), dfp_zero()};
     for (int64_t h = rows.first; h < rows.end; ++h)
         for (int64_t w = columns.first; w < columns.end; ++w)
-            sum = dfp_add_wide(
-                sum, dfp_read(&a->q, whole, ((image + h) * width + w) * channels + c));
+            sum =
+                dfp_add_wide(sum, dfp_read(&a->q, whole, ((image + h) * width + w) * channels + c));
     return dfp_round_wide(sum, factor, a->limit);
 }
 
@@ -162,7 +161,9 @@ static int dfp_begin_average_pool(dfp_average_pool *a, int64_t columns) {
 
 static dfp_status dfp_average_pool_forward(const dfp_pooling *p, const dfp_tensor *x, dfp_result *y,
                                            int32_t bits) {
-    dfp_average_pool a = {.p = *p, .q = dfp_input_of(p, x->data), .result = y->data,
+    dfp_average_pool a = {.p = *p,
+                          .q = dfp_input_of(p, x->data),
+                          .result = y->data,
                           .tasks = dfp_share_output_rows(p)};
     int enough = dfp_begin_average_pool(&a, p->columns.out);
     if (enough) {
@@ -176,7 +177,9 @@ static dfp_status dfp_average_pool_forward(const dfp_pooling *p, const dfp_tenso
 
 static dfp_status dfp_average_pool_backward(const dfp_pooling *p, const dfp_tensor *dy,
                                             dfp_result *dx, int32_t bits) {
-    dfp_average_pool a = {.p = *p, .q = dfp_output_of(p, dy->data), .result = dx->data,
+    dfp_average_pool a = {.p = *p,
+                          .q = dfp_output_of(p, dy->data),
+                          .result = dx->data,
                           .tasks = dfp_share_input_rows(p)};
     double share = dfp_largest_share(&p->rows) * dfp_largest_share(&p->columns);
     int enough = dfp_begin_average_pool(&a, p->columns.in);

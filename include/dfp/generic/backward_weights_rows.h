@@ -49,8 +49,7 @@ static void dfp_plan_rows(dfp_weights_gradient *g) {
     if (g->rows_per_block > rows) g->rows_per_block = rows;
     g->blocks = dfp_ceil_div(rows, g->rows_per_block);
     g->segments_per_block = g->rows_per_block / c->out_h + 2;
-    g->pairs_per_block =
-        dfp_ceil_div(g->rows_per_block * g->pitch, 2) + g->segments_per_block;
+    g->pairs_per_block = dfp_ceil_div(g->rows_per_block * g->pitch, 2) + g->segments_per_block;
     int64_t slots = g->rows_per_block + g->segments_per_block * g->reach_h;
     g->phase_values = slots * g->pitch;
     g->channel_values = dfp_odd_lines(c->stride_h * c->stride_w * g->phase_values + shared + 2);
@@ -62,8 +61,8 @@ static inline int64_t dfp_rows_of_tap(const dfp_weights_gradient *g, int64_t tap
     const dfp_conv *c = &g->c;
     int64_t row = tap / c->kernel_w * c->dilation_h, column = tap % c->kernel_w * c->dilation_w;
     int64_t phase = row % c->stride_h * c->stride_w + column % c->stride_w;
-    return channel * g->channel_values + phase * g->phase_values +
-           row / c->stride_h * g->pitch + column / c->stride_w;
+    return channel * g->channel_values + phase * g->phase_values + row / c->stride_h * g->pitch +
+           column / c->stride_w;
 }
 
 /* to[i * plane + j] = x[j][i] for `count` >= 1 pixels, which may be fewer than a block of the

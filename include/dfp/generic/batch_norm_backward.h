@@ -8,7 +8,7 @@ typedef struct {
     dfp_gradient_source source;
     float *factor_dz, *factor_x, *minus_mean, *constant; /* of a row; all but the mean times 2^-e */
     float dx_limit, dz_limit, dz_scale;
-    int16_t *dx, *dz;               /* NULL where not wanted */
+    int16_t *dx, *dz;                 /* NULL where not wanted */
     int32_t *largest_dx, *largest_dz; /* of each part */
 } dfp_backward;
 
@@ -41,8 +41,7 @@ typedef struct {
 
 /* DFP_STEP elements of dx from as many of dz, for the columns from c on. */
 DFP_INLINE dfp_vi dfp_dx_step(const dfp_backward *b, const dfp_vf dz[2],
-                              const dfp_gradient_source *s, dfp_kind x_kind, int64_t i,
-                              int64_t c) {
+                              const dfp_gradient_source *s, dfp_kind x_kind, int64_t i, int64_t c) {
     dfp_vf dx[2];
     for (int h = 0; h < 2; ++h, i += DFP_LANES, c += DFP_LANES) {
         dx[h] = dfp_multiply_float(dz[h], dfp_load_float(b->factor_dz + c));
@@ -101,7 +100,7 @@ static void dfp_backward_task(void *context, int64_t task, int worker) {
     const dfp_backward *b = context;
     int masked = dfp_kind_of(&b->source.y) != DFP_ABSENT;
     (void)worker;
-#define DFP_CASE(dy, masked, x) \
+#define DFP_CASE(dy, masked, x)                                                                    \
     case 6 * dy + 3 * masked + x: dfp_backward_part(b, dy, masked, x, task); break;
     switch (6 * dfp_kind_of(&b->source.dy) + 3 * masked + dfp_kind_of(&b->source.x)) {
         DFP_CASE(DFP_INTEGERS, 0, DFP_ABSENT)
@@ -169,8 +168,8 @@ static void dfp_run_backward(dfp_backward *b, dfp_result *dx, dfp_result *dz) {
 
 static dfp_status dfp_batch_norm_backward(const dfp_normalization_gradient *g, dfp_result *dx,
                                           dfp_result *dz) {
-    dfp_backward b = {.g = g, .rows = dfp_cut_rows(g->pixels, g->channels),
-                      .source = dfp_source_of(g)};
+    dfp_backward b = {
+        .g = g, .rows = dfp_cut_rows(g->pixels, g->channels), .source = dfp_source_of(g)};
     size_t row = dfp_row_bytes(&b.rows);
     size_t maxima = (size_t)(DFP_CHUNKS(b.rows.elements) + b.rows.parts) * sizeof(int32_t);
     dfp_begin();

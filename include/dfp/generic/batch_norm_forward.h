@@ -123,7 +123,7 @@ DFP_INLINE void dfp_forward_part(const dfp_forward *f, dfp_kind x_kind, dfp_kind
 static void dfp_forward_task(void *context, int64_t task, int worker) {
     const dfp_forward *f = context;
     (void)worker;
-#define DFP_CASE(x, residual) \
+#define DFP_CASE(x, residual)                                                                      \
     case 3 * x + residual: dfp_forward_part(f, x, residual, task); break;
     switch (3 * dfp_kind_of(&f->n->x) + dfp_kind_of(&f->n->residual)) {
         DFP_CASE(DFP_INTEGERS, DFP_ABSENT)

@@ -76,7 +76,7 @@ DFP_INLINE void dfp_reduce_part(const dfp_reduction *d, dfp_kind dy_kind, int ma
 
 static void dfp_reduce_kinds(const dfp_reduction *d, dfp_part part, const dfp_reduction_lanes *l) {
     int masked = dfp_kind_of(&d->source.y) != DFP_ABSENT;
-#define DFP_CASE(dy, masked, x) \
+#define DFP_CASE(dy, masked, x)                                                                    \
     case 6 * dy + 3 * masked + x: dfp_reduce_part(d, dy, masked, x, part, l); break;
     switch (6 * dfp_kind_of(&d->source.dy) + 3 * masked + dfp_kind_of(&d->source.x)) {
         DFP_CASE(DFP_INTEGERS, 0, DFP_INTEGERS)
@@ -143,8 +143,8 @@ static void dfp_run_reduction(dfp_reduction *d, const dfp_gradient_sums *sums) {
 
 static dfp_status dfp_batch_norm_backward_reduce(const dfp_normalization_gradient *g,
                                                  const dfp_gradient_sums *sums) {
-    dfp_reduction d = {.rows = dfp_cut_rows(g->pixels, g->channels), .source = dfp_source_of(g),
-                       .mean = g->mean};
+    dfp_reduction d = {
+        .rows = dfp_cut_rows(g->pixels, g->channels), .source = dfp_source_of(g), .mean = g->mean};
     size_t numbers = (size_t)(d.rows.parts * g->channels);
     dfp_begin();
     d.worker_bytes = 6 * dfp_row_bytes(&d.rows);

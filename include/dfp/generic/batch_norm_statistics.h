@@ -177,8 +177,8 @@ static void dfp_run_moments(dfp_moments *m, const dfp_statistics *s) {
     dfp_write_statistics(m, count, s);
 }
 
-static dfp_status dfp_batch_norm_statistics(const dfp_operand *x, int64_t pixels,
-                                            int64_t channels, const dfp_statistics *s) {
+static dfp_status dfp_batch_norm_statistics(const dfp_operand *x, int64_t pixels, int64_t channels,
+                                            const dfp_statistics *s) {
     dfp_moments m = {.rows = dfp_cut_rows(pixels, channels), .x = x};
     size_t numbers = (size_t)(m.rows.parts * channels);
     dfp_begin();

@@ -30,8 +30,7 @@ static void dfp_zero_row_task(void *context, int64_t task, int worker) {
     float *row = t->out + task / t->grid_h * t->out_image + task % t->grid_h * t->out_row;
     (void)worker;
     for (int64_t j = 0; j < t->grid_w; ++j)
-        memset(row + j * t->out_pixel, 0,
-               (size_t)(t->groups * t->out_columns) * sizeof(float));
+        memset(row + j * t->out_pixel, 0, (size_t)(t->groups * t->out_columns) * sizeof(float));
 }
 
 static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char *memory) {
@@ -176,13 +175,25 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
                                          const dfp_tensor *w, float *dx) {
     int64_t group_in = c->in_channels / c->groups, group_out = c->out_channels / c->groups;
     dfp_tap_convolution t = {
-        .in = dy->data, .batch = c->batch, .in_h = c->out_h, .in_w = c->out_w,
-        .in_channels = c->out_channels, .channels = group_out, .step_h = 1, .step_w = 1,
-        .groups = c->groups, .out_columns = group_in,
+        .in = dy->data,
+        .batch = c->batch,
+        .in_h = c->out_h,
+        .in_w = c->out_w,
+        .in_channels = c->out_channels,
+        .channels = group_out,
+        .step_h = 1,
+        .step_w = 1,
+        .groups = c->groups,
+        .out_columns = group_in,
         .rule = {dy->max_abs, c->flush_every},
-        .weights = w->data, .kernel_w = c->kernel_w, .kernel_stride = group_in * c->out_channels,
-        .inner_stride = 1, .column_stride = c->out_channels, .group_stride = group_out,
-        .out = dx, .out_image = c->in_h * c->in_w * c->in_channels,
+        .weights = w->data,
+        .kernel_w = c->kernel_w,
+        .kernel_stride = group_in * c->out_channels,
+        .inner_stride = 1,
+        .column_stride = c->out_channels,
+        .group_stride = group_out,
+        .out = dx,
+        .out_image = c->in_h * c->in_w * c->in_channels,
         .out_row = c->stride_h * c->in_w * c->in_channels,
         .out_pixel = c->stride_w * c->in_channels,
         .scale = dfp_power_of_two(dy->exponent + w->exponent),

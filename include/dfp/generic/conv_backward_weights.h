@@ -142,8 +142,8 @@ static void dfp_list_weights_rows(const dfp_weights_gradient *g, const dfp_weigh
     for (int64_t tap = 0; tap < g->taps; ++tap) {
         float *dw = range->dw + (tap * g->group_in + range->channel) * g->c.out_channels;
         for (int64_t i = 0; i < range->channels; ++i, ++k, dw += g->c.out_channels) {
-            s->rows[k] = s->broadcast + (g->pointwise ? dfp_pixels_of_channel(g, i)
-                                                      : dfp_rows_of_tap(g, tap, i));
+            s->rows[k] = s->broadcast +
+                         (g->pointwise ? dfp_pixels_of_channel(g, i) : dfp_rows_of_tap(g, tap, i));
             s->dw_rows[k] = dw;
         }
     }
@@ -156,8 +156,11 @@ static void dfp_accumulate_block(const dfp_weights_gradient *g, const dfp_weight
     int64_t panels = dfp_block_panels(g->group_out, column);
     int64_t spans = dfp_plan_block(packed, s->pairs, panels, g->rule, s->segments, g->row_step,
                                    s->ends, s->spans);
-    dfp_tile_job job = {.row_step = g->row_step, .spans = s->spans, .spans_end = s->spans + spans,
-                        .b = packed, .panel_stride = s->pairs * 2 * DFP_PANEL,
+    dfp_tile_job job = {.row_step = g->row_step,
+                        .spans = s->spans,
+                        .spans_end = s->spans + spans,
+                        .b = packed,
+                        .panel_stride = s->pairs * 2 * DFP_PANEL,
                         .from_zero = from_zero};
     dfp_row_list rows = {g->taps * channels, s->rows, s->dw_rows};
     dfp_multiply_block(&job, &rows, column, g->group_out);
@@ -173,10 +176,10 @@ static void dfp_accumulate_part(const dfp_weights_gradient *g, int64_t group, in
             dfp_gather_pixels(g, block, in_channel, range->channels, s);
         else
             dfp_gather_block_rows(g, block, in_channel, range->channels, s);
-        dfp_pack_source source = {g->dy + group * g->group_out, s->dy_rows, s->pairs, g->group_out,
-                                  1, s->pairs * 2 * DFP_PANEL, 2 * s->pairs};
-        dfp_pack_panels(&source, range->column, dfp_ceil_div(range->columns, DFP_PANEL),
-                        s->packed);
+        dfp_pack_source source = {
+            g->dy + group * g->group_out, s->dy_rows,  s->pairs, g->group_out, 1,
+            s->pairs * 2 * DFP_PANEL,     2 * s->pairs};
+        dfp_pack_panels(&source, range->column, dfp_ceil_div(range->columns, DFP_PANEL), s->packed);
         for (int64_t done = 0; done < range->columns; done += DFP_BLOCK)
             dfp_accumulate_block(g, s, s->packed + done * 2 * s->pairs, range->channels,
                                  range->column + done, block == first);
@@ -189,8 +192,7 @@ static void dfp_weights_task(void *context, int64_t task, int worker) {
     int64_t channel_task = rest % g->channel_tasks, group = rest / g->channel_tasks % g->c.groups;
     int64_t part = rest / g->channel_tasks / g->c.groups;
     int64_t most_columns = g->column_blocks_per_task * DFP_BLOCK;
-    dfp_weights_scratch s =
-        dfp_weights_take(g, g->workers + (size_t)worker * g->worker_bytes);
+    dfp_weights_scratch s = dfp_weights_take(g, g->workers + (size_t)worker * g->worker_bytes);
     dfp_weights_range range = {.channel = channel_task * g->channels_per_task,
                                .column = column_task * most_columns};
     range.channels = g->group_in - range.channel;
@@ -214,13 +216,11 @@ static void dfp_sum_parts_task(void *context, int64_t task, int worker) {
         const float *p = g->partial + (part - 1) * g->elements;
         for (int64_t i = first; i < last; ++i) g->dw[i] += p[i];
     }
-    for (int64_t i = first; i < last; ++i)
-        g->dw[i] = g->dw[i] * g->scale.first * g->scale.second;
+    for (int64_t i = first; i < last; ++i) g->dw[i] = g->dw[i] * g->scale.first * g->scale.second;
 }
 
 static dfp_status dfp_run_weights_gradient(dfp_weights_gradient *g) {
-    g->partial =
-        dfp_shared_workspace((size_t)((g->parts - 1) * g->elements) * sizeof(float) + 64);
+    g->partial = dfp_shared_workspace((size_t)((g->parts - 1) * g->elements) * sizeof(float) + 64);
     g->workers = dfp_worker_workspace(g->worker_bytes);
     if (!g->partial || !g->workers) return DFP_OUT_OF_MEMORY;
     dfp_parallel(dfp_count_weights_tasks(g), dfp_weights_task, g);

@@ -19,20 +19,36 @@ static dfp_status dfp_conv_forward(const dfp_conv *c, const dfp_tensor *x, const
     int64_t group_in = c->in_channels / c->groups, group_out = c->out_channels / c->groups;
     int64_t taps = c->kernel_h * c->kernel_w;
     dfp_tap_convolution t = {
-        .in = x->data, .batch = c->batch, .in_h = c->in_h, .in_w = c->in_w,
-        .in_channels = c->in_channels, .channels = group_in,
-        .grid_h = c->out_h, .grid_w = c->out_w, .step_h = c->stride_h, .step_w = c->stride_w,
-        .groups = c->groups, .out_columns = group_out,
+        .in = x->data,
+        .batch = c->batch,
+        .in_h = c->in_h,
+        .in_w = c->in_w,
+        .in_channels = c->in_channels,
+        .channels = group_in,
+        .grid_h = c->out_h,
+        .grid_w = c->out_w,
+        .step_h = c->stride_h,
+        .step_w = c->stride_w,
+        .groups = c->groups,
+        .out_columns = group_out,
         .rule = {x->max_abs, c->flush_every},
-        .weights = w->data, .kernel_w = c->kernel_w, .kernel_stride = group_in * c->out_channels,
-        .inner_stride = c->out_channels, .column_stride = 1, .group_stride = group_out,
-        .out = y, .out_image = c->out_h * c->out_w * c->out_channels,
-        .out_row = c->out_w * c->out_channels, .out_pixel = c->out_channels,
-        .scale = dfp_power_of_two(x->exponent + w->exponent), .bias = c->bias,
-        .minimum = c->minimum, .maximum = c->maximum,
+        .weights = w->data,
+        .kernel_w = c->kernel_w,
+        .kernel_stride = group_in * c->out_channels,
+        .inner_stride = c->out_channels,
+        .column_stride = 1,
+        .group_stride = group_out,
+        .out = y,
+        .out_image = c->out_h * c->out_w * c->out_channels,
+        .out_row = c->out_w * c->out_channels,
+        .out_pixel = c->out_channels,
+        .scale = dfp_power_of_two(x->exponent + w->exponent),
+        .bias = c->bias,
+        .minimum = c->minimum,
+        .maximum = c->maximum,
     };
-    size_t bytes = dfp_tap_plan_bytes(&t, taps) + dfp_taps_bytes(c->kernel_h) +
-                   dfp_taps_bytes(c->kernel_w);
+    size_t bytes =
+        dfp_tap_plan_bytes(&t, taps) + dfp_taps_bytes(c->kernel_h) + dfp_taps_bytes(c->kernel_w);
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();
     char *memory = dfp_shared_workspace(bytes);

@@ -35,13 +35,13 @@ static dfp_pixel_list dfp_take_pixel_list(char **memory, int64_t pixels) {
 
 /* Lists one row of an image as row `at` of the list. */
 static void dfp_list_row_pixels(const dfp_pixel_source *s, int64_t image, int64_t row,
-                            const dfp_pixel_list *l, int64_t at) {
+                                const dfp_pixel_list *l, int64_t at) {
     const int16_t **whole = l->whole + at * s->width, **tail = l->tail + at * s->width;
     int16_t *copy = l->copies + at * s->width * DFP_STEP;
     int64_t from = dfp_whole_channels(s->channels), count = s->channels - from;
     int inside = row >= 0 && row < s->rows;
-    const int16_t *begin = inside ? s->data + (image * s->rows + row) * s->columns * s->channels
-                                  : s->zeros;
+    const int16_t *begin =
+        inside ? s->data + (image * s->rows + row) * s->columns * s->channels : s->zeros;
     for (int64_t w = 0; w < s->width; ++w) {
         int64_t column = s->first + w;
         int exists = inside && column >= 0 && column < s->columns;

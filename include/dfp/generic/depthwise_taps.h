@@ -51,7 +51,8 @@ static inline int16_t *dfp_step_weights(const dfp_depthwise_phase *p, int64_t pa
  * tap behind the last one. */
 static void dfp_tap_weights(const dfp_depthwise *d, const dfp_taps *rows, const dfp_taps *columns,
                             int64_t tap, int64_t c, int16_t *to) {
-    int64_t channels = d->source.channels, count = channels - c < DFP_STEP ? channels - c : DFP_STEP;
+    int64_t channels = d->source.channels,
+            count = channels - c < DFP_STEP ? channels - c : DFP_STEP;
     memset(to, 0, DFP_STEP * sizeof *to);
     if (tap >= rows->count * columns->count || count <= 0) return;
     int64_t kernel = rows->kernel_index[tap / columns->count] * d->kernel_w +
@@ -64,8 +65,8 @@ static void dfp_pack_phase(const dfp_depthwise *d, const dfp_taps *rows, const d
     int16_t even[DFP_STEP], odd[DFP_STEP];
     int64_t blocks = dfp_channel_blocks(d->source.channels);
     for (int64_t t = 0; t < p->taps; ++t)
-        p->pixels[t] = t / columns->count * d->source.width +
-                       columns->offset[t % columns->count] - d->source.first;
+        p->pixels[t] = t / columns->count * d->source.width + columns->offset[t % columns->count] -
+                       d->source.first;
     for (int64_t c = 0; c < blocks * DFP_BLOCK; c += DFP_STEP) {
         int16_t *to = dfp_step_weights(p, p->pairs, c);
         for (int64_t k = 0; k < p->pairs; ++k, to += 2 * DFP_PANEL) {
@@ -82,8 +83,9 @@ static void dfp_pack_phase(const dfp_depthwise *d, const dfp_taps *rows, const d
                                   DFP_BLOCK_PANELS, d->max_in, p->ends + b * p->pairs);
 }
 
-DFP_INLINE void dfp_add_tap_pairs(const int16_t *const *window, int64_t from, const int16_t *weights,
-                                  int64_t second, int64_t first, int64_t last, dfp_vi sum[2]) {
+DFP_INLINE void dfp_add_tap_pairs(const int16_t *const *window, int64_t from,
+                                  const int16_t *weights, int64_t second, int64_t first,
+                                  int64_t last, dfp_vi sum[2]) {
     for (int64_t k = first; k < last; ++k) {
         dfp_vi pairs[2];
         dfp_pair_channels(window[2 * k] + from, window[2 * k + 1] + from, pairs);
@@ -165,7 +167,8 @@ static void dfp_depthwise_row(const dfp_depthwise *d, int64_t image, int64_t i,
         dfp_list_row_pixels(&d->source, image, i / d->phases_h * d->step_h + rows->offset[r], l, r);
     for (int64_t phase = 0; phase < d->phases_w; ++phase) {
         const dfp_depthwise_phase *p = d->phases + row_phase * d->phases_w + phase;
-        window[2 * p->pairs - (p->pairs > 0)] = tail[2 * p->pairs - (p->pairs > 0)] = d->source.zeros;
+        window[2 * p->pairs - (p->pairs > 0)] = tail[2 * p->pairs - (p->pairs > 0)] =
+            d->source.zeros;
         for (int64_t j = phase, at = 0; j < d->out_w; j += d->phases_w, at += d->step_w) {
             for (int64_t t = 0; t < p->taps; ++t) window[t] = l->whole[at + p->pixels[t]];
             for (int64_t t = 0; t < p->taps && has_tail; ++t) tail[t] = l->tail[at + p->pixels[t]];
@@ -212,7 +215,8 @@ static size_t dfp_depthwise_bytes(const dfp_depthwise *d, int64_t kernel_h) {
 }
 
 static void dfp_plan_phase(dfp_depthwise *d, int64_t phase, char **memory) {
-    const dfp_taps *rows = d->rows + phase / d->phases_w, *columns = d->columns + phase % d->phases_w;
+    const dfp_taps *rows = d->rows + phase / d->phases_w,
+                   *columns = d->columns + phase % d->phases_w;
     int64_t blocks = dfp_channel_blocks(d->source.channels);
     dfp_depthwise_phase *p = d->phases + phase;
     p->taps = rows->count * columns->count;
@@ -269,11 +273,24 @@ static dfp_status dfp_run_depthwise(dfp_depthwise *d, const float *bias, char *m
 static dfp_status dfp_depthwise_forward(const dfp_conv *c, const dfp_tensor *x, const dfp_tensor *w,
                                         float *y) {
     dfp_depthwise d = {
-        .source = {.data = x->data, .rows = c->in_h, .columns = c->in_w, .channels = c->in_channels},
-        .batch = c->batch, .out_h = c->out_h, .out_w = c->out_w, .step_h = c->stride_h,
-        .step_w = c->stride_w, .phases_h = 1, .phases_w = 1, .most_rows = c->kernel_h,
-        .most_taps = c->kernel_h * c->kernel_w, .weights = w->data, .kernel_w = c->kernel_w,
-        .max_in = x->max_abs, .scale = dfp_power_of_two(x->exponent + w->exponent), .out = y,
+        .source = {.data = x->data,
+                   .rows = c->in_h,
+                   .columns = c->in_w,
+                   .channels = c->in_channels},
+        .batch = c->batch,
+        .out_h = c->out_h,
+        .out_w = c->out_w,
+        .step_h = c->stride_h,
+        .step_w = c->stride_w,
+        .phases_h = 1,
+        .phases_w = 1,
+        .most_rows = c->kernel_h,
+        .most_taps = c->kernel_h * c->kernel_w,
+        .weights = w->data,
+        .kernel_w = c->kernel_w,
+        .max_in = x->max_abs,
+        .scale = dfp_power_of_two(x->exponent + w->exponent),
+        .out = y,
     };
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();
@@ -302,12 +319,24 @@ static dfp_taps *dfp_list_phases(char **memory, int64_t kernel, int64_t stride, 
 static dfp_status dfp_depthwise_backward_data(const dfp_conv *c, const dfp_tensor *dy,
                                               const dfp_tensor *w, float *dx) {
     dfp_depthwise d = {
-        .source = {.data = dy->data, .rows = c->out_h, .columns = c->out_w,
+        .source = {.data = dy->data,
+                   .rows = c->out_h,
+                   .columns = c->out_w,
                    .channels = c->in_channels},
-        .batch = c->batch, .out_h = c->in_h, .out_w = c->in_w, .step_h = 1, .step_w = 1,
-        .phases_h = c->stride_h, .phases_w = c->stride_w, .most_rows = c->kernel_h,
-        .most_taps = c->kernel_h * c->kernel_w, .weights = w->data, .kernel_w = c->kernel_w,
-        .max_in = dy->max_abs, .scale = dfp_power_of_two(dy->exponent + w->exponent), .out = dx,
+        .batch = c->batch,
+        .out_h = c->in_h,
+        .out_w = c->in_w,
+        .step_h = 1,
+        .step_w = 1,
+        .phases_h = c->stride_h,
+        .phases_w = c->stride_w,
+        .most_rows = c->kernel_h,
+        .most_taps = c->kernel_h * c->kernel_w,
+        .weights = w->data,
+        .kernel_w = c->kernel_w,
+        .max_in = dy->max_abs,
+        .scale = dfp_power_of_two(dy->exponent + w->exponent),
+        .out = dx,
     };
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();

@@ -121,7 +121,8 @@ static void dfp_add_gradient_row(const dfp_depthwise_gradient *g, int64_t image,
     int64_t pairs = g->dy.width / 2, channels = g->x.channels;
     dfp_list_row_pixels(&g->dy, image, i, &l->dy, 0);
     for (int64_t kh = 0; kh < c->kernel_h; ++kh)
-        dfp_list_row_pixels(&g->x, image, i * c->stride_h - c->pad_top + kh * c->dilation_h, &l->x, kh);
+        dfp_list_row_pixels(&g->x, image, i * c->stride_h - c->pad_top + kh * c->dilation_h, &l->x,
+                            kh);
     for (int64_t first = 0; first < channels; first += DFP_BLOCK) {
         int64_t end = first + DFP_BLOCK < channels ? first + DFP_BLOCK : channels;
         for (int64_t pair = 0; pair < pairs; pair += DFP_RUN_PAIRS) {
@@ -176,11 +177,14 @@ static dfp_status dfp_depthwise_backward_weights(const dfp_conv *c, const dfp_te
     int64_t channels = c->in_channels, even_w = c->out_w + c->out_w % 2;
     int64_t reach = (even_w - 1) * c->stride_w + (c->kernel_w - 1) * c->dilation_w + 1;
     dfp_depthwise_gradient g = {
-        .c = c, .x = {x->data, c->in_h, c->in_w, channels, -c->pad_left, reach, NULL},
+        .c = c,
+        .x = {x->data, c->in_h, c->in_w, channels, -c->pad_left, reach, NULL},
         .dy = {dy->data, c->out_h, c->out_w, channels, 0, even_w, NULL},
-        .max_x = x->max_abs, .max_dy = dy->max_abs,
+        .max_x = x->max_abs,
+        .max_dy = dy->max_abs,
         .scale = dfp_power_of_two(x->exponent + dy->exponent),
-        .tap_sums = dfp_channel_blocks(channels) * DFP_BLOCK, .dw = dw,
+        .tap_sums = dfp_channel_blocks(channels) * DFP_BLOCK,
+        .dw = dw,
     };
     dfp_cut_depthwise_parts(&g);
     g.worker_bytes = dfp_pixel_list_bytes(c->kernel_h * reach) + dfp_pixel_list_bytes(even_w);

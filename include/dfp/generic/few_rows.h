@@ -64,8 +64,11 @@ static void dfp_multiply_runs(const dfp_few_rows *f, const dfp_stretch_block *b,
                               const int16_t *packed, int64_t column, const int32_t *ends,
                               dfp_span *spans) {
     int64_t at = b->open;
-    dfp_tile_job job = {.row_step = 2, .spans = spans, .spans_end = spans + b->run.runs,
-                        .b = packed, .panel_stride = f->source.panel_stride,
+    dfp_tile_job job = {.row_step = 2,
+                        .spans = spans,
+                        .spans_end = spans + b->run.runs,
+                        .b = packed,
+                        .panel_stride = f->source.panel_stride,
                         .from_zero = b->open == 0};
     for (int64_t i = 0; i < b->run.runs; ++i) {
         spans[i] = (dfp_span){2 * at, (int32_t)(ends[i] - at), 1};

@@ -71,15 +71,19 @@ static void dfp_run_global_reduction(dfp_global_reduction *g, dfp_task task) {
 
 static void dfp_global_average_pool(const dfp_tensor *x, int64_t batch, int64_t pixels,
                                     int64_t channels, float *y) {
-    dfp_global_reduction g = {.x = x->data, .batch = batch, .pixels = pixels, .channels = channels,
-                              .factor = dfp_exp2_double(x->exponent), .result = y};
+    dfp_global_reduction g = {.x = x->data,
+                              .batch = batch,
+                              .pixels = pixels,
+                              .channels = channels,
+                              .factor = dfp_exp2_double(x->exponent),
+                              .result = y};
     dfp_run_global_reduction(&g, dfp_global_average_task);
 }
 
 static void dfp_count_equal(const int16_t *x, const int16_t *y, int64_t batch, int64_t pixels,
                             int64_t channels, float *counts) {
-    dfp_global_reduction g = {.x = x, .y = y, .batch = batch, .pixels = pixels,
-                              .channels = channels, .result = counts};
+    dfp_global_reduction g = {
+        .x = x, .y = y, .batch = batch, .pixels = pixels, .channels = channels, .result = counts};
     dfp_run_global_reduction(&g, dfp_count_equal_task);
 }
 

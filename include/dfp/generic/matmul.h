@@ -29,9 +29,11 @@ static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, const dfp_tap_convo
     int64_t *rows = dfp_take(&memory, (size_t)m->k * sizeof(int64_t));
     for (int64_t k = 0; k < m->k; ++k) rows[k] = k * t->inner_stride;
     dfp_few_rows f = {
-        .m = m->m, .pairs = m->k / 2,
+        .m = m->m,
+        .pairs = m->k / 2,
         .source = {t->weights, rows, m->k / 2, m->n, t->column_stride, 0, m->k},
-        .limit = dfp_run_limit(t->rule.max_a), .finish = {1, t->scale, t->bias},
+        .limit = dfp_run_limit(t->rule.max_a),
+        .finish = {1, t->scale, t->bias},
     };
     for (int64_t row = 0; row < m->m; ++row) {
         f.rows[row] = t->in + row * m->k;
@@ -63,12 +65,26 @@ static size_t dfp_matmul_bytes(const dfp_matmul *m, const dfp_tap_convolution *t
 static dfp_status dfp_matrix_multiply(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b,
                                       float *c) {
     dfp_tap_convolution t = {
-        .in = a->data, .batch = 1, .in_h = m->m, .in_w = 1, .in_channels = m->k, .channels = m->k,
-        .grid_h = m->m, .grid_w = 1, .step_h = 1, .step_w = 1, .groups = 1, .out_columns = m->n,
+        .in = a->data,
+        .batch = 1,
+        .in_h = m->m,
+        .in_w = 1,
+        .in_channels = m->k,
+        .channels = m->k,
+        .grid_h = m->m,
+        .grid_w = 1,
+        .step_h = 1,
+        .step_w = 1,
+        .groups = 1,
+        .out_columns = m->n,
         .rule = {a->max_abs, m->flush_every},
-        .weights = b->data, .kernel_w = 1,
-        .inner_stride = m->transpose_b ? 1 : m->n, .column_stride = m->transpose_b ? m->k : 1,
-        .out = c, .out_row = m->n, .scale = dfp_power_of_two(a->exponent + b->exponent),
+        .weights = b->data,
+        .kernel_w = 1,
+        .inner_stride = m->transpose_b ? 1 : m->n,
+        .column_stride = m->transpose_b ? m->k : 1,
+        .out = c,
+        .out_row = m->n,
+        .scale = dfp_power_of_two(a->exponent + b->exponent),
         .bias = m->bias,
     };
     dfp_status status = DFP_OUT_OF_MEMORY;

@@ -109,7 +109,7 @@ DFP_INLINE dfp_vi dfp_winner(const dfp_max_pool_gradient *g, int whole, int64_t 
 
 /* Of row o of the windows of image n. Whole vectors are stored, in ascending order. */
 DFP_INLINE void dfp_find_winners(const dfp_max_pool_gradient *g, int whole, int64_t n, int64_t o,
-                             int16_t *winners) {
+                                 int16_t *winners) {
     const dfp_pooling *p = &g->p;
     int64_t channels = p->channels, top = o * p->rows.stride - p->rows.pad;
     int64_t y = (n * p->rows.out + o) * p->columns.out * channels;
@@ -126,9 +126,8 @@ DFP_INLINE void dfp_find_winners(const dfp_max_pool_gradient *g, int whole, int6
 
 /* Adds dy of the windows `columns` of one row, from element `dy` on, where pixel
  * `number` - column * stride is the winner. */
-DFP_INLINE dfp_wide dfp_add_won(const dfp_max_pool_gradient *g, int whole, dfp_wide sum,
-                                int64_t dy, const int16_t *winners, dfp_extent columns,
-                                int64_t number) {
+DFP_INLINE dfp_wide dfp_add_won(const dfp_max_pool_gradient *g, int whole, dfp_wide sum, int64_t dy,
+                                const int16_t *winners, dfp_extent columns, int64_t number) {
     int64_t channels = g->p.channels, stride = g->p.columns.stride;
     for (int64_t o = columns.first; o < columns.end; ++o) {
         dfp_vi winner = dfp_load(winners + o * channels);
@@ -222,9 +221,14 @@ static dfp_status dfp_max_pool_backward(const dfp_pooling *p, const dfp_tensor *
                                         const dfp_tensor *x, const dfp_tensor *y, dfp_result *dx,
                                         int32_t bits) {
     dfp_max_pool_gradient g = {
-        .p = *p, .dy = dfp_output_of(p, dy->data), .x = dfp_input_of(p, x->data),
-        .y = dfp_output_of(p, y->data), .dx = dx->data, .tasks = dfp_share_input_rows(p),
-        .kept_rows = 1, .winner_row = p->columns.out * p->channels + DFP_STEP,
+        .p = *p,
+        .dy = dfp_output_of(p, dy->data),
+        .x = dfp_input_of(p, x->data),
+        .y = dfp_output_of(p, y->data),
+        .dx = dx->data,
+        .tasks = dfp_share_input_rows(p),
+        .kept_rows = 1,
+        .winner_row = p->columns.out * p->channels + DFP_STEP,
     };
     while (g.kept_rows < dfp_most_windows(&p->rows)) g.kept_rows *= 2;
     g.worker_bytes = dfp_round_up((size_t)(g.kept_rows * g.winner_row) * sizeof(int16_t), 64);

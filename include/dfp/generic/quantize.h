@@ -46,8 +46,7 @@ static inline uint32_t dfp_random24(uint64_t seed, uint64_t index) {
 /* Whether a magnitude with the discarded `fraction`, 0 <= fraction < 1, is rounded up. */
 static inline int dfp_rounds_up(dfp_rounding rounding, float fraction, uint64_t seed,
                                 uint64_t index) {
-    if (rounding == DFP_STOCHASTIC)
-        return (float)dfp_random24(seed, index) * 0x1p-24f < fraction;
+    if (rounding == DFP_STOCHASTIC) return (float)dfp_random24(seed, index) * 0x1p-24f < fraction;
     return rounding == DFP_BIASED && fraction >= 0.25f;
 }
 
@@ -135,8 +134,8 @@ static dfp_scale dfp_run_quantization(dfp_quantization *q, int32_t bits) {
 
 static dfp_status dfp_quantize(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
                                uint64_t seed, int16_t *q, dfp_scale *result) {
-    dfp_quantization job = {.x = x, .q = q, .n = n, .limit = (1 << bits) - 1, .rounding = rounding,
-                            .seed = seed};
+    dfp_quantization job = {
+        .x = x, .q = q, .n = n, .limit = (1 << bits) - 1, .rounding = rounding, .seed = seed};
     dfp_begin();
     job.chunk_max = dfp_shared_workspace((size_t)(DFP_CHUNKS(n) + 1) * sizeof(int32_t));
     if (job.chunk_max) *result = dfp_run_quantization(&job, bits);

@@ -58,9 +58,7 @@ static int64_t dfp_padded_row(const dfp_rows *r) {
     return dfp_ceil_div(r->length, DFP_ROW_MULTIPLE) * DFP_ROW_MULTIPLE;
 }
 
-static size_t dfp_row_bytes(const dfp_rows *r) {
-    return (size_t)dfp_padded_row(r) * sizeof(float);
-}
+static size_t dfp_row_bytes(const dfp_rows *r) { return (size_t)dfp_padded_row(r) * sizeof(float); }
 
 /* row[pixel][c] = numbers[c] * factor for a whole row, zeros behind it. */
 static void dfp_repeat(const dfp_rows *r, const float *numbers, double factor, float *row) {

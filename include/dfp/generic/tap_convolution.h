@@ -24,13 +24,14 @@ typedef struct {
     int64_t out_columns; /* of one group */
     dfp_flush_rule rule;
     const int16_t *weights;
-    int64_t kernel_w, kernel_stride; /* weights of tap (h, w) begin at (h * kernel_w + w) * kernel_stride */
+    int64_t kernel_w,
+        kernel_stride; /* weights of tap (h, w) begin at (h * kernel_w + w) * kernel_stride */
     int64_t inner_stride, column_stride, group_stride;
 
     float *out;
     int64_t out_image, out_row, out_pixel; /* strides in elements */
     dfp_power scale;
-    const float *bias; /* of all groups, or NULL */
+    const float *bias;        /* of all groups, or NULL */
     float *minimum, *maximum; /* of each output channel, or NULL; not with cells */
     /* If cell_h > 0, one pixel of the grid stands for cell_h x cell_w pixels of the result, whose
      * channels are its columns; out_pixel is then the stride of the result's own pixels. */
@@ -204,8 +205,13 @@ static int64_t dfp_spans_per_block(const dfp_tap_convolution *t) {
 static void dfp_tap_pack_task(void *context, int64_t task, int worker) {
     dfp_tap_convolution *t = context;
     int64_t group = task / t->blocks, block = task % t->blocks;
-    dfp_pack_source source = {t->weights + group * t->group_stride, t->b_rows, t->pairs,
-                              t->out_columns, t->column_stride, t->pairs * 2 * DFP_PANEL, 2 * t->pairs};
+    dfp_pack_source source = {t->weights + group * t->group_stride,
+                              t->b_rows,
+                              t->pairs,
+                              t->out_columns,
+                              t->column_stride,
+                              t->pairs * 2 * DFP_PANEL,
+                              2 * t->pairs};
     int32_t *ends = (int32_t *)(t->workers + (size_t)worker * t->worker_bytes);
     int16_t *packed = t->packed + task * t->pairs * 2 * DFP_BLOCK;
     int64_t panels = dfp_block_panels(t->out_columns, block * DFP_BLOCK);
@@ -224,7 +230,8 @@ static void dfp_copy_row(const dfp_tap_convolution *t, int64_t group, int64_t im
         memset(to, 0, (size_t)t->scratch_w * pixel);
         return;
     }
-    const int16_t *from = t->in + ((image * t->in_h + row) * t->in_w + from_column) * t->in_channels +
+    const int16_t *from = t->in +
+                          ((image * t->in_h + row) * t->in_w + from_column) * t->in_channels +
                           group * t->channels;
     int64_t before = from_column - first, inside = to_column - from_column;
     memset(to, 0, (size_t)before * pixel);
@@ -251,8 +258,8 @@ typedef struct {
 static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int64_t image,
                                 int64_t first, int64_t last, int16_t *scratch, dfp_pixels *pixels) {
     int64_t top = first * t->step_h + t->rows.offset[0];
-    int64_t height = (last - first) * t->step_h + t->rows.offset[t->rows.count - 1] -
-                     t->rows.offset[0] + 1;
+    int64_t height =
+        (last - first) * t->step_h + t->rows.offset[t->rows.count - 1] - t->rows.offset[0] + 1;
     int64_t row_stride = t->scratch_w * t->channels, pixel_stride = t->step_w * t->channels;
     const int16_t *window = scratch;
     if (t->in_place) {
@@ -270,9 +277,9 @@ static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int
         for (int64_t j = 0; j < t->grid_w; ++j, ++pixels->count) {
             pixels->window[pixels->count] =
                 window + (i - first) * t->step_h * row_stride + j * pixel_stride;
-            pixels->out[pixels->count] =
-                pixels->cells ? pixels->cells + pixels->count * dfp_cell_stride(t)
-                              : out + j * t->out_pixel;
+            pixels->out[pixels->count] = pixels->cells
+                                             ? pixels->cells + pixels->count * dfp_cell_stride(t)
+                                             : out + j * t->out_pixel;
         }
     }
     return scratch;
@@ -284,9 +291,12 @@ static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t b
     int64_t index = group * t->blocks + block;
     const dfp_span *spans = t->spans + index * dfp_spans_per_block(t);
     const float *bias = t->bias ? t->bias + group * t->out_columns : NULL;
-    dfp_tile_job job = {.row_step = 2, .spans = spans, .spans_end = spans + t->span_counts[index],
+    dfp_tile_job job = {.row_step = 2,
+                        .spans = spans,
+                        .spans_end = spans + t->span_counts[index],
                         .b = t->packed + index * t->pairs * 2 * DFP_BLOCK,
-                        .panel_stride = t->pairs * 2 * DFP_PANEL, .from_zero = 1,
+                        .panel_stride = t->pairs * 2 * DFP_PANEL,
+                        .from_zero = 1,
                         .finish = {1, t->scale, bias}};
     dfp_row_list rows = {pixels->count, pixels->window, pixels->out};
     dfp_multiply_block(&job, &rows, block * DFP_BLOCK,

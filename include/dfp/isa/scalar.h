@@ -31,9 +31,7 @@ typedef int16_t dfp_vh __attribute__((vector_size(2 * DFP_LANES)));
 
 #define DFP_EACH_LANE for (int i = 0; i < DFP_LANES; ++i)
 
-static inline dfp_vi dfp_zero(void) {
-    return (dfp_vi){0};
-}
+static inline dfp_vi dfp_zero(void) { return (dfp_vi){0}; }
 
 /* DFP_LANES pairs of INT16, each lane's even element in its low half. */
 static inline dfp_vi dfp_load(const int16_t *pairs) {
@@ -101,9 +99,7 @@ static inline dfp_vi dfp_load_sums(const uint32_t *p) {
 
 static inline void dfp_store_sums(uint32_t *p, dfp_vi v) { memcpy(p, &v, sizeof v); }
 
-static inline dfp_vf dfp_to_float(dfp_vi v) {
-    return __builtin_convertvector(v, dfp_vf);
-}
+static inline dfp_vf dfp_to_float(dfp_vi v) { return __builtin_convertvector(v, dfp_vf); }
 
 static inline dfp_vf dfp_load_float(const float *p) {
     dfp_vf r;
@@ -117,9 +113,7 @@ static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) { return a + b; }
 
 static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) { return a * b; }
 
-static inline dfp_vf dfp_broadcast_float(float x) {
-    return (dfp_vf){x, x, x, x};
-}
+static inline dfp_vf dfp_broadcast_float(float x) { return (dfp_vf){x, x, x, x}; }
 
 /* To the nearest integer, ties to even; |v| < 2^31. */
 static inline dfp_vi dfp_round(dfp_vf v) {
@@ -136,7 +130,8 @@ static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
 
 /* The 2 * DFP_LANES values of low, then high, which fit INT16, as INT16 side by side. */
 static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
-    dfp_vh narrow[2] = {__builtin_convertvector(low, dfp_vh), __builtin_convertvector(high, dfp_vh)};
+    dfp_vh narrow[2] = {__builtin_convertvector(low, dfp_vh),
+                        __builtin_convertvector(high, dfp_vh)};
     dfp_vi r;
     memcpy(&r, narrow, sizeof r);
     return r;
@@ -187,9 +182,7 @@ static inline dfp_vi dfp_keep_equal(dfp_vi v, dfp_vi a, dfp_vi b) {
 }
 
 /* The first and the last DFP_LANES of 2 * DFP_LANES INT16 as INT32. */
-static inline dfp_vi dfp_widen_low(dfp_vi v) {
-    return dfp_load_widen((const int16_t *)&v);
-}
+static inline dfp_vi dfp_widen_low(dfp_vi v) { return dfp_load_widen((const int16_t *)&v); }
 
 static inline dfp_vi dfp_widen_high(dfp_vi v) {
     return dfp_load_widen((const int16_t *)&v + DFP_LANES);
@@ -198,7 +191,8 @@ static inline dfp_vi dfp_widen_high(dfp_vi v) {
 /* The pairs (even[c], odd[c]) for 0 <= c < 2 * DFP_LANES, in an order that dfp_order_channels undoes. */
 static inline void dfp_pair_channels(const int16_t *even, const int16_t *odd, dfp_vi pairs[2]) {
     for (int h = 0; h < 2; ++h)
-        pairs[h] = dfp_pair(dfp_load_widen(even + h * DFP_LANES), dfp_load_widen(odd + h * DFP_LANES));
+        pairs[h] =
+            dfp_pair(dfp_load_widen(even + h * DFP_LANES), dfp_load_widen(odd + h * DFP_LANES));
 }
 
 /* From the order of dfp_pair_channels to that of memory. */

@@ -38,9 +38,7 @@ static inline dfp_vi dfp_load_sums(const uint32_t *p) {
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-static inline void dfp_store_sums(uint32_t *p, dfp_vi v) {
-    _mm256_storeu_si256((__m256i *)p, v);
-}
+static inline void dfp_store_sums(uint32_t *p, dfp_vi v) { _mm256_storeu_si256((__m256i *)p, v); }
 
 static inline dfp_vf dfp_to_float(dfp_vi v) { return _mm256_cvtepi32_ps(v); }
 
