@@ -20,14 +20,18 @@ static void DFP_JOIN(dfp_tile_, PANELS)(const dfp_tile_job *t) {
             EACH_VECTOR column[v] = dfp_load(b + v / VECTORS_PER_PANEL * panel_stride +
                                              v % VECTORS_PER_PANEL * 2 * DFP_LANES);
 #define DFP_ROW(r)                                                                                 \
-    {                                                                                              \
+    do {                                                                                           \
         dfp_vi a = dfp_broadcast_pair(row##r + k);                                                 \
         EACH_VECTOR sum[r][v] = dfp_multiply_add(sum[r][v], a, column[v]);                         \
-    }
-            DFP_ROW(0)
-            DFP_ROW(1) DFP_ROW(2) DFP_ROW(3) DFP_ROW(4) DFP_ROW(5)
+    } while (0)
+            DFP_ROW(0);
+            DFP_ROW(1);
+            DFP_ROW(2);
+            DFP_ROW(3);
+            DFP_ROW(4);
+            DFP_ROW(5);
 #undef DFP_ROW
-                b += 2 * DFP_PANEL;
+            b += 2 * DFP_PANEL;
         }
         if (!span->flush) continue;
         /* Without this, GCC 12 stores all sums to memory in every turn of the loop above, for the
