@@ -298,15 +298,18 @@ def test_ablation_table(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "number_formats", lambda: formats)
     runs = study.ablation_runs(STUDY, range(2))
     better = {"weight 9": 0.02, "flush 32": -0.04}
-    append_all(tmp_path / "r.csv", runs, lambda r: 0.5 + 0.1 * r.seed + better.get(r.name, 0))
+
+    def accuracy(run):
+        return 0.5 + 0.1 * run.seed + better.get(run.name, 0) * (1 + run.seed)
+
+    append_all(tmp_path / "r.csv", runs, accuracy)
     table = report.ablation_table(runs, results.read_results(tmp_path / "r.csv"))
     by_format = table.set_index("format")
     assert by_format.loc["float32", ["mean", "difference"]].tolist() == pytest.approx([55, 0])
-    assert by_format.loc["weight 9", "difference"] == pytest.approx(2)
-    assert by_format.loc["flush 32", ["lowest", "highest"]].tolist() == pytest.approx([46, 56])
-    assert "| flush 32 | 2 | 51.00 | 7.07 | 46.00 | 56.00 | -4.00 |" in report.ablation_markdown(
-        table
-    )
+    assert by_format.loc["weight 9", "difference"] == pytest.approx(3)
+    assert by_format.loc["flush 32", ["lowest", "highest"]].tolist() == pytest.approx([-8, -4])
+    row = "| flush 32 | 2 | 49.00 | 4.24 | -6.00 | -8.00 | -4.00 |"
+    assert row in report.ablation_markdown(table)
     plot.plot_ablation(table, tmp_path / "ablation.png")
     assert (tmp_path / "ablation.png").stat().st_size > 10_000
 

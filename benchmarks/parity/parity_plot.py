@@ -2,12 +2,14 @@
 
 import matplotlib
 import pandas as pd
-from parity_study import DEFAULT_BITS, POLICIES
+from parity_study import BITS, DEFAULT_BITS, POLICIES, UNIFORM_BITS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 COLOURS = {"float32": "0.2", "dfp16": "C1"}
+# Bits between error bars that would else cover each other.
+BESIDE = 0.15
 
 
 def plot_curves(results, path):
@@ -51,8 +53,8 @@ def _draw_policies(axes, rows, metric, factor):
 
 
 def plot_ablation(table, path):
-    """Draws test accuracy over the bits of each role, over the bits with both roundings, and over
-    the flush interval.
+    """Draws the difference to float32 in test accuracy over the bits of each role, over the bits
+    with both roundings, and over the flush interval.
 
     Args:
         table: what `parity_report.ablation_table` returned.
@@ -64,30 +66,27 @@ def plot_ablation(table, path):
         (axes[1], ("nearest", "stochastic"), "magnitude bits of all roles", "Rounding"),
         (axes[2], ("flush",), "products in one INT32 sum", "Flush interval"),
     ):
-        _draw_float32(panel, table)
-        for kind in kinds:
-            _draw_kind(panel, table, kind)
+        panel.axhline(0, color="0.4", label="float32")
+        for place, kind in enumerate(kinds):
+            _draw_kind(panel, table, kind, BESIDE * (place - (len(kinds) - 1) / 2))
         panel.set(xlabel=label, title=title)
         panel.legend()
+    axes[0].set_xticks(BITS)
+    axes[1].set_xticks(UNIFORM_BITS)
     axes[2].set_xscale("log", base=2)
-    axes[0].set_ylabel("test accuracy, %: mean and range")
+    axes[0].set_ylabel("accuracy - float32's of the seed, points: mean and range")
     _save(figure, path)
 
 
-def _draw_float32(axes, table):
-    for row in table[table["format"] == "float32"].itertuples():
-        axes.axhspan(row.lowest, row.highest, color="0.85", label="float32: range")
-        axes.axhline(row.mean, color="0.4", label="float32: mean")
-
-
-def _draw_kind(axes, table, kind):
+def _draw_kind(axes, table, kind, shift):
     rows = table[table["format"].str.startswith(f"{kind} ")]
     rows = rows.assign(value=rows["format"].str.split().str[1].astype(int))
     if kind in DEFAULT_BITS:
         default = table[table["format"] == "default"].assign(value=DEFAULT_BITS[kind])
         rows = pd.concat([rows, default]).sort_values("value")
-    errors = [rows["mean"] - rows["lowest"], rows["highest"] - rows["mean"]]
-    axes.errorbar(rows["value"], rows["mean"], yerr=errors, marker="o", capsize=3, label=kind)
+    mean = rows["difference"]
+    errors = [mean - rows["lowest"], rows["highest"] - mean]
+    axes.errorbar(rows["value"] + shift, mean, yerr=errors, marker="o", capsize=3, label=kind)
 
 
 def plot_noise(noise, path):

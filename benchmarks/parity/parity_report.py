@@ -86,23 +86,24 @@ def _training(name, study):
 
 
 def ablation_table(runs, results):
-    """Returns a `pandas.DataFrame` with a row for each number format that has finished runs: mean,
-    lowest and highest test accuracy in per cent, and the mean paired difference to float32."""
+    """Returns a `pandas.DataFrame` with a row for each number format that has finished runs: mean
+    test accuracy in per cent, and mean, lowest and highest difference to float32 of one seed."""
     last = final_rows(rows_of(results, runs))
     float32 = 100 * accuracies(last, "float32", "float32")
     rows = []
     for name, policy in dict.fromkeys((run.name, run.policy) for run in runs):
         accuracy = 100 * accuracies(last, name, policy)
         if len(accuracy):
+            difference = accuracy - float32
             rows.append(
                 {
                     "format": name,
                     "seeds": len(accuracy),
                     "mean": accuracy.mean(),
                     "sd": deviation(accuracy),
-                    "lowest": accuracy.min(),
-                    "highest": accuracy.max(),
-                    "difference": (accuracy - float32).mean(),
+                    "difference": difference.mean(),
+                    "lowest": difference.min(),
+                    "highest": difference.max(),
                 }
             )
     return pd.DataFrame(rows)
@@ -113,19 +114,20 @@ def ablation_markdown(table):
     lines = [
         "# Number formats",
         "",
-        "Test accuracy in per cent after the last epoch, and its mean difference to float32 of the "
-        "same seeds. `activation`, `weight`, `gradient` and a number: magnitude bits of that role, "
-        "the others as they are by default. `nearest` or `stochastic` and a number: the rounding, "
-        "and the bits of all three roles. `flush` and a number: products in one INT32 sum, and "
-        "as many bits as are safe for that in the worst case.",
+        "Test accuracy in per cent after the last epoch, and mean, lowest and highest difference "
+        "to float32 of the same seed in points. `activation`, `weight`, `gradient` and a number: "
+        "magnitude bits of that role, the others as they are by default. `nearest` or "
+        "`stochastic` and a number: the rounding, and the bits of all three roles. `flush` and a "
+        "number: products in one INT32 sum, and as many bits as are safe for that in the worst "
+        "case.",
         "",
-        "| format | seeds | mean | sd | lowest | highest | difference |",
+        "| format | seeds | mean | sd | difference | lowest | highest |",
         "|---|" + "---:|" * 6,
     ]
     for row in table.itertuples(index=False):
         lines.append(
-            f"| {row.format} | {row.seeds} | {row.mean:.2f} | {row.sd:.2f} | {row.lowest:.2f} "
-            f"| {row.highest:.2f} | {row.difference:+.2f} |"
+            f"| {row.format} | {row.seeds} | {row.mean:.2f} | {row.sd:.2f} "
+            f"| {row.difference:+.2f} | {row.lowest:+.2f} | {row.highest:+.2f} |"
         )
     return "\n".join(lines) + "\n"
 
