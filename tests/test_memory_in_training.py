@@ -117,5 +117,5 @@ def test_a_thousand_steps_with_a_smaller_last_batch_do_not_grow(run_program):
     memory = run_program("memory_program.py")
     assert memory["steps"] == 1000
     pool, resident = memory["pool"], memory["resident"]
-    assert pool[1] < 2 * pool[0]  # which kernels happen to run at once decides how much is needed
+    assert pool[1] <= 1.1 * pool[0]
     assert resident[1] - resident[0] < MOST_GROWTH

@@ -24,8 +24,8 @@ typedef struct {
     int64_t out_columns; /* of one group */
     dfp_flush_rule rule;
     const int16_t *weights;
-    int64_t kernel_w,
-        kernel_stride; /* weights of tap (h, w) begin at (h * kernel_w + w) * kernel_stride */
+    /* The weights of tap (h, w) begin at (h * kernel_w + w) * kernel_stride. */
+    int64_t kernel_w, kernel_stride;
     int64_t inner_stride, column_stride, group_stride;
 
     float *out;
