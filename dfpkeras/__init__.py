@@ -13,6 +13,7 @@ threads.set_default()
 
 from dfpkeras import kernels, policy, routing, session  # noqa: E402
 from dfpkeras.arrays import memory_stats, release_memory  # noqa: E402
+from dfpkeras.backend.float32 import float32_only  # noqa: E402
 from dfpkeras.number_format import get_number_format, set_number_format  # noqa: E402
 from dfpkeras.report import report  # noqa: E402
 from dfpkeras.tensor import DFPTensor, quantize  # noqa: E402
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DFPTensor",
+    "float32_only",
     "get_num_threads",
     "get_number_format",
     "kernels",

@@ -6,10 +6,8 @@ what Keras wrote; subclasses that call ``super().call()`` or ``super().convoluti
 served as well, and saved models keep naming Keras' classes.
 """
 
-import contextlib
 import functools
 import math
-import threading
 import typing
 import weakref
 
@@ -23,6 +21,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.layers.pooling.base_pooling import BasePooling
 
 from dfpkeras import backend
+from dfpkeras.backend.float32 import float32_only, is_float32_only
 from dfpkeras.policy import DFP16Policy, policy_of
 from dfpkeras.pooling import MOST_WINDOW_PIXELS
 
@@ -39,11 +38,10 @@ class Decision(typing.NamedTuple):
     reason: str
 
 
-_ACTIVATIONS = {keras.activations.relu: "relu", keras.activations.relu6: "relu6"}
+_ACTIVATIONS = ((keras.activations.relu, "relu"), (keras.activations.relu6, "relu6"))
 
 _last_call = weakref.WeakKeyDictionary()
 _followers = []
-_float32_only = threading.local()
 
 
 def decide(layer):
@@ -85,17 +83,6 @@ def observe(layer):
     return decision
 
 
-@contextlib.contextmanager
-def float32_only():
-    """Within this context, in this thread, every layer computes in float32."""
-    outer = getattr(_float32_only, "active", False)
-    _float32_only.active = True
-    try:
-        yield
-    finally:
-        _float32_only.active = outer
-
-
 def install():
     """Wraps Keras' classes. Calling it again, or on another backend, changes nothing."""
     if keras.backend.backend() != "tensorflow" or hasattr(keras.layers.Dense.call, "_dfpkeras"):
@@ -113,6 +100,7 @@ def install():
     _follow_arrangements()
     _keep_out_of_xla()
     _export_in_float32()
+    backend.operations().install()
 
 
 def _follow_arrangements():
@@ -192,7 +180,8 @@ def _route(cls, method, integer_method, applies=lambda layer: True):
     def routed(self, inputs, *args, **kwargs):
         decision = decide(self)
         if decision.integer and applies(self) and _computes_values(inputs):
-            why_not = backend.operations().unsupported(inputs)
+            operations = backend.operations()
+            why_not = operations.refusal() or operations.unsupported(inputs)
             decision = Decision(False, why_not) if why_not else decision
             _last_call[self] = decision
             if decision.integer:
@@ -215,11 +204,13 @@ def _follow(cls, method, integer_method):
     @functools.wraps(original)
     def followed(self, inputs, *args, **kwargs):
         if _follows(self) and _computes_values(inputs):
-            result = integer_method(self, inputs, *args, **kwargs)
+            why_not = backend.operations().refusal()
+            result = None if why_not else integer_method(self, inputs, *args, **kwargs)
             if result is not None:
                 _last_call[self] = Decision(True, "integers in, integers out")
                 return result
-            _last_call[self] = Decision(False, "its latest call found no integers to go on with")
+            why_not = why_not or "its latest call found no integers to go on with"
+            _last_call[self] = Decision(False, why_not)
         return original(self, inputs, *args, **kwargs)
 
     setattr(cls, method, followed)
@@ -227,11 +218,9 @@ def _follow(cls, method, integer_method):
 
 def _computes_values(inputs):
     """Whether a call is neither for shapes alone nor for a graph to be saved."""
-    return not any_symbolic_tensors((inputs,)) and not _exporting()
-
-
-def _exporting():
-    return getattr(_float32_only, "active", False) or backend.operations().is_saving()
+    if any_symbolic_tensors((inputs,)) or is_float32_only():
+        return False
+    return not backend.operations().is_saving()
 
 
 def _convolution_op(layer, inputs, kernel, padding=None, bias=None):
@@ -350,15 +339,21 @@ def _relu_call(layer, inputs):
 
 
 def _activation_call(layer, inputs):
-    if layer.activation not in _ACTIVATIONS or backend.operations().unsupported(inputs):
+    if _integer_activation(layer) is None or backend.operations().unsupported(inputs):
         return None
     return _activated(layer, inputs)
 
 
 def _activated(layer, outputs):
-    if layer.activation in _ACTIVATIONS:
-        return backend.operations().activate(outputs, _ACTIVATIONS[layer.activation])
+    activation = _integer_activation(layer)
+    if activation is not None:
+        return backend.operations().activate(outputs, activation)
     return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _integer_activation(layer):
+    """By identity: a user's own activation may be an object that cannot be hashed or compared."""
+    return next((name for f, name in _ACTIVATIONS if layer.activation is f), None)
 
 
 def _add_call(layer, inputs):

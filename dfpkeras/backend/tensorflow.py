@@ -2,8 +2,8 @@
 
 Each operation is bilinear: with ``y = F(x, w)`` the gradients are ``dx = D(dy, w)`` and
 ``dw = W(x, dy)``, and each of the three is again differentiable in terms of the other two. They
-are written here as three `tf.custom_gradient` functions that call each other, so gradients of any
-order run on the integer kernels.
+are written here as three functions that call each other, so gradients of any order run on the
+integer kernels.
 
 Operands travel as carriers. A gradient that goes to backward-data, to backward-weights and, where
 the tape hands the very tensor on, to the previous operation is quantised once.
@@ -13,10 +13,10 @@ import dataclasses
 import functools
 import typing
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.ops.operation_utils import compute_conv_output_shape
-from tensorflow.python.saved_model import save_context
 
 from dfpkeras import kernels
 from dfpkeras.backend import hits
@@ -36,8 +36,10 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
+from dfpkeras.backend.tensorflow_contexts import install, is_saving, refusal
 from dfpkeras.backend.tensorflow_elementwise import activate, add
 from dfpkeras.backend.tensorflow_extremes import Extremes, remember_extremes
+from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
 from dfpkeras.backend.tensorflow_operands import channels_last, named_carrier, restored
 from dfpkeras.backend.tensorflow_pooling import (
     average_pool,
@@ -60,9 +62,11 @@ __all__ = [
     "depthwise_convolution",
     "global_average_pool",
     "global_max_pool",
+    "install",
     "is_saving",
     "matmul",
     "max_pool",
+    "refusal",
     "reshape",
     "transpose",
     "unsupported",
@@ -77,11 +81,6 @@ def unsupported(inputs):
     if inputs.dtype != tf.float32:
         return f"its input was {inputs.dtype.name}, the kernels take float32"
     return None
-
-
-def is_saving():
-    """Whether TensorFlow is tracing for a SavedModel, which cannot hold Python callbacks."""
-    return save_context.in_save_context()
 
 
 @tf.autograph.experimental.do_not_convert
@@ -179,20 +178,15 @@ def _forward(products, x, w, bias=None, quantizer=quantize_weights):
     made = products.forward(xq, find_carrier(w, WEIGHTS) or w, _named("bias", bias), quantizer)
     wq, x_shape = made.weights, products.shape_of(xq)
 
-    @tf.custom_gradient
-    def operation(x, w, *bias):
-        def gradient(dy):
-            dy = tf.convert_to_tensor(dy)  # the gradient of a gather comes as IndexedSlices
-            dyq = carrier_of(dy, GRADIENT)
-            return (
-                _backward_data(products, dy, dyq, w, wq, x_shape),
-                _backward_weights(products, x, xq, dy, dyq, w.shape, x_shape),
-                *(_bias_gradient(products, dy, dyq) for _ in bias),
-            )
+    def gradient(dy):
+        dy = tf.convert_to_tensor(dy)  # the gradient of a gather comes as IndexedSlices
+        dyq = carrier_of(dy, GRADIENT)
+        dx = _backward_data(products, dy, dyq, w, wq, x_shape)
+        dw = _backward_weights(products, x, xq, dy, dyq, w.shape, x_shape)
+        return [dx, dw] if bias is None else [dx, dw, _bias_gradient(products, dy, dyq)]
 
-        return made.y, gradient
-
-    y = operation(x, attach(w, wq), *_named("bias", bias).values())
+    inputs = [x, attach(w, wq), *_named("bias", bias).values()]
+    y = differentiable(made.y, inputs, gradient, products.float_forward)
     return y if made.extremes is None else remember_extremes(y, made.extremes)
 
 
@@ -201,46 +195,44 @@ def _named(name, x):
 
 
 def _backward_data(products, dy, dyq, w, wq, x_shape):
-    @tf.custom_gradient
-    def operation(dy, w):
-        def gradient(ddx):
-            ddx = tf.convert_to_tensor(ddx)
-            ddxq = carrier_of(ddx, ACTIVATION)
-            return (
-                _forward(products, ddx, w),
-                _backward_weights(products, ddx, ddxq, dy, dyq, w.shape, x_shape),
-            )
+    def gradient(ddx):
+        ddx = tf.convert_to_tensor(ddx)
+        ddxq = carrier_of(ddx, ACTIVATION)
+        return [
+            _forward(products, ddx, w),
+            _backward_weights(products, ddx, ddxq, dy, dyq, w.shape, x_shape),
+        ]
 
-        return products.backward_data(dyq, wq, x_shape), gradient
+    def float_values(dy, w):
+        x = products.zeros(x_shape)
+        return float_gradient(lambda x: products.float_forward(x, w), [x], [dy])
 
-    return operation(dy, w)
+    dx = products.backward_data(dyq, wq, x_shape)
+    return differentiable(dx, [dy, w], gradient, float_values)
 
 
 def _backward_weights(products, x, xq, dy, dyq, w_shape, x_shape):
-    @tf.custom_gradient
-    def operation(x, dy):
-        def gradient(ddw):
-            ddw = tf.convert_to_tensor(ddw)
-            ddwq = carrier_of(ddw, WEIGHTS)
-            return (
-                _backward_data(products, dy, dyq, ddw, ddwq, x_shape),
-                _forward(products, x, ddw),
-            )
+    def gradient(ddw):
+        ddw = tf.convert_to_tensor(ddw)
+        ddwq = carrier_of(ddw, WEIGHTS)
+        return [
+            _backward_data(products, dy, dyq, ddw, ddwq, x_shape),
+            _forward(products, x, ddw),
+        ]
 
-        return products.backward_weights(xq, dyq, w_shape), gradient
+    def float_values(x, dy):
+        w = tf.zeros(w_shape)
+        return float_gradient(lambda w: products.float_forward(x, w), [w], [dy])
 
-    return operation(x, dy)
+    dw = products.backward_weights(xq, dyq, w_shape)
+    return differentiable(dw, [x, dy], gradient, float_values)
 
 
 def _bias_gradient(products, dy, dyq):
-    @tf.custom_gradient
-    def operation(dy):
-        def gradient(ddb):
-            return products.broadcast_bias(ddb, tf.shape(dy))
+    def gradient(ddb):
+        return products.broadcast_bias(ddb, tf.shape(dy))
 
-        return products.bias_gradient(dyq), gradient
-
-    return operation(dy)
+    return differentiable(products.bias_gradient(dyq), [dy], gradient)
 
 
 class _Forward(typing.NamedTuple):
@@ -274,21 +266,12 @@ class _Convolution:
     data_format: str
 
     def forward(self, x, w, bias, quantizer):
-        w_shape = _data_of(w).shape
-        filters = w_shape[-1] * (w_shape[-2] if self.groups is None else 1)
-        shape = compute_conv_output_shape(
-            tuple(x.data.shape),
-            filters,
-            tuple(w_shape[:-2]),
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-            dilation_rate=self.dilation_rate,
-        )
+        shape = self._output_shape(x.data, _data_of(w))
         extremes = Extremes()
         operands = {"x": self._channels_last(x.data), "x_meta": x.meta, **_weights(w), **bias}
         kernel = functools.partial(_conv_forward, quantizer, self._arguments(), extremes)
         (y, extremes.tensor), weights = _call_forward(kernel, operands, w, [tf.float32] * 2)
+        filters = shape[-1 if self.data_format == "channels_last" else 1]
         set_shape(extremes.tensor, [2, filters])
         knows = self.groups is not None and self.data_format == "channels_last"
         return _Forward(self._restore(y, shape), weights, extremes if knows else None)
@@ -322,6 +305,29 @@ class _Convolution:
 
     def shape_of(self, x):
         return _Shape(x.data.shape, tf.shape(self._channels_last(x.data)))
+
+    def zeros(self, x_shape):
+        return self._restore(tf.zeros(x_shape.dynamic), x_shape.static)
+
+    def float_forward(self, x, w, bias=None):
+        """Channels-last, because TensorFlow convolves nothing else on every CPU."""
+        function = keras.ops.depthwise_conv if self.groups is None else keras.ops.conv
+        arguments = {**self._arguments(), "data_format": "channels_last"}
+        arguments.pop("groups", None)
+        y = function(self._channels_last(x), self._kernel(w), **arguments)
+        return self._restore(y if bias is None else y + bias, self._output_shape(x, w))
+
+    def _output_shape(self, x, w):
+        filters = w.shape[-1] * (w.shape[-2] if self.groups is None else 1)
+        return compute_conv_output_shape(
+            tuple(x.shape),
+            filters,
+            tuple(w.shape[:-2]),
+            strides=self.strides,
+            padding=self.padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
 
     def _arguments(self):
         one = (1,) * (2 - len(self.strides))
@@ -380,6 +386,13 @@ class _Dense:
 
     def shape_of(self, x):
         return _Shape(x.data.shape, tf.shape(x.data))
+
+    def zeros(self, x_shape):
+        return set_shape(tf.zeros(x_shape.dynamic), x_shape.static)
+
+    def float_forward(self, x, w, bias=None):
+        y = keras.ops.matmul(x, w)
+        return y if bias is None else y + bias
 
 
 def _data_of(w):

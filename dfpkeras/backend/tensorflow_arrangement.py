@@ -24,6 +24,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
+from dfpkeras.backend.tensorflow_gradients import differentiable
 from dfpkeras.backend.tensorflow_operands import from_arrays, operand
 from dfpkeras.roles import ACTIVATION, GRADIENT
 
@@ -60,11 +61,11 @@ def _concatenate(axis, *tensors):
     # Shapes of the operands, so that nothing else reads the float32 values.
     sizes = tf.stack([tf.shape(arrays[0])[axis] for arrays in operands])
 
-    @tf.custom_gradient
-    def operation(*_):
-        return dequantized(y), functools.partial(_split, axis, shapes, sizes)
-
-    return attach(operation(*tensors), y)
+    gradient = functools.partial(_split, axis, shapes, sizes)
+    joined = differentiable(
+        dequantized(y), tensors, gradient, lambda *tensors: tf.concat(tensors, axis)
+    )
+    return attach(joined, y)
 
 
 def _split(axis, shapes, sizes, dy):
@@ -77,11 +78,10 @@ def _split(axis, shapes, sizes, dy):
         for data, meta, shape in zip(results[::2], results[1::2], shapes, strict=True)
     ]
 
-    @tf.custom_gradient
-    def operation(_):
-        return [dequantized(part) for part in parts], functools.partial(_concatenate, axis)
-
-    return [attach(dx, part) for dx, part in zip(operation(dy), parts, strict=True)]
+    values = [dequantized(part) for part in parts]
+    gradient = functools.partial(_concatenate, axis)
+    results = differentiable(values, [dy], gradient, lambda dy: tf.split(dy, sizes, axis))
+    return [attach(dx, part) for dx, part in zip(results, parts, strict=True)]
 
 
 def _joined_shape(shapes, axis):
@@ -126,13 +126,21 @@ def _reframe(name, borders, data_format, role, x):
     shape = _reframed_shape(x.shape, 1 if name == "zero_pad" else -1, borders, data_format)
     y = make_carrier(data, meta, shape, role)
     inverse = {"zero_pad": "crop", "crop": "zero_pad"}[name]
+    gradient = functools.partial(_reframe, inverse, borders, data_format, _OPPOSITE[role])
+    float_values = functools.partial(_float_reframed, name, borders, data_format)
+    return attach(differentiable(dequantized(y), [x], gradient, float_values), y)
 
-    @tf.custom_gradient
-    def operation(_):
-        back = functools.partial(_reframe, inverse, borders, data_format, _OPPOSITE[role])
-        return dequantized(y), back
 
-    return attach(operation(x), y)
+def _float_reframed(name, borders, data_format, x):
+    around = [(0, 0)] * (x.shape.rank - len(borders) - 1)
+    borders = (
+        [(0, 0), *around, *borders]
+        if data_format == "channels_first"
+        else [(0, 0), *borders, *around]
+    )
+    if name == "zero_pad":
+        return tf.pad(x, borders)
+    return x[tuple(slice(before, -after or None) for before, after in borders)]
 
 
 def _reframed_shape(shape, sign, borders, data_format):
@@ -185,11 +193,8 @@ def _move(there, back, role, x):
     data = there(before.data)
     after = make_carrier(data, before.meta, data.shape, role)
 
-    @tf.custom_gradient
-    def operation(x):
-        return there(x), functools.partial(_move, back, there, _OPPOSITE[role])
-
-    return attach(operation(x), after)
+    gradient = functools.partial(_move, back, there, _OPPOSITE[role])
+    return attach(differentiable(there(x), [x], gradient, there), after)
 
 
 def _join(axis, lengths, *arrays):

@@ -32,9 +32,13 @@ from dfpkeras.backend.tensorflow_carriers import (
     sum_gradients,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
+from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
 from dfpkeras.backend.tensorflow_operands import from_arrays, named_carrier, named_operand
 from dfpkeras.roles import ACTIVATION, GRADIENT, rounded
 from dfpkeras.tensor import MAX_BITS
+
+#: Activations by TensorFlow's own operations.
+FLOAT_VALUES = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}
 
 _ATTRIBUTE = "_dfp_normalization"
 _GRADIENT_ATTRIBUTE = "_dfp_passing"
@@ -105,14 +109,12 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
     made = made._replace(channels=channels | parameters)
     y = _forward(made)
 
-    @tf.custom_gradient
-    def operation(x, *parameter_values):
-        def gradient(dy):
-            return _backward(made, list(parameters), tf.convert_to_tensor(dy))
+    def gradient(dy):
+        return _backward(made, list(parameters), tf.convert_to_tensor(dy))
 
-        return dequantized(y), gradient
-
-    result = attach(operation(x, *parameters.values()), y)
+    float_values = functools.partial(_float_forward, made, list(parameters))
+    inputs = [x, *parameters.values()]
+    result = attach(differentiable(dequantized(y), inputs, gradient, float_values), y)
     return _remember(result, made), *statistics
 
 
@@ -124,16 +126,12 @@ def fuse_activation(x, activation):
         return None
     y = _forward(made, activation)
 
-    @tf.custom_gradient
-    def operation(x):
-        def gradient(dy):
-            dx = activation_backward(y, activation, dy)
-            # With a residual, its own gradient needs dx all the same.
-            return dx if made.residual is not None else _remember_passing(dx, dy, y, activation)
+    def gradient(dy):
+        dx = activation_backward(x, y, activation, dy)
+        # With a residual, its own gradient needs dx all the same.
+        return dx if made.residual is not None else _remember_passing(dx, dy, y, activation)
 
-        return dequantized(y), gradient
-
-    return attach(operation(x), y)
+    return attach(differentiable(dequantized(y), [x], gradient, FLOAT_VALUES[activation]), y)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -148,12 +146,8 @@ def fuse_residual(a, b):
 
 def _add_residual(made, a, b):
     y = _forward(made)
-
-    @tf.custom_gradient
-    def operation(a, b):
-        return dequantized(y), lambda dy: (dy, dy)
-
-    return _remember(attach(operation(a, b), y), made)
+    total = differentiable(dequantized(y), [a, b], lambda dy: [dy, dy])
+    return _remember(attach(total, y), made)
 
 
 def _remember(y, made):
@@ -188,16 +182,23 @@ def _forward(made, activation=None):
     return make_carrier(*results[:2], made.x.shape, ACTIVATION)
 
 
-def activation_backward(y, activation, dy):
-    """The gradient of an activation with result `y`, differentiable: it is linear in `dy`."""
+def activation_backward(x, y, activation, dy):
+    """The gradient of an activation of `x`, differentiable: it is linear in `dy`.
+
+    Args:
+        x: float32 tensor.
+        y: `Carrier` of the activation's result.
+        activation: "relu" or "relu6".
+        dy: float32 tensor, the upstream gradient.
+    """
     dy = tf.convert_to_tensor(dy)
     dx = sum_gradients(dy, y, activation)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(dx), functools.partial(activation_backward, y, activation)
+    def float_values(dy):
+        return float_gradient(FLOAT_VALUES[activation], [x], [dy])
 
-    return attach(operation(dy), dx)
+    gradient = functools.partial(activation_backward, x, y, activation)
+    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
 
 
 def _remember_passing(dx, dy, y, activation):
@@ -217,14 +218,14 @@ def _backward(made, parameters, dy):
     dx = make_carrier(data, meta, made.x.shape, GRADIENT)._replace(channel_sums=of_channels["x"])
     of_parameters = [of_channels[name] for name in parameters]
 
-    @tf.custom_gradient
-    def operation(*inputs):
-        def gradient(*upstream):
-            return _second_gradient(made, parameters, list(inputs), upstream)
-
-        return [dequantized(dx), *of_parameters], gradient
-
-    result, *others = operation(dy, made.x, *(made.channels[name] for name in parameters))
+    inputs = [dy, made.x, *(made.channels[name] for name in parameters)]
+    float_values = functools.partial(_float_backward, made, parameters)
+    result, *others = differentiable(
+        [dequantized(dx), *of_parameters],
+        inputs,
+        lambda *upstream: float_gradient(float_values, inputs, upstream),
+        float_values,
+    )
     return [attach(result, dx), *others]
 
 
@@ -245,32 +246,18 @@ def _backward_operands(made, dy):
     return kernel, {**of_input, **made.channels, **of_gradient, **of_activation}
 
 
-def _second_gradient(made, parameters, inputs, upstream):
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        dy, x, *values = inputs
-        gamma = dict(zip(parameters, values, strict=True)).get("gamma")
-        results = _float_backward(made, dy, x, gamma)
-        results = [results["x"], *(results[name] for name in parameters)]
-    return tape.gradient(
-        results, inputs, list(upstream), unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-
-
-def _float_backward(made, dy, x, gamma):
-    """What `_backward` computes, by float32 operations of TensorFlow."""
-    axes, training = list(range(x.shape.rank - 1)), made.training
+def _float_forward(made, parameters, x, *values):
+    """What `batch_norm` computes, by float32 operations of TensorFlow."""
+    values = dict(zip(parameters, values, strict=True))
     mean, variance = made.channels["mean"], made.channels["variance"]
-    if training:
-        mean, variance = tf.nn.moments(x, axes)
-    deviation, r = x - mean, tf.math.rsqrt(variance + made.epsilon)
-    sum_dy, sum_dy_x = tf.reduce_sum(dy, axes), tf.reduce_sum(dy * deviation, axes)
-    dx = dy
-    if training:
-        pixels = tf.cast(tf.size(x) // tf.size(mean), tf.float32)
-        dx = dy - sum_dy / pixels - deviation * (r * r * sum_dy_x / pixels)
-    dx *= r if gamma is None else gamma * r
-    return {"x": dx, "gamma": r * sum_dy_x, "beta": sum_dy}
+    if made.training:
+        mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+    y = (x - mean) * tf.math.rsqrt(variance + made.epsilon)
+    return y * values.get("gamma", 1.0) + values.get("beta", 0.0)
+
+
+def _float_backward(made, parameters, dy, *inputs):
+    return float_gradient(functools.partial(_float_forward, made, parameters), inputs, [dy])
 
 
 def _input(made):

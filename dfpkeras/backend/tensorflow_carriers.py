@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from dfpkeras import _native, elementwise
 from dfpkeras.backend import hits
+from dfpkeras.backend.tensorflow_contexts import KERNEL_NAME
 from dfpkeras.roles import GRADIENT, quantized, rounded
 from dfpkeras.tensor import DFPTensor
 
@@ -124,9 +125,13 @@ def is_local(tensor):
     """Whether `tensor` belongs to the context that runs now.
 
     A carrier made inside a loop body or a branch, for a tensor of the graph around it, is out of
-    scope everywhere else. So carriers are kept on tensors of the current graph only.
+    scope everywhere else. So carriers are kept on tensors of the current graph only. An eager
+    tensor, such as a constant, belongs to no graph.
     """
-    return tf.executing_eagerly() or tensor.graph is tf.compat.v1.get_default_graph()
+    if tf.executing_eagerly():
+        return True
+    graph = tf.compat.v1.get_default_graph()
+    return tf.is_symbolic_tensor(tensor) and tensor.graph is graph
 
 
 def set_shape(tensor, shape):
@@ -147,7 +152,7 @@ def call(function, inputs, dtypes):
         results = function(*(np.asarray(memoryview(x)) for x in inputs))
         return [tf.convert_to_tensor(result) for result in results]
     function = functools.partial(_run, function)
-    return tf.numpy_function(function, inputs, dtypes, stateful=False)
+    return tf.numpy_function(function, inputs, dtypes, stateful=False, name=KERNEL_NAME)
 
 
 def _run(function, *arrays):

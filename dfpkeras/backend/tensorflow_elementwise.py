@@ -11,6 +11,7 @@ import tensorflow as tf
 from dfpkeras import elementwise as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_batch_norm import (
+    FLOAT_VALUES,
     activation_backward,
     fuse_activation,
     fuse_residual,
@@ -24,6 +25,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     pack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
+from dfpkeras.backend.tensorflow_gradients import differentiable
 from dfpkeras.backend.tensorflow_operands import from_arrays, named_operand
 from dfpkeras.roles import ACTIVATION, rounded
 
@@ -50,11 +52,8 @@ def activate(x, activation):
     data, meta = call_by_name(kernel, operands, [tf.int16, tf.int32])
     y = make_carrier(data, meta, x.shape, ACTIVATION)
 
-    @tf.custom_gradient
-    def operation(x):
-        return dequantized(y), functools.partial(activation_backward, y, activation)
-
-    return attach(operation(x), y)
+    gradient = functools.partial(activation_backward, x, y, activation)
+    return attach(differentiable(dequantized(y), [x], gradient, FLOAT_VALUES[activation]), y)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -76,11 +75,7 @@ def add(a, b):
     data, meta = call_by_name(_addition_kernel, operands, [tf.int16, tf.int32])
     y = make_carrier(data, meta, a.shape, ACTIVATION)
 
-    @tf.custom_gradient
-    def operation(a, b):
-        return dequantized(y), lambda dy: (dy, dy)
-
-    return attach(operation(a, b), y)
+    return attach(differentiable(dequantized(y), [a, b], lambda dy: [dy, dy]), y)
 
 
 def _activation_kernel(activation, x, x_meta=None, extremes=None):

@@ -8,6 +8,7 @@ upstream gradient, and what is beyond it is left to operations of TensorFlow.
 import dataclasses
 import functools
 
+import keras
 import tensorflow as tf
 from keras.src.ops.operation_utils import compute_pooling_output_shape
 
@@ -25,6 +26,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
+from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
 from dfpkeras.backend.tensorflow_operands import channels_last, from_arrays, operand, restored
 from dfpkeras.roles import ACTIVATION, GRADIENT, rounded
 
@@ -60,6 +62,19 @@ class _Windows:
     def channels_last(self, data):
         return channels_last(data, self.data_format)
 
+    def float_max_pool(self, x):
+        """By TensorFlow's own operations."""
+        return self._float_pool(keras.ops.max_pool, x)
+
+    def float_average_pool(self, x):
+        """By TensorFlow's own operations."""
+        return self._float_pool(keras.ops.average_pool, x)
+
+    def _float_pool(self, pool, x):
+        """Channels-last, because TensorFlow pools nothing else on every CPU."""
+        y = pool(self.channels_last(x), **self.arguments, data_format="channels_last")
+        return restored(y, self.output_shape(x.shape), self.data_format)
+
 
 _CARRIER = [tf.int16, tf.int32]
 
@@ -84,24 +99,23 @@ def max_pool(x, pool_size, strides, padding, data_format):
     operands = [windows.channels_last(xq.data), xq.meta]
     y = windows.carrier(_max_pool, operands, windows.output_shape(x.shape), ACTIVATION)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(y), functools.partial(_max_pool_backward, windows, xq, y)
-
-    return attach(operation(x), y)
+    gradient = functools.partial(_max_pool_backward, windows, x, xq, y)
+    return attach(differentiable(dequantized(y), [x], gradient, windows.float_max_pool), y)
 
 
-def _max_pool_backward(windows, x, y, dy):
+def _max_pool_backward(windows, float_x, x, y, dy):
     dy = tf.convert_to_tensor(dy)
     dyq = carrier_of(dy, GRADIENT)
     operands = [t for q in (dyq, x, y) for t in (windows.channels_last(q.data), q.meta)]
     dx = windows.carrier(_max_pool_gradient, operands, x.data.shape, GRADIENT)
+    gradient = functools.partial(_upstream_of_maxima, windows, x, y)
+    float_values = functools.partial(_vjp, windows.float_max_pool, float_x)
+    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(dx), functools.partial(_upstream_of_maxima, windows, x, y)
 
-    return attach(operation(dy), dx)
+def _vjp(pool, x, dy):
+    """The gradient of a pooling operation of TensorFlow at `x`."""
+    return float_gradient(pool, [x], [dy])
 
 
 def _upstream_of_maxima(windows, x, y, ddx):
@@ -134,11 +148,8 @@ def _average_pool(windows, x):
     y = windows.carrier(_average, [images, xq.meta], windows.output_shape(x.shape), ACTIVATION)
     shapes = x.shape, tf.shape(images)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(y), functools.partial(_average_pool_backward, windows, shapes)
-
-    return attach(operation(x), y)
+    gradient = functools.partial(_average_pool_backward, windows, shapes)
+    return attach(differentiable(dequantized(y), [x], gradient, windows.float_average_pool), y)
 
 
 def _average_pool_backward(windows, shapes, dy):
@@ -148,11 +159,12 @@ def _average_pool_backward(windows, shapes, dy):
     operands = [windows.channels_last(dyq.data), dyq.meta, shapes[1]]
     dx = windows.carrier(_average_gradient, operands, shapes[0], GRADIENT)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(dx), functools.partial(_average_pool, windows)
+    def float_values(dy):
+        x = restored(tf.zeros(shapes[1]), shapes[0], windows.data_format)
+        return _vjp(windows.float_average_pool, x, dy)
 
-    return attach(operation(dy), dx)
+    gradient = functools.partial(_average_pool, windows)
+    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -184,13 +196,14 @@ def _global_average(data_format, x):
     y = call(_global_mean, [images, xq.meta], [tf.float32])[0]
     shapes = x.shape, tf.shape(images)
 
-    @tf.custom_gradient
-    def operation(_):
-        return set_shape(y, _reduced_shape(x, data_format)), functools.partial(
-            _global_average_backward, data_format, shapes
-        )
+    y = set_shape(y, _reduced_shape(x, data_format))
+    gradient = functools.partial(_global_average_backward, data_format, shapes)
+    float_values = functools.partial(_float_global, tf.reduce_mean, data_format)
+    return differentiable(y, [x], gradient, float_values)
 
-    return operation(x)
+
+def _float_global(reduce, data_format, x):
+    return reduce(x, list(_spatial_axes(x, data_format)))
 
 
 def _global_average_backward(data_format, shapes, dy):
@@ -199,11 +212,12 @@ def _global_average_backward(data_format, shapes, dy):
     data, meta = call(_global_mean_gradient, inputs, _CARRIER)
     dx = make_carrier(restored(data, shapes[0], data_format), meta, shapes[0], GRADIENT)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(dx), functools.partial(_global_average, data_format)
+    def float_values(dy):
+        x = restored(tf.zeros(shapes[1]), shapes[0], data_format)
+        return _vjp(functools.partial(_float_global, tf.reduce_mean, data_format), x, dy)
 
-    return attach(operation(dy), dx)
+    gradient = functools.partial(_global_average, data_format)
+    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -216,11 +230,9 @@ def global_max_pool(x, data_format, keepdims):
     data, meta = call(_global_max, [images, xq.meta], _CARRIER)
     y = make_carrier(data, meta, _reduced_shape(x, data_format), ACTIVATION)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(y), functools.partial(_global_max_backward, data_format, xq, y)
-
-    result = attach(operation(x), y)
+    gradient = functools.partial(_global_max_backward, data_format, x, xq, y)
+    float_values = functools.partial(_float_global, tf.reduce_max, data_format)
+    result = attach(differentiable(dequantized(y), [x], gradient, float_values), y)
     if not keepdims:
         return result
     shape = list(x.shape[1:])
@@ -229,7 +241,7 @@ def global_max_pool(x, data_format, keepdims):
     return reshape(result, shape)
 
 
-def _global_max_backward(data_format, x, y, dy):
+def _global_max_backward(data_format, float_x, x, y, dy):
     dy = tf.convert_to_tensor(dy)
     images = channels_last(x.data, data_format)
     inputs = [images, x.meta, y.data, y.meta, *operand(dy, GRADIENT)]
@@ -237,11 +249,10 @@ def _global_max_backward(data_format, x, y, dy):
     shape = x.data.shape
     dx = make_carrier(restored(data, shape, data_format), meta, shape, GRADIENT)
 
-    @tf.custom_gradient
-    def operation(_):
-        return dequantized(dx), functools.partial(_upstream_of_global_maxima, data_format, x, y)
-
-    return attach(operation(dy), dx)
+    pool = functools.partial(_float_global, tf.reduce_max, data_format)
+    gradient = functools.partial(_upstream_of_global_maxima, data_format, x, y)
+    float_values = functools.partial(_vjp, pool, float_x)
+    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
 
 
 def _upstream_of_global_maxima(data_format, x, y, ddx):

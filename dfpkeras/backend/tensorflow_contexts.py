@@ -1,0 +1,113 @@
+"""Where TensorFlow traces what the kernels cannot be part of.
+
+The kernels run in this process, as Python callbacks with gradients of their own. Four things that
+TensorFlow does with a graph leave no room for them: vectorising it (`tf.vectorized_map` and
+jacobians copy operations, but not their gradients), compiling it (XLA), saving it and freezing it.
+In the first two, layers and gradients compute in float32; what would be saved is traced again, or
+refused.
+
+TensorFlow does not tell in public when it vectorises, nor lets others keep functions apart that it
+traced under different conditions: `install` wraps four of its internal functions.
+"""
+
+import contextlib
+import functools
+import threading
+
+import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import function_context
+from tensorflow.python.framework import convert_to_constants
+from tensorflow.python.ops import control_flow_util
+from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
+from tensorflow.python.saved_model import save, save_context
+
+from dfpkeras.backend.float32 import is_float32_only
+
+#: The name of every operation of a graph that calls a kernel begins so.
+KERNEL_NAME = "dfpkeras_kernel"
+
+_VECTORIZED = "its latest call was vectorised, which loses the kernels' gradients"
+_COMPILED = "its latest call was compiled by XLA, which cannot call the kernels"
+
+_this_thread = threading.local()
+
+
+def refusal():
+    """Says why the kernels cannot be part of what is computed or traced now, or returns None."""
+    if getattr(_this_thread, "vectorizes", False):
+        return _VECTORIZED
+    if not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(
+        tf.compat.v1.get_default_graph()
+    ):
+        return _COMPILED
+    return None
+
+
+def is_saving():
+    """Whether TensorFlow is tracing for a SavedModel, which cannot hold Python callbacks."""
+    return save_context.in_save_context()
+
+
+def install():
+    """Wraps TensorFlow's functions. Calling it again changes nothing."""
+    _wrap(parallel_for, "_pfor_impl", _vectorizing)
+    _wrap(function_context, "make_function_context", _apart)
+    _wrap(save, "_build_meta_graph", _refusing_to_save)
+    for name in (
+        "convert_variables_to_constants_v2",
+        "convert_variables_to_constants_v2_as_graph",
+    ):
+        _wrap(convert_to_constants, name, _refusing_to_freeze)
+
+
+def _wrap(module, name, wrapper):
+    original = getattr(module, name)
+    if not hasattr(original, "_dfpkeras"):
+        wrapped = functools.wraps(original)(functools.partial(wrapper, original))
+        wrapped._dfpkeras = True
+        setattr(module, name, wrapped)
+
+
+def _vectorizing(original, *args, **kwargs):
+    with _vectorized():
+        return original(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _vectorized():
+    outer = getattr(_this_thread, "vectorizes", False)
+    _this_thread.vectorizes = True
+    try:
+        yield
+    finally:
+        _this_thread.vectorizes = outer
+
+
+def _apart(original, scope_type=None):
+    """A `tf.function` is traced anew where its layers compute in float32: they might have been
+    traced with kernels before."""
+    context = original(scope_type)
+    reason = refusal() or ((is_float32_only() or is_saving()) and "float32")
+    return context._replace(scope_type=(context.scope_type, reason)) if reason else context
+
+
+def _refusing_to_save(original, obj, signatures, options, meta_graph_def):
+    result = original(obj, signatures, options, meta_graph_def)
+    _refuse_kernels(meta_graph_def.graph_def, "signatures: a function to be saved")
+    return result
+
+
+def _refusing_to_freeze(original, func, *args, **kwargs):
+    _refuse_kernels(func.graph.as_graph_def(), "func: a function to be frozen or converted")
+    return original(func, *args, **kwargs)
+
+
+def _refuse_kernels(graph_def, what):
+    functions = graph_def.library.function
+    nodes = (*graph_def.node, *(node for function in functions for node in function.node_def))
+    if any(node.name.split("/")[-1].startswith(KERNEL_NAME) for node in nodes):
+        raise ValueError(
+            f"{what} must hold TensorFlow's own operations only, got one that calls the integer "
+            "kernels of dfpkeras, which no other process can. Trace it again within "
+            "`with dfpkeras.float32_only():`, or use `model.export(path)`."
+        )

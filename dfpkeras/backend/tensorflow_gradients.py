@@ -1,0 +1,115 @@
+"""Results whose gradients are computed by functions of our own.
+
+`tf.custom_gradient` keeps each such function, and with it the graph and the weights of its model,
+in a registry of the process for ever. Here a graph itself owns its gradients.
+"""
+
+import itertools
+import weakref
+
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+from dfpkeras.backend.tensorflow_contexts import refusal
+
+_TYPE = "DFPKerasGradient"
+_ATTRIBUTE = "_dfp_gradients"
+
+_numbers = itertools.count()
+_gradients = weakref.WeakValueDictionary()
+
+
+def differentiable(values, inputs, gradient, float_values=None):
+    """Gives `values` a gradient with respect to `inputs`.
+
+    Args:
+        values: float32 tensor, or list of them.
+        inputs: list of float32 tensors.
+        gradient: function of the upstream gradients of all values; it returns the list of the
+            gradients of all inputs, or a single one.
+        float_values: function of tensors like `inputs` that computes the values by TensorFlow's own
+            operations. Its gradient is taken where kernels cannot run (`refusal`). None if
+            `gradient` runs no kernel.
+
+    Returns:
+        `values`, as tensors of their own.
+    """
+    inputs = [tf.convert_to_tensor(x) for x in inputs]
+
+    def backward(*upstream):
+        if float_values is not None and refusal():
+            return float_gradient(float_values, inputs, upstream)
+        gradients = gradient(*upstream)
+        return list(gradients) if isinstance(gradients, (list, tuple)) else [gradients]
+
+    several = isinstance(values, (list, tuple))
+    results = _recorded(list(values) if several else [values], inputs, backward)
+    return results if several else results[0]
+
+
+def float_gradient(function, inputs, upstream):
+    """The gradients of a function of tensors, as TensorFlow knows them.
+
+    Args:
+        function: of as many tensors as there are `inputs`; it returns a tensor or a list of them.
+        inputs: list of float32 tensors.
+        upstream: list of float32 tensors, gradients of what `function` returns.
+
+    Returns:
+        List of float32 tensors, one for each input.
+    """
+    with tf.GradientTape() as tape:
+        inputs = [tf.identity(x) for x in inputs]
+        tape.watch(inputs)
+        values = function(*inputs)
+    values = list(values) if isinstance(values, (list, tuple)) else [values]
+    zero = tf.UnconnectedGradients.ZERO
+    return tape.gradient(values, inputs, list(upstream), unconnected_gradients=zero)
+
+
+def _recorded(values, inputs, backward):
+    if tf.executing_eagerly():
+        with record.stop_recording():
+            results = [tf.identity(value) for value in values]
+        record.record_operation(_TYPE, results, inputs, backward)
+        return results
+    padded = _Gradient(lambda *dys: [None] * len(values) + backward(*dys[: len(values)]))
+    graph = tf.compat.v1.get_default_graph()
+    name = f"dfp_gradient_{next(_numbers)}"
+    _gradients[name] = padded
+    _keep_with_graph(graph, padded)
+    tensors = [*values, *inputs]
+    # The gradient flows to the inputs because they are inputs of this operation, too.
+    with record.stop_recording(), graph.gradient_override_map({"IdentityN": _TYPE}):
+        results = tf.raw_ops.IdentityN(input=tensors, name=name)
+    record.record_operation(_TYPE, results, tensors, padded.function)
+    return results[: len(values)]
+
+
+class _Gradient:
+    """A function that can be referred to weakly."""
+
+    def __init__(self, function):
+        self.function = function
+
+
+def _keep_with_graph(graph, gradient):
+    """A loop's body and a branch are traced in graphs of their own, which TensorFlow may drop and
+    make anew from their definitions, under the graph around them."""
+    while graph is not None and graph.building_function:
+        if not hasattr(graph, _ATTRIBUTE):
+            setattr(graph, _ATTRIBUTE, [])
+        getattr(graph, _ATTRIBUTE).append(gradient)
+        graph = graph.outer_graph
+
+
+@tf.RegisterGradient(_TYPE)
+def _registered(operation, *upstream):
+    gradient = _gradients.get(operation.name.split("/")[-1])
+    if gradient is None:
+        raise LookupError(
+            f"The gradient of {operation.name!r} went with the graph it was traced in, of which "
+            "this one is a copy. Differentiate in the process and graph that the model was traced "
+            "in, or trace it within `with dfpkeras.float32_only():`."
+        )
+    return gradient.function(*upstream)
