@@ -32,9 +32,9 @@ from dfpkeras.operands import (
     check_activation,
     check_bits,
     check_channel_numbers,
+    check_channels,
     check_operand,
     check_passing,
-    check_pixels,
     is_finite,
     parts,
 )
@@ -98,16 +98,16 @@ def batch_norm_statistics(x):
     Returns:
         A `BatchNormStatistics`. A channel with NaN or Inf, or with numbers so large (beyond 1e36)
         that FP32 sums of them overflow, has NaN in all four; so have all channels of a tensor that
-        is not finite. A variance beyond 1e36 may be Inf.
+        is not finite or has no pixels. A variance beyond 1e36 may be Inf.
 
     Raises:
         TypeError: if ``x`` is of another type.
-        ValueError: if it has no pixel or no channel.
+        ValueError: if it has no channel.
     """
     check_operand("x", x)
-    channels = check_pixels("x", x)
+    channels = check_channels("x", x)
     statistics = aligned_empty((4, channels), np.float32)
-    if is_finite(x):
+    if is_finite(x) and _pixels(x):
         _native.batch_norm_statistics(parts(x), _pixels(x), statistics)
     else:
         statistics.fill(np.nan)
@@ -173,11 +173,11 @@ def batch_norm_forward(
 
     Raises:
         TypeError: if an operand is of another type, or ``bits`` not an integer.
-        ValueError: if shapes do not fit, there is no pixel or no channel, one extreme is missing,
+        ValueError: if shapes do not fit, there is no channel, one extreme is missing,
             ``activation`` is unknown or ``bits`` out of range.
     """
     check_operand("x", x)
-    channels = check_pixels("x", x)
+    channels = check_channels("x", x)
     scale = check_channel_numbers("scale", scale, channels)
     offset = check_channel_numbers("offset", offset, channels)
     if residual is not None:
@@ -191,6 +191,9 @@ def batch_norm_forward(
         unit_fold = [check_channel_numbers("unit_fold", v, channels) for v in unit_fold]
     if not is_finite(x, residual):
         both = _nonfinite(x.shape), _nonfinite(x.shape)
+        return both[0] if unit_fold is None else both
+    if not _pixels(x):
+        both = _empty(x.shape), _empty(x.shape)
         return both[0] if unit_fold is None else both
     y = aligned_empty(x.shape, np.int16)
     normalized = None if unit_fold is None else aligned_empty(x.shape, np.int16)
@@ -224,16 +227,19 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
 
     Raises:
         TypeError: if an operand is of another type.
-        ValueError: if shapes do not fit, there is no pixel or no channel, or ``activation`` is
+        ValueError: if shapes do not fit, there is no channel, or ``activation`` is
             unknown.
     """
     check_operand("dy", dy)
-    channels = check_pixels("dy", dy)
+    channels = check_channels("dy", dy)
     check_operand("x", x, dy.shape)
     mean = check_channel_numbers("mean", mean, channels)
     y = check_passing(y, activation, x.shape)
     sums, max_dz = np.empty((2, channels)), np.empty(channels, np.float32)
-    if is_finite(dy, x, y):
+    if not _pixels(dy):
+        sums.fill(0)
+        max_dz.fill(0)
+    elif is_finite(dy, x, y):
         index = check_activation(activation)
         operands = parts(dy), parts(y)[:3], index, parts(x), _pixels(x), mean
         _native.batch_norm_backward_reduce(*operands, sums, max_dz)
@@ -272,6 +278,8 @@ def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True, 
     channels = len(sums.sum_dz)
     with np.errstate(all="ignore"):
         r = _inverse_deviation(variance, epsilon, channels)
+        if not pixels:  # variance is NaN, but the sums of no numbers are 0
+            r, pixels = np.zeros(channels), 1
         scale = _optional("gamma", gamma, channels, 1) * r
         factors = [scale]
         unit = np.ones(channels) if normalized else r
@@ -321,11 +329,11 @@ def batch_norm_backward(
 
     Raises:
         TypeError: if an operand is of another type, or ``bits`` not an integer.
-        ValueError: if shapes do not fit, there is no pixel or no channel, ``activation`` is unknown
+        ValueError: if shapes do not fit, there is no channel, ``activation`` is unknown
             or ``bits`` out of range.
     """
     check_operand("dy", dy)
-    channels = check_pixels("dy", dy)
+    channels = check_channels("dy", dy)
     check_operand("x", x, dy.shape)
     numbers = {
         "mean": mean,
@@ -356,7 +364,7 @@ def batch_norm_backward_frozen(
         TypeError, ValueError: as in `batch_norm_backward`.
     """
     check_operand("dy", dy)
-    channels = check_pixels("dy", dy)
+    channels = check_channels("dy", dy)
     factor_dz = check_channel_numbers("factor_dz", factor_dz, channels)
     if max_dz is not None:
         max_dz = check_channel_numbers("max_dz", max_dz, channels)
@@ -369,6 +377,8 @@ def _backward(dy, x, numbers, y, activation, bits, want_dz):
     bits = check_bits(bits)
     if not is_finite(dy, x, y):
         return (_nonfinite(dy.shape), _nonfinite(dy.shape)) if want_dz else _nonfinite(dy.shape)
+    if not _pixels(dy):
+        return (_empty(dy.shape), _empty(dy.shape)) if want_dz else _empty(dy.shape)
     keep_dy = activation is None and isinstance(dy, DFPTensor)
     dx = aligned_empty(dy.shape, np.int16)
     dz = aligned_empty(dy.shape, np.int16) if want_dz and not keep_dy else None
@@ -387,6 +397,10 @@ def _backward(dy, x, numbers, y, activation, bits, want_dz):
     if not want_dz:
         return dx
     return dx, dy if dz is None else DFPTensor._wrap(dz, *dz_scale)
+
+
+def _empty(shape):
+    return DFPTensor._wrap(aligned_empty(shape, np.int16), 0, 0)
 
 
 def _pixels(x):

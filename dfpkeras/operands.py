@@ -49,12 +49,10 @@ def check_passing(y, activation, shape):
     return check_tensor("y", y, shape) if check_activation(activation) else None
 
 
-def check_pixels(name, value):
-    """The number of channels of an array (..., channels) with at least one pixel and channel."""
-    if not value.shape or 0 in value.shape:
-        raise ValueError(
-            f"{name}: at least one pixel and one channel are needed, got shape {value.shape}"
-        )
+def check_channels(name, value):
+    """The number of channels, at least one, of an array (..., channels)."""
+    if not value.shape or not value.shape[-1]:
+        raise ValueError(f"{name}: at least one channel is needed, got shape {value.shape}")
     return value.shape[-1]
 
 

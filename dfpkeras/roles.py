@@ -28,6 +28,11 @@ class Role(typing.NamedTuple):
         return getattr(get_number_format(), self.field)
 
     @property
+    def format(self):
+        """What decides which integers a tensor has in this role: (bits, rounding)."""
+        return self.bits, get_number_format().rounding
+
+    @property
     def written_bits(self):
         """Magnitude bits in which a kernel that rounds to nearest writes what `rounded` takes."""
         return self.bits if get_number_format().rounding == "nearest" else MAX_BITS

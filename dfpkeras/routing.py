@@ -41,6 +41,7 @@ class Decision(typing.NamedTuple):
 _ACTIVATIONS = ((keras.activations.relu, "relu"), (keras.activations.relu6, "relu6"))
 
 _last_call = weakref.WeakKeyDictionary()
+_products = []
 _followers = []
 
 
@@ -81,6 +82,11 @@ def observe(layer):
             return Decision(False, "it overrides Keras' computation and has not called it so far")
         return Decision(True, f"{latest.reason}, where it calls Keras' own")
     return decision
+
+
+def routed_classes():
+    """Returns the tuple of Keras' classes that `install` has wrapped."""
+    return (*_products, *_followers)
 
 
 def install():
@@ -175,6 +181,7 @@ def _keeps_convolution_op(layer):
 
 def _route(cls, method, integer_method, applies=lambda layer: True):
     original = getattr(cls, method)
+    _products.append(cls)
 
     @functools.wraps(original)
     def routed(self, inputs, *args, **kwargs):

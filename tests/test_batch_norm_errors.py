@@ -142,13 +142,13 @@ def test_operands_of_another_shape(function, name, shape):
     assert str(shape) in str(error.value)
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0), (0,), ()])
+@pytest.mark.parametrize("shape", [(2, 3, 0), (0,), ()])
 @pytest.mark.parametrize(
     "function", [name for name in FITTING if re.match("batch_norm_(?!fold)", name)]
 )
-def test_no_pixel_or_no_channel(function, shape):
+def test_no_channel(function, shape):
     changed = {LEADING[function]: floats(*shape)}
-    with pytest.raises(ValueError, match="at least one pixel and one channel are needed") as error:
+    with pytest.raises(ValueError, match="at least one channel is needed") as error:
         call(function, **changed)
     assert str(shape) in str(error.value)
 

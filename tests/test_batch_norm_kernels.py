@@ -256,6 +256,31 @@ def test_a_constant_channel_has_variance_0(shape, value):
     np.testing.assert_array_equal(result.variance, np.zeros(shape[-1]))
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [(0, 4), (0, 3, 4), (2, 0, 3, 4)])
+@pytest.mark.parametrize("integer", [False, True])
+def test_no_pixel(shape, integer, training):
+    """As TensorFlow has it: the mean of nothing is NaN, the sum of nothing 0."""
+    x = np.empty(shape, np.float32)
+    x = dfpkeras.quantize(x) if integer else x
+    mean, variance, *extremes = kernels.batch_norm_statistics(x)
+    assert np.isnan([mean, variance, *extremes]).all()
+    fold = kernels.batch_norm_fold(None, None, mean, variance, 1e-3)
+    results = kernels.batch_norm_forward(x, *fold, *extremes, x, "relu", 14, fold)
+    assert [y.shape for y in results] == [shape, shape]
+    sums = kernels.batch_norm_backward_reduce(x, x, mean, results[0], "relu")
+    g = kernels.batch_norm_gradients(None, variance, 1e-3, sums, 0, training)
+    assert not np.any([g.dgamma, g.dbeta, g.sum_dx])
+    if training:
+        factors = g.factor_dz, g.factor_x, g.constant
+        dx, dz = kernels.batch_norm_backward(
+            x, x, mean, *factors, *extremes, sums.max_dz, want_dz=True
+        )
+    else:
+        dx, dz = kernels.batch_norm_backward_frozen(x, g.factor_dz, sums.max_dz, want_dz=True)
+    assert dx.shape == dz.shape == shape
+
+
 def test_a_single_pixel():
     x = np.random.default_rng(2).standard_normal((1, 37)).astype(np.float32)
     result = kernels.batch_norm_statistics(x)

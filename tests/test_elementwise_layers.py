@@ -158,3 +158,79 @@ def test_activations_that_have_no_integer_form_are_keras_own():
             expected = type(layer).from_config(layer.get_config() | {"dtype": "float32"})(x)
             np.testing.assert_array_equal(layer(x), expected)
             assert not hits
+
+
+def two_branches(normalized):
+    """A model with two inputs of sizes that need not be the same, whose branches are added."""
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    a, b = (layers.Dense(3)(x) for x in inputs)
+    if normalized:
+        a = layers.BatchNormalization()(a)
+    return keras.Model(inputs, layers.Dense(2)(layers.ReLU()(layers.Add()([a, b]))))
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (1, 5), (5, 1), (0, 1), (1, 0)])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_unknown_numbers_of_images_may_broadcast(normalized, sizes):
+    with dtype_policy():
+        model = two_branches(normalized)
+    images = [tf.constant(random_array(n, 4, seed=n)) for n in sizes]
+
+    def step_of(model):
+        def step(a, b):
+            with tf.GradientTape() as tape:
+                tape.watch([a, b])
+                y = model([a, b], training=False)
+                loss = tf.reduce_sum(y**2)
+            return [y, *tape.gradient(loss, [a, b, *model.trainable_variables])]
+
+        return tf.function(step, input_signature=[tf.TensorSpec((None, 4))] * 2)
+
+    hits.reset()
+    results = step_of(model)(*images)
+    assert hits["add"] or hits["batch_norm_forward"]
+    for actual, wanted in zip(results, step_of(float32_twin(model))(*images), strict=True):
+        assert actual.shape == wanted.shape
+        error = np.max(np.abs(actual - wanted), initial=0)
+        assert error <= QUANTIZATION_TOLERANCE * np.max(np.abs(wanted), initial=0)
+
+
+class Unhashable:
+    """An activation of a user's own."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise TypeError("not to be compared")
+
+    def __call__(self, x):
+        return keras.ops.tanh(x)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.Activation(Unhashable()),
+        lambda: layers.Dense(3, activation=Unhashable()),
+        lambda: layers.Conv1D(3, 1, activation=Unhashable()),
+        lambda: layers.DepthwiseConv1D(1, activation=Unhashable()),
+        lambda: layers.SeparableConv1D(3, 1, activation=Unhashable()),
+    ],
+)
+def test_an_activation_need_not_be_hashable_or_comparable(layer):
+    x = random_array(2, 3, 4)
+    with dtype_policy():
+        layer = layer()
+        y = layer(x)
+    layer.activation = keras.activations.linear
+    assert relative_error(y, np.tanh(layer(x))) < QUANTIZATION_TOLERANCE
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_an_empty_batch_is_normalised(run_eagerly):
+    model = functional(biased)
+    empty = tf.zeros((0, *IMAGES.shape[1:]))
+    step = step_of(model, training=False)
+    _, *gradients = (step if run_eagerly else tf.function(step))(empty)
+    assert not any(np.any(g) for g in gradients)
+    assert model(empty, training=True).shape == (0, 8, 7, 3)

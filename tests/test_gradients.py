@@ -90,6 +90,25 @@ def output_and_gradients(model, x, dy):
     return [y, *tape.gradient(y, [x, *model.trainable_variables], output_gradients=dy)]
 
 
+def channels_last_twin(model):
+    """The model under float32, channels-last: TensorFlow convolves no other images on some CPUs."""
+    layer = model.layers[0]
+    config = layer.get_config() | {"dtype": "float32"}
+    if config.get("data_format") != "channels_first":
+        return float32_twin(model)
+    spatial = tuple(range(2, layer.rank + 2))
+    twin = keras.Sequential(
+        [
+            keras.Input(batch_shape=model.input_shape),
+            layers.Permute((*spatial, 1)),
+            type(layer).from_config(config | {"data_format": "channels_last"}),
+            layers.Permute((layer.rank + 1, *range(1, layer.rank + 1))),
+        ]
+    )
+    twin.set_weights(model.get_weights())
+    return twin
+
+
 def kernel_hits():
     return {name: count for name, count in hits.items() if not name.startswith("quantize")}
 
@@ -108,7 +127,7 @@ def test_against_float32(name, in_graph):
         f"{kind}_backward_data": 1,
         f"{kind}_backward_weights": 1,
     }
-    expected = output_and_gradients(float32_twin(model), x, dy)
+    expected = output_and_gradients(channels_last_twin(model), x, dy)
     for actual, wanted in zip(results, expected, strict=True):
         assert 0 < relative_error(actual, wanted) < QUANTIZATION_TOLERANCE
 
@@ -301,10 +320,11 @@ def test_jacobian_and_forward_mode():
             y = model(x)
         return accumulator.jvp(y)
 
-    for derivative in (jacobian, forward_mode):
+    # A jacobian is vectorised, so that only the model itself runs on kernels.
+    for derivative, kernels in ((jacobian, 2), (forward_mode, 4)):
         hits.reset()
         result = derivative(model)
-        assert sum(kernel_hits().values()) >= 4
+        assert sum(kernel_hits().values()) >= kernels
         assert relative_error(result, derivative(twin)) < QUANTIZATION_TOLERANCE
 
 

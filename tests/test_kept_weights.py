@@ -5,6 +5,8 @@ import copy
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import layers
 from keras_support import dtype_policy, random_array
 
 import dfpkeras
@@ -99,6 +101,54 @@ def test_a_step_of_training_keeps_nothing():
 def test_a_call_that_may_be_training_keeps_nothing():
     model = make_model()
     assert quantized_by(lambda: [model(X) for _ in range(2)]) == 6
+
+
+class Cell(layers.Layer):
+    """A recurrent cell of two dense layers."""
+
+    state_size = 5
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner, self.recurrent = layers.Dense(5), layers.Dense(5)
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.recurrent.build((None, 5))
+
+    def call(self, inputs, states):
+        output = keras.ops.tanh(self.inner(inputs) + self.recurrent(states[0]))
+        return output, [output]
+
+
+def test_a_loop_quantises_weights_once():
+    with dtype_policy("dfp16"):
+        model = keras.Sequential([keras.Input((9, 4)), layers.RNN(Cell())])
+    model.compile("sgd", "mse")
+    x, y = random_array(3, 9, 4), random_array(3, 5)
+    for _ in range(3):
+        assert quantized_by(lambda: model.train_on_batch(x, y)) == 2
+    after = model.predict_on_batch(x)
+    model.set_weights(model.get_weights())
+    np.testing.assert_array_equal(model.predict_on_batch(x), after)
+
+
+def test_weights_that_a_loop_updates_are_quantised_again():
+    with dtype_policy("dfp16"):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    kernel, x = model.trainable_variables[0].value, random_array(2, 4)
+
+    @tf.function
+    def updates():
+        results = tf.TensorArray(tf.float32, 3)
+        for i in tf.range(3):
+            kernel.assign_add(tf.ones_like(kernel))
+            results = results.write(i, model(x))
+        return results.stack()
+
+    first, *others = updates()
+    for i, result in enumerate(others, 1):
+        assert np.allclose(result - first, i * x.sum(1, keepdims=True), atol=1e-2)
 
 
 def test_released_memory_holds_no_weights():

@@ -170,3 +170,14 @@ def test_backend_is_loaded_with_the_format():
     with dtype_policy("dfp16"):
         y = operations().matmul(random(2, 4), np.eye(4, dtype=np.float32) * 0.9)
     assert np.allclose(y, 0.875 * dfpkeras.quantize(random(2, 4), 14).dequantize(), atol=1e-4)
+
+
+def test_an_eager_tensor_is_quantized_again_in_another_format():
+    x = keras.ops.convert_to_tensor(random(4, 8))
+    with dtype_policy("dfp16"):
+        dense = keras.layers.Dense(3)
+        dense(x)
+        for changed in ({"rounding": "stochastic"}, {}, {"activation_bits": 6}, {"weight_bits": 6}):
+            dfpkeras.set_number_format(**({"activation_bits": 7} | changed))
+            same = keras.ops.convert_to_tensor(random(4, 8))
+            np.testing.assert_array_equal(dense(x), dense(same))

@@ -38,7 +38,7 @@ from dfpkeras.backend.tensorflow_carriers import (
 )
 from dfpkeras.backend.tensorflow_contexts import install, is_saving, refusal
 from dfpkeras.backend.tensorflow_elementwise import activate, add
-from dfpkeras.backend.tensorflow_extremes import Extremes, remember_extremes
+from dfpkeras.backend.tensorflow_extremes import Extremes, Wish, remember_extremes
 from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
 from dfpkeras.backend.tensorflow_operands import channels_last, named_carrier, restored
 from dfpkeras.backend.tensorflow_pooling import (
@@ -267,14 +267,15 @@ class _Convolution:
 
     def forward(self, x, w, bias, quantizer):
         shape = self._output_shape(x.data, _data_of(w))
-        extremes = Extremes()
+        wish = Wish()
         operands = {"x": self._channels_last(x.data), "x_meta": x.meta, **_weights(w), **bias}
-        kernel = functools.partial(_conv_forward, quantizer, self._arguments(), extremes)
-        (y, extremes.tensor), weights = _call_forward(kernel, operands, w, [tf.float32] * 2)
+        kernel = functools.partial(_conv_forward, quantizer, self._arguments(), wish)
+        (y, extremes), weights = _call_forward(kernel, operands, w, [tf.float32] * 2)
         filters = shape[-1 if self.data_format == "channels_last" else 1]
-        set_shape(extremes.tensor, [2, filters])
+        set_shape(extremes, [2, filters])
         knows = self.groups is not None and self.data_format == "channels_last"
-        return _Forward(self._restore(y, shape), weights, extremes if knows else None)
+        known = Extremes(wish, extremes) if knows else None
+        return _Forward(self._restore(y, shape), weights, known)
 
     def backward_data(self, dy, w, x_shape):
         dx = call(
@@ -442,11 +443,11 @@ def _conv_kernel(arguments, product):
     return functools.partial(kernel, flush_every=get_number_format().flush_every)
 
 
-def _conv_forward(quantizer, arguments, extremes, x, x_meta, w, w_meta=None, bias=None):
+def _conv_forward(quantizer, arguments, wish, x, x_meta, w, w_meta=None, bias=None):
     kernel = _conv_kernel(arguments, "forward")
     w, made = _quantized(quantizer, w, w_meta)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
-    wanted = {"want_extremes": True} if extremes.wanted else {}
+    wanted = {"want_extremes": True} if wish.is_made else {}
     y = kernel(unpack(x, x_meta), images, bias=bias, **arguments, **wanted)
     y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
     return [y, found, *made]

@@ -18,7 +18,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     carrier_of,
     dequantized,
     find_carrier,
-    is_local,
+    local,
     make_carrier,
     pack,
     set_shape,
@@ -44,8 +44,7 @@ def concatenate(tensors, axis):
     """
     if not all(isinstance(x, tf.Tensor) and x.dtype == tf.float32 for x in tensors):
         return None
-    if not all(map(is_local, tensors)):
-        return None
+    tensors = [local(x) for x in tensors]
     if all(find_carrier(x, ACTIVATION) is None for x in tensors):
         return None
     return _concatenate(axis, *tensors)

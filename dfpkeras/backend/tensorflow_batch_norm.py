@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfpkeras import batch_norm as kernels
+from dfpkeras import elementwise
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_carriers import (
     Carrier,
@@ -30,12 +31,17 @@ from dfpkeras.backend.tensorflow_carriers import (
     pack,
     set_shape,
     sum_gradients,
+    unpack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
 from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
-from dfpkeras.backend.tensorflow_operands import from_arrays, named_carrier, named_operand
-from dfpkeras.roles import ACTIVATION, GRADIENT, rounded
-from dfpkeras.tensor import MAX_BITS
+from dfpkeras.backend.tensorflow_operands import (
+    broadcast,
+    from_arrays,
+    named_carrier,
+    named_operand,
+)
+from dfpkeras.roles import ACTIVATION, GRADIENT, quantized, rounded
 
 #: Activations by TensorFlow's own operations.
 FLOAT_VALUES = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}
@@ -55,8 +61,8 @@ class _Normalization(typing.NamedTuple):
             `x`, if known.
         epsilon: float that is added to the variance.
         training: bool, whether the statistics are those of `x`.
-        kept: list that holds, once a forward pass was made, the `Carrier` of the normalised `x`,
-            which the backward pass reads: so that `x`, of twice its size, need not be kept.
+        kept: list that holds, once a forward pass was made, the `Carrier` of the normalised `x`, in
+            15 bits, which the backward pass reads: `x`, of twice its size, need not be kept.
         residual: float32 tensor of the shape of `x` that is added, or None.
     """
 
@@ -136,7 +142,8 @@ def fuse_activation(x, activation):
 
 @tf.autograph.experimental.do_not_convert
 def fuse_residual(a, b):
-    """Returns a + b of tensors of one shape, or None if neither is the result of a batch norm."""
+    """Returns a + b of tensors of which `may_have_one_shape` holds, or None if neither is the
+    result of a batch norm."""
     for x, residual in ((a, b), (b, a)):
         made = _made_by(x)
         if made is not None and made.residual is None:
@@ -146,7 +153,7 @@ def fuse_residual(a, b):
 
 def _add_residual(made, a, b):
     y = _forward(made)
-    total = differentiable(dequantized(y), [a, b], lambda dy: [dy, dy])
+    total = differentiable(dequantized(y), [a, b], functools.partial(addition_backward, a, b))
     return _remember(attach(total, y), made)
 
 
@@ -160,13 +167,37 @@ def _made_by(x):
     return made if made is not None and is_local(made.x) else None
 
 
-def have_one_shape(a, b):
-    """Whether an addition broadcasts no dimension, as far as known: unknown numbers of images are
-    taken to be the same. The kernels raise an error if they are not."""
+def may_have_one_shape(a, b):
+    """Whether an addition broadcasts no dimension but, perhaps, an unknown number of images."""
     if not all(isinstance(x, tf.Tensor) and x.dtype == tf.float32 for x in (a, b)):
         return False
     known = a.shape.rank is not None and a.shape[1:].is_fully_defined()
-    return known and is_local(a) and is_local(b) and a.shape.as_list() == b.shape.as_list()
+    return known and a.shape.as_list() == b.shape.as_list()
+
+
+def addition_backward(a, b, dy):
+    """The gradients of the operands of a sum: `dy`, or its sum over the images of an operand that
+    had but one, where both numbers of images are unknown."""
+    if a.shape.rank == 0 or a.shape[0] is not None:
+        return [dy, dy]
+    dy = tf.convert_to_tensor(dy)
+    return [_sum_over_images(dy, find_carrier(x, ACTIVATION) or x) for x in (a, b)]
+
+
+def _sum_over_images(dy, x):
+    """Reads no float32 value of `dy` unless somebody reads that of the result."""
+    dyq = carrier_of(dy, GRADIENT)
+    images = tf.shape(x.data if isinstance(x, Carrier) else x)[0]
+
+    def summed():
+        kernel = _sum_over_images_kernel
+        data, meta = call_by_name(kernel, named_carrier("dy", dyq), [tf.int16, tf.int32])
+        return tf.reduce_sum(dy, 0, keepdims=True), set_shape(data, dy.shape), meta
+
+    dx, data, meta = tf.cond(
+        images == tf.shape(dyq.data)[0], lambda: (dy, dyq.data, dyq.meta), summed
+    )
+    return attach(set_shape(dx, dy.shape), make_carrier(data, meta, dy.shape, GRADIENT))
 
 
 def _forward(made, activation=None):
@@ -177,8 +208,7 @@ def _forward(made, activation=None):
     operands |= named_operand("residual", made.residual, ACTIVATION)
     results = call_by_name(function, operands, [tf.int16, tf.int32] * (1 + keeps))
     if keeps:
-        normalized = make_carrier(*results[2:], made.x.shape, ACTIVATION)
-        made.kept[:] = [normalized._replace(bits=MAX_BITS)]
+        made.kept[:] = [make_carrier(*results[2:], made.x.shape, ACTIVATION)]
     return make_carrier(*results[:2], made.x.shape, ACTIVATION)
 
 
@@ -266,6 +296,11 @@ def _input(made):
     return named_carrier("x", made.integers) if usable else {"x": made.x}
 
 
+def _sum_over_images_kernel(dy, dy_meta):
+    total = unpack(dy, dy_meta).dequantize().sum(0, dtype=np.float64, keepdims=True)
+    return pack(quantized(total.astype(np.float32), GRADIENT))
+
+
 def _statistics_kernel(x, x_meta=None):
     hits.add("batch_norm_statistics")
     mean, variance, *extremes = kernels.batch_norm_statistics(from_arrays(x, x_meta))
@@ -276,16 +311,21 @@ def _forward_kernel(
     activation, epsilon, keeps, x, mean, variance, gamma=None, beta=None, **optional
 ):
     hits.add("batch_norm_forward")
+    x = from_arrays(x, optional.get("x_meta"))
+    residual = from_arrays(optional.get("residual"), optional.get("residual_meta"))
+    fits = residual is None or residual.shape == x.shape
     results = kernels.batch_norm_forward(
-        from_arrays(x, optional.get("x_meta")),
+        x,
         *kernels.batch_norm_fold(gamma, beta, mean, variance, epsilon),
         *optional.get("extremes", (None, None)),
-        from_arrays(optional.get("residual"), optional.get("residual_meta")),
-        activation,
+        residual if fits else None,
+        activation if fits else None,
         ACTIVATION.written_bits,
         kernels.batch_norm_fold(None, None, mean, variance, epsilon) if keeps else None,
     )
     y, *normalized = results if keeps else [results]
+    if not fits:
+        y = elementwise.add(*broadcast(y, residual), activation, ACTIVATION.written_bits)
     return [array for tensor in (rounded(y, ACTIVATION), *normalized) for array in pack(tensor)]
 
 

@@ -29,14 +29,14 @@ class Carrier(typing.NamedTuple):
     Attributes:
         data: int16 tensor, in the layout of the float tensor it stands for.
         meta: int32 tensor of shape (2,): shared exponent, largest magnitude in `data`.
-        bits: int, magnitude bits it was quantised to.
+        format: `Role.format` that it was quantised to.
         channel_sums: float32 tensor (channels,), the sums of a gradient over all pixels if the
             operation that made it knows them; or None.
     """
 
     data: tf.Tensor
     meta: tf.Tensor
-    bits: int
+    format: tuple
     channel_sums: tf.Tensor | None = None
 
 
@@ -84,15 +84,15 @@ def sum_gradients(dy, y=None, activation=None):
 
 
 def find_carrier(x, role):
-    """Returns the carrier of float32 tensor `x` if it has one of this role's bits here, or None."""
+    """Returns the carrier that float32 tensor `x` has in the format of a role here, or None."""
     found = getattr(x, _ATTRIBUTE, None)
-    usable = found is not None and found.bits == role.bits and is_local(found.data)
+    usable = found is not None and found.format == role.format and is_local(found.data)
     return found if usable else None
 
 
 def make_carrier(data, meta, shape, role):
     """Returns the carrier of what a kernel returned."""
-    return Carrier(set_shape(data, shape), set_shape(meta, [2]), role.bits)
+    return Carrier(set_shape(data, shape), set_shape(meta, [2]), role.format)
 
 
 def dequantized(carrier):

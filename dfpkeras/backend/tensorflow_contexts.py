@@ -7,7 +7,7 @@ In the first two, layers and gradients compute in float32; what would be saved i
 refused.
 
 TensorFlow does not tell in public when it vectorises, nor lets others keep functions apart that it
-traced under different conditions: `install` wraps four of its internal functions.
+traced under different conditions: `install` wraps some of its internal functions.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import function_context
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.ops import control_flow_util
+from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 from tensorflow.python.saved_model import save, save_context
 
@@ -28,6 +29,8 @@ KERNEL_NAME = "dfpkeras_kernel"
 
 _VECTORIZED = "its latest call was vectorised, which loses the kernels' gradients"
 _COMPILED = "its latest call was compiled by XLA, which cannot call the kernels"
+_SAVED = "signatures: a function to be saved"
+_FROZEN = "func: a function to be frozen or converted"
 
 _this_thread = threading.local()
 
@@ -48,10 +51,19 @@ def is_saving():
     return save_context.in_save_context()
 
 
+def in_loop():
+    """Whether TensorFlow is tracing the body of a loop."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None and not isinstance(graph, WhileBodyFuncGraph):
+        graph = getattr(graph, "outer_graph", None)
+    return graph is not None
+
+
 def install():
     """Wraps TensorFlow's functions. Calling it again changes nothing."""
     _wrap(parallel_for, "_pfor_impl", _vectorizing)
     _wrap(function_context, "make_function_context", _apart)
+    _wrap(save, "_trace_gradient_functions", _refusing_to_save_gradients)
     _wrap(save, "_build_meta_graph", _refusing_to_save)
     for name in (
         "convert_variables_to_constants_v2",
@@ -91,14 +103,20 @@ def _apart(original, scope_type=None):
     return context._replace(scope_type=(context.scope_type, reason)) if reason else context
 
 
-def _refusing_to_save(original, obj, signatures, options, meta_graph_def):
-    result = original(obj, signatures, options, meta_graph_def)
-    _refuse_kernels(meta_graph_def.graph_def, "signatures: a function to be saved")
+def _refusing_to_save_gradients(original, graph, *args):
+    _refuse_kernels(graph.as_graph_def(), _SAVED)
+    return original(graph, *args)
+
+
+def _refusing_to_save(original, *args, **kwargs):
+    """Gradients need not be saved."""
+    result = original(*args, **kwargs)
+    _refuse_kernels(result[0].graph_def, _SAVED)
     return result
 
 
 def _refusing_to_freeze(original, func, *args, **kwargs):
-    _refuse_kernels(func.graph.as_graph_def(), "func: a function to be frozen or converted")
+    _refuse_kernels(func.graph.as_graph_def(), _FROZEN)
     return original(func, *args, **kwargs)
 
 

@@ -13,20 +13,22 @@ from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_batch_norm import (
     FLOAT_VALUES,
     activation_backward,
+    addition_backward,
     fuse_activation,
     fuse_residual,
-    have_one_shape,
+    may_have_one_shape,
 )
 from dfpkeras.backend.tensorflow_carriers import (
     attach,
     call_by_name,
     dequantized,
+    local,
     make_carrier,
     pack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
 from dfpkeras.backend.tensorflow_gradients import differentiable
-from dfpkeras.backend.tensorflow_operands import from_arrays, named_operand
+from dfpkeras.backend.tensorflow_operands import broadcast, from_arrays, named_operand
 from dfpkeras.roles import ACTIVATION, rounded
 
 
@@ -44,6 +46,7 @@ def activate(x, activation):
     fused = fuse_activation(x, activation)
     if fused is not None:
         return fused
+    x = local(x)
     operands = named_operand("x", x, ACTIVATION)
     extremes = None if "x_meta" in operands else request_extremes(x)
     if extremes is not None:
@@ -64,10 +67,12 @@ def add(a, b):
         a, b: float32 tensors.
 
     Returns:
-        float32 tensor that carries its integers, or None if shapes differ or might.
+        float32 tensor that carries its integers, or None if shapes differ, or might in more than an
+        unknown number of images.
     """
-    if not have_one_shape(a, b):
+    if not may_have_one_shape(a, b):
         return None
+    a, b = local(a), local(b)
     fused = fuse_residual(a, b)
     if fused is not None:
         return fused
@@ -75,7 +80,8 @@ def add(a, b):
     data, meta = call_by_name(_addition_kernel, operands, [tf.int16, tf.int32])
     y = make_carrier(data, meta, a.shape, ACTIVATION)
 
-    return attach(differentiable(dequantized(y), [a, b], lambda dy: [dy, dy]), y)
+    gradient = functools.partial(addition_backward, a, b)
+    return attach(differentiable(dequantized(y), [a, b], gradient), y)
 
 
 def _activation_kernel(activation, x, x_meta=None, extremes=None):
@@ -88,5 +94,5 @@ def _activation_kernel(activation, x, x_meta=None, extremes=None):
 
 def _addition_kernel(a, b, a_meta=None, b_meta=None):
     hits.add("add")
-    a, b = from_arrays(a, a_meta), from_arrays(b, b_meta)
+    a, b = broadcast(from_arrays(a, a_meta), from_arrays(b, b_meta))
     return pack(rounded(kernels.add(a, b, bits=ACTIVATION.written_bits), ACTIVATION))

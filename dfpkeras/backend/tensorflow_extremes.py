@@ -5,6 +5,8 @@ knows the exponent of its own result without a read of its own. A graph is compl
 so its consumers can still ask; in eager execution the convolution is over, and they do without.
 """
 
+import typing
+
 import tensorflow as tf
 
 from dfpkeras.backend.tensorflow_carriers import is_local
@@ -12,17 +14,27 @@ from dfpkeras.backend.tensorflow_carriers import is_local
 _ATTRIBUTE = "_dfp_extremes"
 
 
-class Extremes:
-    """Minimum and maximum of each channel.
+class Wish:
+    """Whether a consumer asked for the extremes; the kernel reads it when it runs.
 
-    Attributes:
-        wanted: bool, whether a consumer asked for them. The kernel reads it when it runs.
-        tensor: float32 tensor (2, channels), of no meaning unless they were asked for.
+    An object of its own: TensorFlow keeps the functions that a graph calls for ever, so they must
+    not refer to the graph.
     """
 
     def __init__(self):
-        self.wanted = False
-        self.tensor = None
+        self.is_made = False
+
+
+class Extremes(typing.NamedTuple):
+    """Minimum and maximum of each channel.
+
+    Attributes:
+        wish: `Wish`.
+        tensor: float32 tensor (2, channels), of no meaning unless they were asked for.
+    """
+
+    wish: Wish
+    tensor: tf.Tensor
 
 
 def remember_extremes(y, extremes):
@@ -36,5 +48,5 @@ def request_extremes(y):
     extremes = getattr(y, _ATTRIBUTE, None)
     if extremes is None or tf.executing_eagerly() or not is_local(extremes.tensor):
         return None
-    extremes.wanted = True
+    extremes.wish.is_made = True
     return extremes.tensor

@@ -1,8 +1,10 @@
 """How tensors are handed to kernels: channels-last, and as integers where they carry them."""
 
+import numpy as np
 import tensorflow as tf
 
 from dfpkeras.backend.tensorflow_carriers import find_carrier, set_shape, unpack
+from dfpkeras.tensor import DFPTensor
 
 
 def channels_last(data, data_format):
@@ -45,3 +47,18 @@ def named_carrier(name, carrier):
 def from_arrays(data, meta=None):
     """Returns what a kernel takes for the arrays of an `operand`."""
     return data if meta is None else unpack(data, meta)
+
+
+def broadcast(a, b):
+    """Two operands of kernels with one shape, to which they broadcast as NumPy has it."""
+    if a.shape == b.shape:
+        return a, b
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    return _broadcast_to(a, shape), _broadcast_to(b, shape)
+
+
+def _broadcast_to(operand, shape):
+    if not isinstance(operand, DFPTensor):
+        return np.broadcast_to(operand, shape)
+    data = np.ascontiguousarray(np.broadcast_to(operand.data, shape))
+    return DFPTensor._wrap(data, operand.exponent, operand.max_abs)
