@@ -295,3 +295,16 @@ def test_deleted_models_leave_no_weights(name):
     keras.utils.clear_session()
     gc.collect()
     assert not [handle for handle in memory if handle() is not None]
+
+
+@every_model
+def test_forward_mode(name):
+    model, twin, x = build(name)
+    direction = tf.constant(random_array(*x.shape, seed=5))
+
+    def derivative(model):
+        with tf.autodiff.ForwardAccumulator(x, direction) as accumulator:
+            y = model(x, training=False)
+        return accumulator.jvp(y)
+
+    assert relative_error(derivative(model), derivative(twin)) < 2 * QUANTIZATION_TOLERANCE

@@ -8,7 +8,7 @@ import itertools
 import weakref
 
 import tensorflow as tf
-from tensorflow.python.eager import record
+from tensorflow.python.eager import forwardprop_util, record
 
 from dfpkeras.backend.tensorflow_contexts import refusal
 
@@ -58,13 +58,19 @@ def float_gradient(function, inputs, upstream):
     Returns:
         List of float32 tensors, one for each input.
     """
+    # Tapes record nothing while a `tf.autodiff.ForwardAccumulator` does.
+    with forwardprop_util.push_forwardprop_state():
+        return _tape_gradient(function, inputs, upstream)
+
+
+def _tape_gradient(function, inputs, upstream):
     with tf.GradientTape() as tape:
         inputs = [tf.identity(x) for x in inputs]
         tape.watch(inputs)
         values = function(*inputs)
     values = list(values) if isinstance(values, (list, tuple)) else [values]
     zero = tf.UnconnectedGradients.ZERO
-    return tape.gradient(values, inputs, list(upstream), unconnected_gradients=zero)
+    return tape.gradient(values, inputs, upstream, unconnected_gradients=zero)
 
 
 def _recorded(values, inputs, backward):
