@@ -48,7 +48,10 @@ def test_good_files_are_described(tmp_path, jpegs):
 
 
 BAD_RECORDS = {
-    "truncated": (lambda jpeg: example(jpeg[:-9], 1), "the JPEG in image/encoded is truncated"),
+    "truncated": (
+        lambda jpeg: example(jpeg[:-9], 1),
+        "image/encoded: truncated or damaged JPEG (Premature end",
+    ),
     "png": (lambda jpeg: example(b"\x89PNG", 1), "image/encoded is not a JPEG"),
     "no image": (lambda jpeg: example(label=1), "feature image/encoded (one JPEG) is missing"),
     "no label": (lambda jpeg: example(jpeg), "feature image/class/label (one integer) is missing"),
@@ -112,7 +115,8 @@ def test_directories_without_data_are_errors(tmp_path, directory):
 
 def test_the_command_succeeds_on_what_was_converted(tmp_path, capsys):
     write_folders(tmp_path / "images")
-    Conversion(find_images(tmp_path / "images"), tmp_path / "out").run(workers=1)
+    with Conversion(find_images(tmp_path / "images"), tmp_path / "out") as conversion:
+        conversion.run(workers=1)
     assert main(["data", "check", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "3 of 4" in printed  # classes, going by labels.txt

@@ -6,6 +6,7 @@ package is reported and not raised.
 
 import contextlib
 import shlex
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -18,10 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.requirements import require_packages
 from dfpkeras.data.dataset import DataError
+from dfpkeras.data.names import one_line
 from dfpkeras.threads import count_cpus
 
 _LISTED = 10
@@ -45,15 +48,18 @@ def run_convert(images, out, validation_list, validation_synsets, num_shards, wo
 
     with _command_errors():
         sources = find_images(images, validation_list, validation_synsets)
-        conversion = Conversion(sources, out, num_shards, seed)
-        if conversion.num_kept:
-            print(f"Going on: {conversion.num_kept} of {conversion.num_images} images are done")
-        with _progress(MofNCompleteColumn()) as progress:
-            task = progress.add_task("converting", total=conversion.num_images)
-            _run_or_tell_how_to_resume(
-                conversion, workers, lambda done: progress.update(task, completed=done)
-            )
+        with Conversion(sources, out, num_shards, seed) as conversion:
+            if conversion.num_kept:
+                print(f"Going on: {conversion.num_kept} of {conversion.num_images} images are done")
+            with _progress(MofNCompleteColumn()) as progress:
+                task = progress.add_task("converting", total=conversion.num_images)
+                _run_or_tell_how_to_resume(
+                    conversion, workers, lambda done: progress.update(task, completed=done)
+                )
     _print_conversion(sources, conversion, Path(out))
+    for split in sources.splits:
+        if not conversion.num_records(split):
+            raise CommandError(f"{out}: no image of {split} could be converted")
 
 
 def run_check(directory, num_classes, workers):
@@ -95,7 +101,9 @@ def _run_or_tell_how_to_resume(conversion, workers, on_progress):
 
 
 def _print_conversion(sources, conversion, out):
-    table = Table(title=str(out))
+    from dfpkeras.data.manifest import BROKEN_NAME, SKIPPED_NAME
+
+    table = Table(title=Text(_printable(str(out))))
     for heading in ("", "images", "written", "classes without images"):
         table.add_column(heading, justify="right" if heading else "left")
     for split, images in sources.splits.items():
@@ -103,19 +111,34 @@ def _print_conversion(sources, conversion, out):
         empty = len(sources.empty_classes(split))
         table.add_row(split, str(len(images)), str(written), f"{empty} of {len(sources.synsets)}")
     Console().print(table)
+    for split in sources.splits:
+        if empty := sources.empty_classes(split):
+            _print_names(f"{split}, classes without images", empty)
     for kind, count in sorted(conversion.repaired().items()):
         print(f"Re-encoded as RGB JPEG, {kind}: {count}")
-    if sources.num_others:
-        print(f"Files and folders that are no images by their names, ignored: {sources.num_others}")
-    broken = conversion.broken()
-    if broken:
-        print(f"Broken and left out: {len(broken)}, listed in {out / 'broken.txt'}")
+    for kind, paths in sorted(sources.skipped.items()):
+        _print_names(f"Skipped, {kind}", paths)
+    if sources.skipped:
+        print(_printable(f"All that was skipped is listed in {out / SKIPPED_NAME}"))
+    if broken := conversion.broken():
+        listed_in = _printable(str(out / BROKEN_NAME))
+        print(f"Broken and left out: {len(broken)}, listed in {listed_in}")
         for path, reason in broken[:_LISTED]:
-            print(f"    {shlex.quote(path)}: {reason}".encode(errors="replace").decode())
+            print(f"    {_printable(shlex.quote(path))}: {_printable(reason)}")
+
+
+def _print_names(heading, names):
+    print(f"{heading}: {len(names)} ({_printable(_enumerate(names))})")
+
+
+def _printable(text):
+    """Returns a text as standard output can show it, in one line."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return one_line(text).encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def _print_reports(directory, reports, num_classes):
-    table = Table(title=str(directory))
+    table = Table(title=Text(_printable(str(directory))))
     table.add_column("")
     for report in reports:
         table.add_column(report.name, justify="right")
@@ -128,7 +151,12 @@ def _print_reports(directory, reports, num_classes):
             print(f"{report.name}: no image has the label {_enumerate(missing)}")
     for report in reports:
         for fault in report.faults:
-            print(fault)
+            print(_printable(fault))
+        if report.num_turned:
+            print(
+                f"{report.name}: {report.num_turned} images have an EXIF orientation, which "
+                "training does not apply"
+            )
 
 
 def _describe(reports, num_classes):
@@ -172,3 +200,5 @@ def _command_errors():
         yield
     except DataError as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror or error}") from error

@@ -3,16 +3,15 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import re
 import sys
+import warnings
 from collections import Counter
 
+from dfpkeras.data.completeness import find_count_fault, find_file_faults
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.layout import SPLITS, find_layout
 from dfpkeras.data.manifest import require_finished
 from dfpkeras.data.tfrecords import count_records, list_files, name_record, read_records
-
-_NUMBERED = re.compile(r"(.*-)(\d+)-of-(\d+)")
 
 
 @dataclasses.dataclass
@@ -26,6 +25,8 @@ class SplitReport:
         num_records: usable records.
         class_counts: usable records by label, as the labels are written.
         heights, widths: lowest and highest of the decodable images, in pixels; None without any.
+        num_turned: usable records whose EXIF orientation is not upright. Training does not apply
+            it.
         faults: a line for each fault: file, record and what is wrong.
     """
 
@@ -36,6 +37,7 @@ class SplitReport:
     class_counts: Counter = dataclasses.field(default_factory=Counter)
     heights: tuple[int, int] | None = None
     widths: tuple[int, int] | None = None
+    num_turned: int = 0
     faults: list[str] = dataclasses.field(default_factory=list)
 
     def missing_labels(self, num_classes):
@@ -50,11 +52,15 @@ class SplitReport:
         self.class_counts += other.class_counts
         self.heights = _join(self.heights, other.heights)
         self.widths = _join(self.widths, other.widths)
+        self.num_turned += other.num_turned
         self.faults += other.faults
 
 
 def check_directory(directory, num_classes, workers, on_bytes=lambda num_bytes: None):
     """Reads every record of both splits with its checksums, and decodes every image.
+
+    Files are held against the conversion they come from, or else against the numbers in their
+    names. An image for which libjpeg has but a warning is a fault.
 
     Args:
         directory: holds files of one of the two layouts.
@@ -69,13 +75,18 @@ def check_directory(directory, num_classes, workers, on_bytes=lambda num_bytes: 
         DataError: there are no files, or they belong to an unfinished conversion.
     """
     layout = find_layout(directory)
-    require_finished(directory)
+    manifest = require_finished(directory)
     paths = {split: list_files(directory, split, layout) for split in SPLITS}
     reports = []
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        # Pillow's, about EXIF data.
+        warnings.simplefilter("ignore")
         for split in SPLITS:
-            report = SplitReport(split, layout.first_label, faults=_missing_files(paths[split]))
-            checks = [_FileCheck(path, layout, num_classes, on_bytes) for path in paths[split]]
+            faults = find_file_faults(paths[split], split, manifest)
+            report = SplitReport(split, layout.first_label, faults=faults)
+            checks = [
+                _FileCheck(path, layout, num_classes, manifest, on_bytes) for path in paths[split]
+            ]
             for part in pool.map(_FileCheck.run, checks):
                 report.add(part)
             reports.append(report)
@@ -90,12 +101,13 @@ def total_bytes(directory):
 
 
 class _FileCheck:
-    """Checks one file; arguments as of ``check_directory``."""
+    """Checks one file; arguments as of ``check_directory`` and ``find_file_faults``."""
 
-    def __init__(self, path, layout, num_classes, on_bytes):
+    def __init__(self, path, layout, num_classes, manifest, on_bytes):
         self._path = path
         self._layout = layout
         self._num_classes = num_classes
+        self._manifest = manifest
         self._on_bytes = on_bytes
         self._report = SplitReport(path.name, layout.first_label, num_files=1)
 
@@ -118,6 +130,8 @@ class _FileCheck:
             with contextlib.suppress(DataError):
                 yield from read_records(self._path, sys.maxsize)
             return
+        if fault := find_count_fault(self._path, count, self._manifest):
+            self._report.faults.append(fault)
         number = -1
         try:
             for number, record in read_records(self._path, count):
@@ -129,25 +143,12 @@ class _FileCheck:
     def _check(self, record):
         encoded, label = self._layout.read(record)
         self._layout.check_label(label, self._num_classes)
-        height, width, _ = self._layout.decode(encoded).shape
+        header = self._layout.check_image(encoded)
         self._report.num_records += 1
         self._report.class_counts[label] += 1
-        self._report.heights = _join(self._report.heights, (height, height))
-        self._report.widths = _join(self._report.widths, (width, width))
-
-
-def _missing_files(paths):
-    """Returns a line for each file that is missing, going by names ``…-NNNNN-of-NNNNN``."""
-    totals = {}
-    for path in paths:
-        if match := _NUMBERED.fullmatch(path.name):
-            name, number, total = match.groups()
-            totals.setdefault((name, total), set()).add(int(number))
-    return [
-        f"{paths[0].parent}/{name}{number:0{len(total)}d}-of-{total}: missing"
-        for (name, total), numbers in totals.items()
-        for number in sorted(set(range(int(total))) - numbers)
-    ]
+        self._report.heights = _join(self._report.heights, (header.height,) * 2)
+        self._report.widths = _join(self._report.widths, (header.width,) * 2)
+        self._report.num_turned += header.orientation != 1
 
 
 def _join(first, second):

@@ -1,14 +1,27 @@
 """Class folders to TFRecords."""
 
 import concurrent.futures
+import contextlib
+import fcntl
+import os
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.layout import SPLITS
-from dfpkeras.data.manifest import LABELS_NAME, Manifest, make_plan, write_text
+from dfpkeras.data.manifest import (
+    BROKEN_NAME,
+    LABELS_NAME,
+    SKIPPED_NAME,
+    Manifest,
+    make_plan,
+    name_shard,
+    write_text,
+)
+from dfpkeras.data.names import one_line
 from dfpkeras.data.shard import Shard, StoppedError, write_shard
 from dfpkeras.files import PARTIAL
 
@@ -23,7 +36,9 @@ class Conversion:
     Each split is shuffled as a whole and dealt out to its shards; order and content depend on the
     images and the seed alone. A shard that a former, interrupted conversion finished is kept.
     ``labels.txt`` holds the synset of label k in line k, ``broken.txt`` the images that were left
-    out and why, ``conversion.json`` what is finished.
+    out and why, ``skipped.txt`` what was no image, ``conversion.json`` what is finished.
+
+    To be used as a context manager: it holds the directory for itself.
 
     Args:
         sources: ``SourceImages``.
@@ -33,27 +48,38 @@ class Conversion:
         seed: of the order.
 
     Raises:
-        DataError: the directory holds something else or cannot be written to, or there are more
-            shards than images.
+        DataError: there are more shards than images; upon entering, the directory holds something
+            else, cannot be written to, or is being written to by another conversion.
     """
 
     def __init__(self, sources, out, num_shards=None, seed=0):
         self._sources = sources
         self._out = Path(out)
+        self._seed = seed
         counts = {split: len(sources.splits[split]) for split in SPLITS}
-        num_shards = {
+        self._num_shards = {
             split: (num_shards or {}).get(split) or _default_shards(counts[split])
             for split in SPLITS
         }
         for split, count in counts.items():
-            if num_shards[split] > count:
-                raise DataError(f"{num_shards[split]} {split} shards for {count} images")
-        self._make_directory()
-        self._manifest = Manifest(self._out, make_plan(sources, num_shards, seed))
-        shards = [shard for split in SPLITS for shard in self._shards(split, num_shards, seed)]
-        self._shards_to_write = [s for s in shards if not self._manifest.is_finished(s.path)]
+            if self._num_shards[split] > count:
+                raise DataError(f"{self._num_shards[split]} {split} shards for {count} images")
         self.num_images = sum(counts.values())
-        self.num_kept = self.num_images - sum(len(s.images) for s in self._shards_to_write)
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as held:
+            held.enter_context(_hold(self._out))
+            plan = make_plan(self._sources, self._num_shards, self._seed)
+            self._manifest = Manifest(self._out, plan)
+            shards = [shard for split in SPLITS for shard in self._shards(split)]
+            self._shards_to_write = [s for s in shards if not self._manifest.is_finished(s.path)]
+            self.num_kept = self.num_images - sum(len(s.images) for s in self._shards_to_write)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        self._held.close()
 
     def run(self, workers, on_progress=lambda num_images: None):
         """Writes the shards that are missing.
@@ -67,7 +93,9 @@ class Conversion:
         """
         self._remove_leftovers()
         counter = _Counter()
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            # Pillow's, about EXIF data and the like.
+            warnings.simplefilter("ignore")
             try:
                 self._write_shards(pool, counter, on_progress)
             except BaseException:
@@ -75,7 +103,8 @@ class Conversion:
                 pool.shutdown(cancel_futures=True)
                 raise
         write_text(self._out / LABELS_NAME, _lines(self._sources.synsets))
-        write_text(self._out / "broken.txt", _lines("\t".join(pair) for pair in self.broken()))
+        write_text(self._out / BROKEN_NAME, _lines(map(_tabbed, self.broken())))
+        write_text(self._out / SKIPPED_NAME, _lines(map(_tabbed, self._skipped())))
         self._manifest.finish()
 
     def num_records(self, split):
@@ -97,22 +126,24 @@ class Conversion:
     def _results(self):
         return self._manifest.results.items()
 
-    def _make_directory(self):
-        try:
-            self._out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{self._out}: cannot be made: {error.strerror}") from error
+    def _skipped(self):
+        """Returns path and kind of all that was skipped."""
+        by_kind = self._sources.skipped.items()
+        return [(path, kind) for kind, paths in by_kind for path in paths]
 
     def _remove_leftovers(self):
-        for path in self._out.glob(f"{PARTIAL}*"):
-            path.unlink()
+        try:
+            for path in self._out.glob(f"{PARTIAL}*"):
+                path.unlink()
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be removed: {error.strerror}") from error
 
-    def _shards(self, split, num_shards, seed):
+    def _shards(self, split):
         images = self._sources.splits[split]
-        order = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(images))
-        total = num_shards[split]
+        order = np.random.default_rng([self._seed, SPLITS.index(split)]).permutation(len(images))
+        total = self._num_shards[split]
         for number, part in enumerate(np.array_split(order, total)):
-            path = self._out / f"{split}-{number:05d}-of-{total:05d}"
+            path = self._out / name_shard(split, number, total)
             yield Shard(path, tuple(images[index] for index in part))
 
     def _write_shards(self, pool, counter, on_progress):
@@ -148,6 +179,35 @@ class _Counter:
 
 def _default_shards(num_images):
     return min(-(-num_images // IMAGES_PER_SHARD), MAX_SHARDS)
+
+
+@contextlib.contextmanager
+def _hold(directory):
+    """Makes a directory if need be, and keeps other conversions out of it, also after a crash."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{directory}: cannot be made: {error.strerror}") from error
+    try:
+        _lock(descriptor, directory)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor, directory):
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataError(f"{directory}: another conversion is writing to it") from error
+    except OSError:
+        # A file system without locks.
+        return
+
+
+def _tabbed(texts):
+    return "\t".join(one_line(text) for text in texts)
 
 
 def _lines(texts):

@@ -1,11 +1,14 @@
 """The two layouts of image TFRecords: names of files and features of records."""
 
 import dataclasses
+import fnmatch
+import os
 from pathlib import Path
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from dfpkeras.data import jpeg
 from dfpkeras.data.dataset import DataError
 
 SPLITS = ("train", "validation")
@@ -30,9 +33,18 @@ class RecordLayout:
     first_label: int
 
     def list_files(self, directory, split):
-        """Returns the sorted paths of the files of a split."""
-        names = self.files.format(split=split)
-        return sorted(path for path in Path(directory).glob(names) if path.is_file())
+        """Returns the sorted paths of the files of a split.
+
+        Raises:
+            DataError: the directory cannot be read.
+        """
+        pattern = self.files.format(split=split)
+        try:
+            names = [n for n in os.listdir(directory) if fnmatch.fnmatchcase(n, pattern)]
+            paths = [Path(directory) / name for name in names]
+            return sorted(path for path in paths if path.is_file())
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
     def describe_files(self):
         """Returns the names of the files of both splits, for messages."""
@@ -85,12 +97,23 @@ class RecordLayout:
         Raises:
             DataError: it is none, or damaged.
         """
-        if not encoded.startswith(b"\xff\xd8\xff"):
-            raise DataError(f"{self.image_feature} is not a JPEG")
+        self._require_jpeg(encoded)
         try:
             return tf.io.decode_jpeg(encoded, channels=3)
         except tf.errors.InvalidArgumentError as error:
             raise DataError(f"the JPEG in {self.image_feature} is truncated or damaged") from error
+
+    def check_image(self, encoded):
+        """Returns the ``JpegHeader`` of a JPEG that is whole; raises a ``DataError`` for others."""
+        self._require_jpeg(encoded)
+        try:
+            return jpeg.check_jpeg(encoded)
+        except DataError as error:
+            raise DataError(f"{self.image_feature}: {error}") from error
+
+    def _require_jpeg(self, encoded):
+        if not encoded.startswith(jpeg.START):
+            raise DataError(f"{self.image_feature} is not a JPEG")
 
 
 IMAGENET = RecordLayout(
@@ -115,8 +138,7 @@ def find_layout(directory):
     Raises:
         DataError: there is no such directory, or it holds files of none or of both layouts.
     """
-    directory = Path(directory)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise DataError(f"{directory}: no such directory")
     found = [
         layout
@@ -136,7 +158,7 @@ def _by_features(layout, directory):
 
     Files may have been renamed; if the record is unreadable, the names have to do.
     """
-    paths = [str(path) for split in SPLITS for path in layout.list_files(directory, split)]
+    paths = [os.fsencode(path) for split in SPLITS for path in layout.list_files(directory, split)]
     try:
         record = next(iter(tf.data.TFRecordDataset(paths))).numpy()
         features = tf.train.Example.FromString(record).features.feature.keys()

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from dfpkeras.data.dataset import DataError
@@ -11,6 +12,11 @@ from dfpkeras.files import write_atomically
 
 NAME = "conversion.json"
 LABELS_NAME = "labels.txt"
+BROKEN_NAME = "broken.txt"
+SKIPPED_NAME = "skipped.txt"
+# Of what is made of the same images: 2 applies the orientation and leaves damaged images out.
+VERSION = 2
+_SHARDS = {"train": "training shards", "validation": "validation shards"}
 
 
 class Manifest:
@@ -31,15 +37,11 @@ class Manifest:
         self._plan = plan
         before = read_manifest(directory)
         if before:
-            self._refuse_changes(before["plan"])
-        elif any(Path(directory).glob("train-*")) or any(Path(directory).glob("validation-*")):
-            raise DataError(
-                f"{directory}: holds files train-* or validation-* already, but no {NAME}; "
-                "give another directory"
-            )
-        shards = before["shards"] if before else {}
-        self.results = {name: ShardResult(**fields) for name, fields in shards.items()}
-        self._write(finished=bool(before) and before["finished"])
+            self._refuse_changes(before.plan)
+        else:
+            _refuse_other_files(Path(directory))
+        self.results = before.shards if before else {}
+        self._write(finished=bool(before) and before.finished)
 
     def is_finished(self, path):
         """Returns whether the shard has been written and is still there."""
@@ -69,6 +71,21 @@ class Manifest:
                 )
 
 
+@dataclasses.dataclass(frozen=True)
+class ManifestContent:
+    """What ``conversion.json`` says.
+
+    Attributes:
+        finished: whether the conversion has come to its end.
+        plan: as ``make_plan`` returns it.
+        shards: a ``ShardResult`` by file name; of all shards if it has come to its end.
+    """
+
+    finished: bool
+    plan: dict
+    shards: dict[str, ShardResult]
+
+
 def make_plan(sources, num_shards, seed):
     """Returns what decides the content of the shards, as a dict that JSON can hold.
 
@@ -82,6 +99,7 @@ def make_plan(sources, num_shards, seed):
         for image in images:
             digest.update(f"{split}\0{image}\n".encode(errors="surrogateescape"))
     return {
+        "version": VERSION,
         "classes": len(sources.synsets),
         "training images": len(sources.splits["train"]),
         "validation images": len(sources.splits["validation"]),
@@ -92,36 +110,104 @@ def make_plan(sources, num_shards, seed):
     }
 
 
+def name_shard(split, number, total):
+    """Returns the file name of a shard."""
+    return f"{split}-{number:05d}-of-{total:05d}"
+
+
 def read_manifest(directory):
-    """Returns the content of ``conversion.json``, or None if there is none.
+    """Returns the ``ManifestContent`` of a directory, or None without ``conversion.json``.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or is not what a conversion writes.
     """
     path = Path(directory) / NAME
     try:
-        return json.loads(path.read_text())
+        return _parse(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    # Deep nesting is a RecursionError.
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: is not, or not any more, what dfpkeras data convert writes; convert into "
+            "another directory, or remove the file if the TFRecords come from elsewhere"
+        ) from error
+
+
+def _parse(content):
+    """Raises one of several errors if the content is not that of a ``Manifest``."""
+    plan = content["plan"]
+    shards = {name: ShardResult(**fields) for name, fields in content["shards"].items()}
+    _require(isinstance(content["finished"], bool))
+    _require(all(_is_count(plan[key]) for key in ("classes", *_SHARDS.values())))
+    for name, result in shards.items():
+        split, number, total = re.fullmatch(r"(\w+)-(\d+)-of-(\d+)", name).groups()
+        _require(int(total) == plan[_SHARDS[split]] and int(number) < int(total))
+        _require(name == name_shard(split, int(number), int(total)))
+        _require_types(result)
+    if content["finished"]:
+        _require(len(shards) == sum(plan[key] for key in _SHARDS.values()))
+    return ManifestContent(content["finished"], plan, shards)
+
+
+def _require_types(result):
+    _require(_is_count(result.num_records) and _is_count(result.num_bytes))
+    _require(all(_is_count(count) for count in result.repaired.values()))
+    for pair in result.broken:
+        _require(len(pair) == 2 and all(isinstance(text, str) for text in pair))
+
+
+def _is_count(value):
+    return type(value) is int and value >= 0
+
+
+def _require(fulfilled):
+    if not fulfilled:
+        raise ValueError
+
+
+def _refuse_other_files(directory):
+    """Raises a ``DataError`` if there is what a conversion would write over, or mix with."""
+    for pattern in ("train-*", "validation-*", "*-train.tfrecord-*", "*-validation.tfrecord-*"):
+        if any(directory.glob(pattern)):
+            raise DataError(
+                f"{directory}: holds files {pattern} already, but no {NAME}; give another directory"
+            )
+    for name in (LABELS_NAME, BROKEN_NAME, SKIPPED_NAME):
+        if (directory / name).exists():
+            raise DataError(
+                f"{directory}: holds {name} already, but no {NAME}; give another directory"
+            )
 
 
 def require_finished(directory):
-    """Raises a ``DataError`` if a conversion into the directory has not come to its end."""
+    """Returns the ``ManifestContent`` of a directory, or None if it was not converted.
+
+    Raises:
+        DataError: ``conversion.json`` is damaged, or the conversion has not come to its end.
+    """
     manifest = read_manifest(directory)
-    if manifest and not manifest["finished"]:
+    if manifest and not manifest.finished:
         raise DataError(
             f"{directory}: the conversion is not finished; run dfpkeras data convert again, it "
             "goes on where it ended"
         )
+    return manifest
 
 
 def count_classes(directory):
-    """Returns the number of lines of a conversion's labels.txt, or None without that file."""
+    """Returns the number of classes of a conversion, or else of lines of labels.txt.
+
+    None if neither can be had. Errors are left to those who read the images.
+    """
     try:
-        return len((Path(directory) / LABELS_NAME).read_bytes().splitlines())
-    except OSError:
+        manifest = read_manifest(directory)
+        if manifest:
+            return manifest.plan["classes"]
+        return len((Path(directory) / LABELS_NAME).read_bytes().splitlines()) or None
+    except (OSError, DataError):
         return None
 
 

@@ -1,31 +1,34 @@
-"""An image file to a JPEG that the training can decode."""
+"""An image file to an upright JPEG that the training can decode."""
 
 import contextlib
 import io
-import warnings
 
-import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from dfpkeras.data import jpeg
 from dfpkeras.data.dataset import DataError
 
 CMYK = "CMYK"
 OTHER_FORMAT = "other format"
+TURNED = "turned upright as EXIF says"
 _QUALITY = 95
-_JPEG_START = b"\xff\xd8\xff"
+_MAX_SIDE = 65500
 # Modes whose values 0..255 Pillow brings to RGB; those with 16 bits a channel it would clip.
 _CONVERTIBLE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_jpeg(path):
-    """Reads an image file; what is not an RGB or grey JPEG is re-encoded as one (quality 95).
+    """Reads an image file; what is not an upright RGB or grey JPEG is re-encoded as one.
+
+    It is encoded with quality 95 and colours in full resolution. Of an animation the first
+    picture is taken; transparency is dropped.
 
     Args:
         path: of a file with an image in any format that Pillow knows, whatever its name says.
 
     Returns:
-        The JPEG as bytes, its height and width, and what was repaired: None, ``CMYK`` (four
-        components, also YCCK) or ``OTHER_FORMAT`` (such as PNG).
+        The JPEG as bytes, its height and width, and a tuple of what was repaired: ``CMYK`` (four
+        components, also YCCK), ``OTHER_FORMAT`` (such as PNG), ``TURNED`` (EXIF orientation).
 
     Raises:
         DataError: the file is not an image, or damaged.
@@ -36,41 +39,56 @@ def read_jpeg(path):
         raise DataError(f"cannot be read: {error.strerror}") from error
     if not content:
         raise DataError("empty file")
-    try:
-        repair = _find_repair(content)
-        encoded = _encode_as_rgb(content) if repair else content
-        height, width, _ = tf.io.decode_jpeg(encoded, channels=3).shape
-    except tf.errors.InvalidArgumentError as error:
-        raise DataError("truncated or damaged JPEG") from error
-    return encoded, height, width, repair
+    if not content.startswith(jpeg.START):
+        return _encode_anew(content, [OTHER_FORMAT])
+    header = jpeg.check_jpeg(content)
+    if header.is_cmyk:
+        return _encode_anew(content, [CMYK])
+    if header.orientation != 1:
+        return _encode_anew(content, [])
+    return content, header.height, header.width, ()
 
 
-def _find_repair(content):
-    if not content.startswith(_JPEG_START):
-        return OTHER_FORMAT
-    return CMYK if tf.io.extract_jpeg_shape(content)[2] == 4 else None
-
-
-def _encode_as_rgb(content):
+def _encode_anew(content, repairs):
+    """Returns what ``read_jpeg`` returns."""
     buffer = io.BytesIO()
     with _pillow_errors():
         image = Image.open(io.BytesIO(content))
-        image.load()
-        if image.mode in _CONVERTIBLE_MODES:
-            image.convert("RGB").save(buffer, "JPEG", quality=_QUALITY)
-    if not buffer.getvalue():
+        _require_convertible(image)
+        orientation = jpeg.find_orientation(image)
+        image = image.convert("RGB")
+        if orientation != 1:
+            _turn_upright(image, orientation)
+            repairs = [*repairs, TURNED]
+        image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return buffer.getvalue(), image.height, image.width, tuple(repairs)
+
+
+def _turn_upright(image, orientation):
+    # Pillow writes all of EXIF anew, which it cannot if another part of it is damaged.
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.info = {"exif": exif.tobytes()}
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def _require_convertible(image):
+    if image.mode not in _CONVERTIBLE_MODES:
         raise DataError(f"{image.format} of mode {image.mode}, which is not supported")
-    return buffer.getvalue()
+    if max(image.size) > _MAX_SIDE:
+        raise DataError(f"image of {image.width}x{image.height} pixels, too long for a JPEG")
 
 
 @contextlib.contextmanager
 def _pillow_errors():
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
+    except (DataError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
         raise DataError("not an image") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"too large to be decoded ({error})") from error
     # Pillow's decoders raise whatever damaged input leads them to.
     except Exception as error:
         raise DataError(f"damaged image ({error or type(error).__name__})") from error

@@ -31,7 +31,7 @@ class ShardResult:
     Attributes:
         num_records: images written.
         num_bytes: size of the file.
-        repaired: how many were re-encoded, by reason (``repair.CMYK``, ``repair.OTHER_FORMAT``).
+        repaired: how many were re-encoded, by reason (``repair.CMYK`` and the like).
         broken: path and reason of each image that was left out.
     """
 
@@ -61,7 +61,7 @@ def write_shard(shard, directory, synsets, count_image):
 
     def write(path):
         try:
-            with tf.io.TFRecordWriter(str(path)) as writer:
+            with tf.io.TFRecordWriter(os.fsencode(path)) as writer:
                 for image in shard.images:
                     count_image()
                     _write_image(writer, image, directory, synsets, result)
@@ -75,11 +75,11 @@ def write_shard(shard, directory, synsets, count_image):
 
 def _write_image(writer, image, directory, synsets, result):
     try:
-        encoded, height, width, repair = read_jpeg(directory / image.path)
+        encoded, height, width, repairs = read_jpeg(directory / image.path)
     except DataError as error:
         result.broken.append((image.path, str(error)))
         return
-    if repair:
+    for repair in repairs:
         result.repaired[repair] = result.repaired.get(repair, 0) + 1
     features = {
         "image/encoded": _bytes(encoded),

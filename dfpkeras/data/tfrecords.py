@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfpkeras.data import preprocessing
+from dfpkeras.data.completeness import find_count_fault, require_complete
 from dfpkeras.data.dataset import DataError, ImageData
 from dfpkeras.data.layout import IMAGENET, SPLITS, TFDS, find_layout
 from dfpkeras.data.manifest import require_finished
@@ -40,15 +41,21 @@ class RecordFiles:
         directory: where the files are.
         split: ``"train"`` or ``"validation"``.
         layout: ``RecordLayout`` of the directory.
+        manifest: ``ManifestContent`` of the directory, or None.
 
     Raises:
-        DataError: there is no such directory or file, no record, or a file ends within a record.
+        DataError: there is no such directory or file, no record, a file ends within a record, or
+            files or records are missing or additional.
     """
 
-    def __init__(self, directory, split, layout):
+    def __init__(self, directory, split, layout, manifest):
         self.paths = list_files(directory, split, layout)
+        require_complete(self.paths, split, manifest)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             self.counts = np.array(list(pool.map(count_records, self.paths)), dtype=np.int64)
+        for path, count in zip(self.paths, self.counts, strict=True):
+            if fault := find_count_fault(path, count, manifest):
+                raise DataError(fault)
         self.starts = np.cumsum(self.counts) - self.counts
         self.num_records = int(self.counts.sum())
         if not self.num_records:
@@ -71,8 +78,12 @@ class ImageRecords(ImageData):
     the records through a shuffle buffer of up to 256 MiB (at least 1,024 records), and decodes only
     the part of a JPEG that the crop asks for.
 
-    Making one counts the records of all files, by reading the records' lengths, and reads the
-    first record of each file. The other records are checked when they are read.
+    Making one counts the records of all files, by reading the records' lengths, holds files and
+    counts against the conversion they come from (or the numbers in the files' names), and reads
+    the first record of each file. The other records are checked when they are read.
+
+    Images are taken as they are stored: EXIF's orientation is not applied, and what is missing
+    within a damaged JPEG is grey. ``dfpkeras data check`` finds both.
 
     Args:
         directory: holds files of one of the two layouts.
@@ -99,8 +110,10 @@ class ImageRecords(ImageData):
         self.image_shape = (image_size, image_size, 3)
         self.num_classes = num_classes
         self._layout = find_layout(directory)
-        require_finished(directory)
-        self._files = {split: RecordFiles(directory, split, self._layout) for split in SPLITS}
+        manifest = require_finished(directory)
+        self._files = {
+            split: RecordFiles(directory, split, self._layout, manifest) for split in SPLITS
+        }
         self.num_train = self._files["train"].num_records
         self.num_validation = self._files["validation"].num_records
         for files in self._files.values():
@@ -154,7 +167,7 @@ class ImageRecords(ImageData):
             image = preprocessing.evaluation_image(encoded, image_size, preparation)
             return preprocessing.normalize(image, preparation) if normalize else image, label
 
-        paths = [str(path) for path in self._files["validation"].paths]
+        paths = [os.fsencode(path) for path in self._files["validation"].paths]
         images = tf.data.TFRecordDataset(paths).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         # Without a known number of batches Keras would warn at the end of the data.
         num_batches = -(-self.num_validation // batch_size)
@@ -240,7 +253,7 @@ def _read_file(files, left_out=None):
         files: ``RecordFiles``.
         left_out: bool per file; the examples of such a file are empty, and it is not read.
     """
-    paths = tf.constant([str(path) for path in files.paths])
+    paths = tf.constant([os.fsencode(path) for path in files.paths])
     starts = tf.constant(files.starts)
     left_out = tf.constant(np.zeros(len(files.paths), bool) if left_out is None else left_out)
     enumerate_file = _enumerate_file(files)
@@ -325,7 +338,7 @@ def read_records(path, count):
     Raises:
         DataError: the file has vanished, a record's checksum does not fit, or there are fewer.
     """
-    records = iter(tf.data.TFRecordDataset(str(path)))
+    records = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     for number in range(count):
         try:
             yield number, next(records).numpy()
