@@ -2,6 +2,6 @@
 
 import sys
 
-from dfpkeras.cli.main import main
+from dfpkeras_command import main
 
 sys.exit(main())

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+import traceback
 
+from dfpkeras import __version__
 from dfpkeras.benchmark.layers import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS as LAYER_NETWORKS
 from dfpkeras.benchmark.step.case import NETWORKS as STEP_NETWORKS
@@ -12,10 +14,12 @@ from dfpkeras.cli.bench import ALL, run_bench
 from dfpkeras.cli.bench_step import run_bench_step
 from dfpkeras.cli.data_options import add_data
 from dfpkeras.cli.errors import CommandError
+from dfpkeras.cli.faults import explain
 from dfpkeras.cli.info import run_info
+from dfpkeras.cli.output import tolerant_streams
 from dfpkeras.cli.train_options import add_train
 
-INTERRUPTED = 130
+FAULT, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments=None):
@@ -25,19 +29,34 @@ def main(arguments=None):
         arguments: list of str; None for those of the process.
 
     Returns:
-        The exit code: 0, 2 for an error the user can put right (printed as one line), 130 after
-        an interrupt.
+        The exit code: 0, 2 for an error the user can put right (printed as one line) or output
+        that was lost, 130 after an interrupt, 1 for a fault of dfpkeras (with a traceback).
     """
-    arguments = _parser().parse_args(arguments)
+    with tolerant_streams() as output:
+        arguments = _parser().parse_args(arguments)
+        code = _run(arguments)
+    # Who closed a pipe did not want more.
+    output_was_lost = output.lost and not isinstance(output.lost, BrokenPipeError)
+    return code or (USAGE_ERROR if output_was_lost else 0)
+
+
+def _run(arguments):
+    """Runs a command: the door that every exception of every command passes."""
     try:
         arguments.run(arguments)
-    except CommandError as error:
-        message = " ".join(str(error).split())
-        print(f"dfpkeras {arguments.command}: error: {message}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt as interrupt:
         print(f"\n{interrupt or 'Interrupted.'}", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            traceback.print_exc()
+            message = "this is a fault of dfpkeras; please report it with the lines above"
+            code = FAULT
+        else:
+            code = USAGE_ERROR
+        print(f"dfpkeras {arguments.command}: error: {message}", file=sys.stderr)
+        return code
     return 0
 
 
@@ -45,6 +64,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="dfpkeras", description="Train Keras models on INT16 dynamic-fixed-point kernels."
     )
+    parser.add_argument("--version", action="version", version=f"dfpkeras {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     add_train(commands)
     add_data(commands)

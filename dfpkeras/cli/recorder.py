@@ -11,6 +11,11 @@ from dfpkeras.cli.errors import CommandError
 from dfpkeras.training import metric_name
 from dfpkeras.training.checkpoints import restore_metrics
 
+# Windows has no SIGHUP.
+_STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
 
 class RunRecorder(TrainingSpeed):
     """Writes rows of history and checkpoints, and measures the speed.
@@ -58,15 +63,18 @@ class RunRecorder(TrainingSpeed):
 
     @contextlib.contextmanager
     def stopped_by_signals(self):
-        """Lets SIGTERM and Ctrl-C end training behind the current step, with a checkpoint.
+        """Lets Ctrl-C, SIGTERM and SIGHUP end training behind the current step, with a checkpoint.
 
-        A second signal does not wait for the step.
+        A second signal does not wait for the step. One that the process was started to ignore, as
+        ``nohup`` does with SIGHUP, stays ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        previous = {number: signal.signal(number, self._request_stop) for number in numbers}
+        previous = {number: signal.getsignal(number) for number in _STOPPING}
+        for number, handler in previous.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._request_stop)
         try:
             yield
         finally:

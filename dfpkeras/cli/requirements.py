@@ -6,10 +6,19 @@ from dfpkeras.cli.errors import CommandError
 
 
 def require_packages(*names):
-    """Raises a ``CommandError`` that names the extra if one of the packages is not installed."""
+    """Imports packages that are needed later: what keeps them from working comes out now.
+
+    Raises:
+        CommandError: packages are missing (names the extra), or one cannot be imported.
+    """
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise CommandError(
             f"{', '.join(missing)}: not installed; needed is the extra train: "
             'pip install "dfpkeras[train]"'
         )
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise CommandError(f"{name} cannot be imported: {error}") from error

@@ -118,6 +118,8 @@ def _fit(model, config, data, start, recorder, callbacks):
         first_whole_epoch = start.epoch + bool(start.batch)
         if first_whole_epoch < config.epochs:
             fit(first_whole_epoch, config.epochs, 0)
+    except tf.errors.ResourceExhaustedError:
+        raise
     except tf.errors.OpError:
         data.raise_for_bad_record(
             position.split, position.epoch, position.batch, config.batch_size, config.seed

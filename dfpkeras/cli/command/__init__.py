@@ -9,40 +9,96 @@ import contextlib
 import importlib.util
 import os
 import sys
-import tempfile
+from pathlib import Path
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 INTERRUPTED = 130
 
 
+class StartError(Exception):
+    """The command cannot start; the message is all the user needs to see."""
+
+
 def main():
     """Runs the command and returns its exit code."""
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend == "tensorflow" and importlib.util.find_spec("tensorflow") is None:
-        print(
-            "dfpkeras: error: tensorflow is not installed; needed is the extra train: "
-            'pip install "dfpkeras[train]"',
-            file=sys.stderr,
-        )
-        return 2
+    _open_closed_streams()
     try:
         with _tensorflow_kept_quiet():
-            from dfpkeras.cli.main import main as run
-
-            _start_tensorflow()
+            run = _load()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except StartError as error:
+        with contextlib.suppress(OSError):
+            print(f"dfpkeras: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        return 2
     return run()
 
 
-def _start_tensorflow():
+def _open_closed_streams():
+    """Opens the null device in place of standard streams that are closed (``>&-`` in a shell).
+
+    Otherwise the next file to be opened, such as a checkpoint, would get the number of the stream,
+    and what libraries print.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
+def _load():
+    """Imports everything and returns the command's function.
+
+    Raises:
+        StartError: something cannot be imported: a package is missing or broken, or an environment
+            variable has a value that makes no sense.
+    """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend == "tensorflow" and importlib.util.find_spec("tensorflow") is None:
+        raise StartError(
+            "tensorflow is not installed; needed is the extra train: "
+            'pip install "dfpkeras[train]"'
+        )
+    try:
+        import keras
+    except Exception as error:
+        raise StartError(
+            f"Keras cannot be imported: {_reason(error)} (its settings: {_keras_settings()})"
+        ) from error
+    try:
+        from dfpkeras.cli.main import main
+
+        _start_tensorflow(keras.backend.backend())
+    except Exception as error:
+        raise StartError(_reason(error)) from error
+    return main
+
+
+def _reason(error):
+    # Of a ValueError the message says it all: it is how a wrong environment variable is refused.
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+def _keras_settings():
+    """Where Keras' settings come from, in the order in which they count."""
+    folder = os.environ.get("KERAS_HOME") or "~/.keras"
+    path = Path(folder).expanduser() / "keras.json"
+    variable = os.environ.get("KERAS_BACKEND")
+    settings = [f"KERAS_BACKEND={variable}"] if variable else []
+    return ", ".join([*settings, *([str(path)] if path.exists() else [])]) or "the default"
+
+
+def _start_tensorflow(backend):
     """Looks for devices now, since a missing GPU is reported at first use.
 
     Devices are listed, not set up: `dfpkeras bench` sets TensorFlow's threads before that.
     """
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
+    if backend == "tensorflow":
         import tensorflow as tf
 
         tf.config.list_physical_devices()
@@ -50,7 +106,7 @@ def _start_tensorflow():
 
 @contextlib.contextmanager
 def _tensorflow_kept_quiet():
-    """Sets standard error aside, and shows what came there only after an exception.
+    """Drops what comes to standard error.
 
     Some of TensorFlow's messages (oneDNN, missing CUDA) come before it looks at
     TF_CPP_MIN_LOG_LEVEL, so setting that is not enough. If the user has set it, nothing is hidden.
@@ -59,16 +115,13 @@ def _tensorflow_kept_quiet():
         yield
         return
     os.environ[LOG_LEVEL] = "2"
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
         try:
             yield
-        except BaseException:
-            messages.seek(0)
-            os.write(terminal, messages.read())
-            raise
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
