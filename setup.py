@@ -4,8 +4,15 @@ instruction set with that set's flags, and the Cython module of src_pyx."""
 import json
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
+
+if sys.platform not in ("linux", "darwin") or sys.byteorder != "little":
+    sys.exit(
+        "dfpkeras runs on Linux and macOS on little-endian machines (x86-64, arm64), not on "
+        f"{platform.system()} {platform.machine()} ({sys.byteorder}-endian)."
+    )
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
@@ -82,7 +89,7 @@ setup(
                 include_dirs=["include/dfp"],
                 depends=HEADERS,
                 extra_compile_args=FLAGS,
-                extra_link_args=["-pthread"],
+                extra_link_args=["-pthread", "-lm"],
             )
         ]
     ),

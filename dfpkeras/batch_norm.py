@@ -28,6 +28,7 @@ import numpy as np
 
 from dfpkeras import _native
 from dfpkeras.arrays import aligned_empty
+from dfpkeras.float_environment import default_float_environment
 from dfpkeras.operands import (
     check_activation,
     check_bits,
@@ -114,6 +115,7 @@ def batch_norm_statistics(x):
     return BatchNormStatistics(*statistics)
 
 
+@default_float_environment
 def batch_norm_fold(gamma, beta, mean, variance, epsilon):
     """Folds a batch norm into one factor and one summand for each channel.
 
@@ -249,6 +251,7 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
     return BatchNormSums(*sums, max_dz)
 
 
+@default_float_environment
 def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True, normalized=False):
     """Gradients of the parameters, and the factors of ``dx`` (Ioffe and Szegedy, 2015).
 

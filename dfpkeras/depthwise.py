@@ -10,6 +10,7 @@ import numpy as np
 
 from dfpkeras import _native
 from dfpkeras.arrays import aligned_empty
+from dfpkeras.float_environment import default_float_environment
 from dfpkeras.geometry import (
     check_output,
     check_rank,
@@ -47,6 +48,7 @@ def depthwise_conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, 
     return _run(_native.depthwise_forward, geometry, _repeat(x, w.shape[3]), w, y, extra)
 
 
+@default_float_environment
 def depthwise_conv2d_backward_data(dy, w, input_shape, strides=1, padding="valid", dilation_rate=1):
     """Gradient of `depthwise_conv2d_forward` with respect to ``x``.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from dfpkeras import _native
 from dfpkeras.arrays import aligned_empty
+from dfpkeras.float_environment import default_float_environment
 from dfpkeras.operands import (
     check_activation,
     check_bits,
@@ -22,6 +23,7 @@ from dfpkeras.tensor import MIN_BITS, DFPTensor, _nonfinite
 _ONE, _ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
 
 
+@default_float_environment
 def activation_forward(x, activation, bits=14, bounds=None):
     """An activation.
 

@@ -33,6 +33,7 @@ from dfpkeras.depthwise import (
     depthwise_conv2d_forward,
 )
 from dfpkeras.elementwise import activation_backward, activation_forward, add, sum_gradients
+from dfpkeras.float_environment import default_float_environment
 from dfpkeras.geometry import (
     check_output,
     check_rank,
@@ -192,6 +193,7 @@ def conv2d_backward_weights(
     return _convolve(_native.conv_backward_weights, geometry, x, dy, "x", "dy", flush_every, dw)
 
 
+@default_float_environment
 def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None, bias=None):
     """Matrix product.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from dfpkeras import _native
 from dfpkeras.arrays import aligned_empty
+from dfpkeras.float_environment import default_float_environment
 from dfpkeras.geometry import check_padding, check_pair, check_rank, check_shape, output_and_padding
 from dfpkeras.operands import check_bits, check_operand, check_tensor, is_finite, parts
 from dfpkeras.tensor import DFPTensor, _nonfinite, quantize
@@ -137,6 +138,7 @@ def global_average_pool(x):
     return y
 
 
+@default_float_environment
 def global_average_pool_backward(dy, input_shape, bits=15):
     """Gradient of `global_average_pool` with respect to ``x``.
 
@@ -175,6 +177,7 @@ def global_max_pool(x):
     return max_pool(x, x.shape[1:3]).reshape(batch, channels)
 
 
+@default_float_environment
 def global_max_pool_backward(dy, x, y, bits=15):
     """Gradient of `global_max_pool` with respect to ``x``; equal maxima share it (as in Keras).
 

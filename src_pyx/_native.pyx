@@ -166,6 +166,14 @@ cdef extern from "pool.h" nogil:
     void dfp_pool_poison(int)
 
 
+cdef extern from "<fenv.h>" nogil:
+    ctypedef struct fenv_t:
+        pass
+    const fenv_t *FE_DFL_ENV
+    int fegetenv(fenv_t *)
+    int fesetenv(const fenv_t *)
+
+
 cdef const dfp_kernels *kernels = dfp_best_isa(NULL)
 
 
@@ -632,6 +640,17 @@ def release_memory():
     with nogil:
         dfp_pool_release()
         dfp_release_workspace()
+
+
+def call_in_default_float_environment(function, *args, **kwargs):
+    """function(*args, **kwargs), rounding to nearest and keeping subnormal numbers meanwhile."""
+    cdef fenv_t environment
+    fegetenv(&environment)
+    fesetenv(FE_DFL_ENV)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        fesetenv(&environment)
 
 
 def keep_thread_state():

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from native_program import build_isa_program, compile_c
+from native_program import FLOAT_MODES, build_isa_program, compile_c
 
 EMULATOR = Path(__file__).parent / "emulator"
 
@@ -68,6 +68,17 @@ def test_results_are_those_of_scalar(isa, build, expected):
     result = emulate(build, MODELS[isa], "kernels", isa)
     assert result.returncode == 0, result.stderr
     assert result.stdout == expected
+
+
+@pytest.mark.parametrize("mode", FLOAT_MODES[1:])
+def test_the_floating_point_mode_of_the_caller_does_not_matter(mode, build):
+    """Nor that threads are started in it."""
+
+    def output(mode):
+        command = [build / "isa_program", "small", "scalar", mode]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert output(mode) == output("default")
 
 
 @pytest.mark.parametrize(

@@ -144,12 +144,14 @@ def call(function, inputs, dtypes):
     """Runs `function` on NumPy views of `inputs`, now or as a stateless graph operation.
 
     Stateless, so that results nobody needs are pruned and independent calls run at once. The
-    arrays may alias variables: `function` must not write to them. Returned arrays are taken over
-    without a copy in graphs if 64-byte aligned.
+    arrays may alias variables: `function` must not write to them. It computes in the default
+    floating-point environment; TensorFlow's threads flush subnormal numbers to zero. Returned
+    arrays are taken over without a copy in graphs if 64-byte aligned.
     """
     if tf.executing_eagerly():
         # A memoryview is free of the copy that `tf.numpy_function` makes of eager inputs.
-        results = function(*(np.asarray(memoryview(x)) for x in inputs))
+        arrays = (np.asarray(memoryview(x)) for x in inputs)
+        results = _native.call_in_default_float_environment(function, *arrays)
         return [tf.convert_to_tensor(result) for result in results]
     function = functools.partial(_run, function)
     return tf.numpy_function(function, inputs, dtypes, stateful=False, name=KERNEL_NAME)
@@ -164,7 +166,7 @@ def _run(function, *arrays):
     if not hasattr(_this_thread, "keeps_state"):
         _native.keep_thread_state()
         _this_thread.keeps_state = True
-    return function(*arrays)
+    return _native.call_in_default_float_environment(function, *arrays)
 
 
 def call_by_name(function, operands, dtypes):

@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@ typedef struct {
 } area;
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+/* Of the thread whose turn it is. */
+static fenv_t callers_environment;
 
 static pthread_mutex_t state = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t job_posted = PTHREAD_COND_INITIALIZER;
@@ -41,18 +44,11 @@ static area shared_area, worker_area;
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 
 static void run_tasks(const job *j, int worker) {
-#if defined(__x86_64__)
-    unsigned int caller_environment = _mm_getcsr();
-    _mm_setcsr(0x1f80);
-#endif
     for (;;) {
         int64_t task = atomic_fetch_add(&next_task, 1);
         if (task >= j->tasks) break;
         j->fn(j->context, task, worker);
     }
-#if defined(__x86_64__)
-    _mm_setcsr(caller_environment);
-#endif
 }
 
 static void pause_briefly(void) {
@@ -126,7 +122,8 @@ static void after_fork_in_child(void) {
 
 static void install_fork_handlers(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
 
-/* Called with `state` held. A thread that cannot be had is done without. */
+/* Called with `state` held. A thread that cannot be had is done without; the others take over the
+ * floating-point environment of the operation that starts them, which is the default one. */
 static void start_workers(int wanted) {
     while (workers_started < wanted) {
         pthread_t thread;
@@ -137,9 +134,16 @@ static void start_workers(int wanted) {
     }
 }
 
-void dfp_begin(void) { pthread_mutex_lock(&turn); }
+void dfp_begin(void) {
+    pthread_mutex_lock(&turn);
+    fegetenv(&callers_environment);
+    fesetenv(FE_DFL_ENV);
+}
 
-void dfp_end(void) { pthread_mutex_unlock(&turn); }
+void dfp_end(void) {
+    fesetenv(&callers_environment);
+    pthread_mutex_unlock(&turn);
+}
 
 void dfp_parallel(int64_t tasks, dfp_task fn, void *context) {
     job j = {fn, context, tasks};

@@ -2,7 +2,10 @@
  *
  * Kernels are called from many threads at once (TensorFlow's executors); a pool per caller, as OpenMP
  * keeps, would oversubscribe the machine. So operations take turns: dfp_begin waits for its turn,
- * dfp_end gives it back. Between the two the caller owns the pool and the workspace.
+ * dfp_end gives it back. Between the two the caller owns the pool and the workspace, and its
+ * floating-point environment is the default one, like that of every thread of the pool: to nearest,
+ * subnormal numbers kept, no traps. TensorFlow's threads, for one, flush subnormal numbers to zero.
+ * So an operation computes nothing in floating point before dfp_begin or after dfp_end.
  */
 #ifndef DFP_THREADS_H
 #define DFP_THREADS_H
@@ -18,9 +21,7 @@ void dfp_begin(void);
 void dfp_end(void);
 
 /* Runs fn(context, t, worker) for every 0 <= t < tasks and returns when all are done. Threads take
- * tasks in ascending order; worker < dfp_get_num_threads() names the thread for scratch memory.
- * Every thread runs with the default floating-point environment (round to nearest, denormals kept),
- * whatever the caller has set. */
+ * tasks in ascending order; worker < dfp_get_num_threads() names the thread for scratch memory. */
 void dfp_parallel(int64_t tasks, dfp_task fn, void *context);
 
 /* Number of threads, at least 1. Takes effect with the next operation. */

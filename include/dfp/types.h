@@ -2,8 +2,16 @@
 #ifndef DFP_TYPES_H
 #define DFP_TYPES_H
 
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "dfpkeras runs on little-endian machines only: its kernels read two INT16 as one INT32"
+#endif
+#if FLT_EVAL_METHOD != 0
+#error "dfpkeras needs FP32 arithmetic that rounds to FP32, not to more bits"
+#endif
 
 /* Columns of the packed operand that lie side by side in memory. One panel is [pairs][16][2]. */
 #define DFP_PANEL 16

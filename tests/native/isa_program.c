@@ -1,23 +1,34 @@
 /* Runs every kernel of one instruction set on small operands and prints a hash of each result:
  *
  *     isa_program kernels NAME     one line per case
+ *     isa_program small NAME MODE  the same with three threads and with operands so small that FP32
+ *                                  results are subnormal, called in the floating-point mode
+ *                                  default, flush, downward, upward or toward-zero
  *     isa_program dispatch         the instruction set that DFPKERAS_MAX_ISA and this CPU lead to
  *     isa_program overread NAME    reads one element too much on purpose
  *     isa_program concurrent NAME  convolutions, batch norms and poolings from four threads at
  *                                  once, three threads each
  *
  * Operands end where a page without access begins: whoever reads on, faults. */
+#include <fenv.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 #include "dfp.h"
 
 #define PAGE 4096
 
 static uint64_t random_state;
+
+/* log2 of the magnitude of integer tensors; floats have its square. */
+static int half_scale;
 
 static uint32_t next_random(void) {
     random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -44,7 +55,7 @@ static dfp_tensor tensor(int64_t n, int bits, content c) {
         data[i] = (int16_t)(c == ZERO ? 0 : c == LARGEST ? limit : sign * v);
         if (abs(data[i]) > largest) largest = abs(data[i]);
     }
-    return (dfp_tensor){data, -bits, largest};
+    return (dfp_tensor){data, half_scale - bits, largest};
 }
 
 static void print_hash(const char *what, int number, const void *data, size_t bytes) {
@@ -94,8 +105,14 @@ static void run_convolutions(const dfp_kernels *k) {
 
 static float *numbers(int64_t n) {
     float *x = guarded((size_t)n * 4);
-    for (int64_t i = 0; i < n; ++i)
-        x[i] = ((float)next_random() / 1073741824.0f - 1.0f) * (float)(1 << (next_random() % 12));
+    fenv_t callers;
+    fegetenv(&callers);
+    fesetenv(FE_DFL_ENV);
+    for (int64_t i = 0; i < n; ++i) {
+        float fraction = (float)next_random() / 1073741824.0f - 1.0f;
+        x[i] = ldexpf(fraction, (int)(next_random() % 12) + 2 * half_scale);
+    }
+    fesetenv(&callers);
     return x;
 }
 
@@ -497,6 +514,58 @@ static void run_concurrently(const dfp_kernels *k) {
     for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
 }
 
+static void run_all(const dfp_kernels *k) {
+    run_convolutions(k);
+    run_depthwise(k);
+    run_matmuls(k);
+    run_quantizations(k);
+    run_arithmetic(k);
+    run_batch_norms(k);
+    run_additions(k);
+    run_poolings(k);
+    run_global_poolings(k);
+    run_arrangements(k);
+}
+
+/* What <fenv.h> cannot do: it knows no flushing to zero. */
+static void set_control(unsigned long x86, unsigned long arm) {
+#if defined(__x86_64__)
+    (void)arm;
+    _mm_setcsr(_mm_getcsr() | (unsigned int)x86);
+#elif defined(__aarch64__)
+    unsigned long control;
+    (void)x86;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    __asm__ volatile("msr fpcr, %0" : : "r"(control | arm));
+#else
+#error "the floating-point modes of this machine are not known here"
+#endif
+}
+
+static void set_mode(const char *mode) {
+    static const struct {
+        const char *name;
+        unsigned long x86, arm;
+        float small, up, down; /* what 2^-149 * 1, 1 + 2^-25 and -1 - 2^-25 become */
+    } modes[] = {
+        {"default", 0, 0, 0x1p-149f, 1, -1},
+        {"flush", 0x8040, 1ul << 24, 0, 1, -1},
+        {"downward", 0x2000, 2ul << 22, 0x1p-149f, 1, -1 - 0x1p-23f},
+        {"upward", 0x4000, 1ul << 22, 0x1p-149f, 1 + 0x1p-23f, -1},
+        {"toward-zero", 0x6000, 3ul << 22, 0x1p-149f, 1, -1},
+    };
+    volatile float one = 1, tiny = 0x1p-149f, half = 0x1p-25f;
+    for (int i = 0; i < 5; ++i) {
+        if (strcmp(modes[i].name, mode)) continue;
+        set_control(modes[i].x86, modes[i].arm);
+        if (one * tiny == modes[i].small && one + half == modes[i].up &&
+            -one - half == modes[i].down)
+            return;
+    }
+    fprintf(stderr, "mode %s is unknown or not in force\n", mode);
+    exit(2);
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && !strcmp(argv[1], "dispatch")) {
         const dfp_kernels *best = dfp_best_isa(getenv("DFPKERAS_MAX_ISA"));
@@ -504,17 +573,14 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (argc == 3 && !strcmp(argv[1], "kernels")) {
-        const dfp_kernels *k = find(argv[2]);
-        run_convolutions(k);
-        run_depthwise(k);
-        run_matmuls(k);
-        run_quantizations(k);
-        run_arithmetic(k);
-        run_batch_norms(k);
-        run_additions(k);
-        run_poolings(k);
-        run_global_poolings(k);
-        run_arrangements(k);
+        run_all(find(argv[2]));
+        return 0;
+    }
+    if (argc == 4 && !strcmp(argv[1], "small")) {
+        half_scale = -64;
+        dfp_set_num_threads(3);
+        set_mode(argv[3]);
+        run_all(find(argv[2]));
         return 0;
     }
     if (argc == 3 && !strcmp(argv[1], "overread")) {
@@ -525,6 +591,8 @@ int main(int argc, char **argv) {
         run_concurrently(find(argv[2]));
         return 0;
     }
-    fputs("usage: isa_program kernels NAME | dispatch | overread NAME | concurrent NAME\n", stderr);
+    fputs("usage: isa_program kernels NAME | small NAME MODE | dispatch | overread NAME | "
+          "concurrent NAME\n",
+          stderr);
     return 2;
 }

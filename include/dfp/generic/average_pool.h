@@ -181,9 +181,9 @@ static dfp_status dfp_average_pool_backward(const dfp_pooling *p, const dfp_tens
                           .q = dfp_output_of(p, dy->data),
                           .result = dx->data,
                           .tasks = dfp_share_input_rows(p)};
-    double share = dfp_largest_share(&p->rows) * dfp_largest_share(&p->columns);
     int enough = dfp_begin_average_pool(&a, p->columns.in);
     if (enough) {
+        double share = dfp_largest_share(&p->rows) * dfp_largest_share(&p->columns);
         dfp_fill_windows_over(&p->columns, a.extents);
         int64_t elements = p->batch * p->rows.in * p->columns.in * p->channels;
         dfp_run_average_pool(&a, dfp_average_gradient_task, dy, share, dx, elements, bits);

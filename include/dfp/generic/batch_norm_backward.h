@@ -156,6 +156,7 @@ static void dfp_plan_dz(dfp_backward *b, double dy_largest, dfp_result *dz) {
 
 static void dfp_run_backward(dfp_backward *b, dfp_result *dx, dfp_result *dz) {
     const dfp_normalization_gradient *g = b->g;
+    b->source = dfp_source_of(g);
     double dy_largest =
         g->max_dz ? 0 : dfp_operand_largest(&g->dy, b->rows.elements, b->largest_dx);
     dfp_plan_dx(b, dy_largest, dx);
@@ -168,8 +169,7 @@ static void dfp_run_backward(dfp_backward *b, dfp_result *dx, dfp_result *dz) {
 
 static dfp_status dfp_batch_norm_backward(const dfp_normalization_gradient *g, dfp_result *dx,
                                           dfp_result *dz) {
-    dfp_backward b = {
-        .g = g, .rows = dfp_cut_rows(g->pixels, g->channels), .source = dfp_source_of(g)};
+    dfp_backward b = {.g = g, .rows = dfp_cut_rows(g->pixels, g->channels)};
     size_t row = dfp_row_bytes(&b.rows);
     size_t maxima = (size_t)(DFP_CHUNKS(b.rows.elements) + b.rows.parts) * sizeof(int32_t);
     dfp_begin();

@@ -143,8 +143,7 @@ static void dfp_run_reduction(dfp_reduction *d, const dfp_gradient_sums *sums) {
 
 static dfp_status dfp_batch_norm_backward_reduce(const dfp_normalization_gradient *g,
                                                  const dfp_gradient_sums *sums) {
-    dfp_reduction d = {
-        .rows = dfp_cut_rows(g->pixels, g->channels), .source = dfp_source_of(g), .mean = g->mean};
+    dfp_reduction d = {.rows = dfp_cut_rows(g->pixels, g->channels), .mean = g->mean};
     size_t numbers = (size_t)(d.rows.parts * g->channels);
     dfp_begin();
     d.worker_bytes = 6 * dfp_row_bytes(&d.rows);
@@ -153,6 +152,7 @@ static dfp_status dfp_batch_norm_backward_reduce(const dfp_normalization_gradien
                                         numbers * sizeof(float));
     int ready = d.workers && memory;
     if (ready) {
+        d.source = dfp_source_of(g);
         d.sum_dz = dfp_take(&memory, numbers * sizeof(double));
         d.sum_dz_x = dfp_take(&memory, numbers * sizeof(double));
         d.max_dz = dfp_take(&memory, numbers * sizeof(float));
