@@ -43,13 +43,23 @@ class DFP16Policy(DTypePolicy):
         return POLICY_NAME
 
     def get_config(self):
-        return {"name": POLICY_NAME}
+        """What Keras makes of a saved layer where dfpkeras was not imported: see `__name__`."""
+        return {"name": "float32"}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
 
     def __eq__(self, other):
         return type(other) is type(self)
 
     def __repr__(self):
         return f'<DFP16Policy "{POLICY_NAME}">'
+
+
+# What a saved model calls the class of its policies. Keras finds this one by the name under which it
+# is registered, and where it is not, its own class by this name: models load as float32 then.
+DFP16Policy.__name__ = DTypePolicy.__name__
 
 
 def policy_of(layer):

@@ -147,7 +147,7 @@ def _follows(layer):
 def _is_plain_batch_norm(layer):
     return (
         isinstance(layer, keras.layers.BatchNormalization)
-        and not layer.renorm
+        and not getattr(layer, "renorm", False)  # since Keras 3.14
         and not layer.synchronized
     )
 

@@ -372,7 +372,8 @@ def batch_norm_backward(dy, y, int activation, x, const float[::1] mean,
     cdef dfp_result x_result = result_in(dx)
     cdef dfp_result z_result = result_in(dz)
     cdef dfp_status status
-    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, elements // channels, channels)
+    cdef int64_t pixels = elements // channels
+    cdef dfp_normalization_gradient g = gradient(dy, y, activation, x, pixels, channels)
     g.mean, g.minimum, g.maximum = address(mean), address(minimum), address(maximum)
     g.factor_dz, g.factor_x = address(factor_dz), address(factor_x)
     g.constant, g.max_dz, g.bits = address(constant), address(max_dz), bits

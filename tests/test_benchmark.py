@@ -192,7 +192,13 @@ def test_contenders_compute_the_same(layer, direction):
     contenders = installed_peers()
     assert "TensorFlow" in contenders
     for name, peer in contenders.items():
-        theirs = as_ours(name, layer, direction, peer.prepare(layer, direction, values)())
+        try:
+            result = peer.prepare(layer, direction, values)()
+        except peers.UnsupportedError:
+            # TensorFlow has gradients of grouped convolutions on CPUs with AVX-512 only.
+            assert name == "TensorFlow" and direction != "forward" and layer.groups > 1
+            continue
+        theirs = as_ours(name, layer, direction, result)
         assert relative_error(ours, theirs) < QUANTIZATION_TOLERANCE
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -189,6 +190,54 @@ def test_saved_layers_keep_keras_class_names():
         config = keras.layers.serialize(keras.layers.Conv2D(4, 3))
     assert (config["module"], config["class_name"]) == ("keras.layers", "Conv2D")
     assert config["config"]["dtype"]["registered_name"] == "dfpkeras>DFP16Policy"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"module": "dfpkeras.policy", "class_name": "DFP16Policy", "config": {"name": "dfp16"}},
+        {"module": "dfpkeras.policy", "class_name": "DTypePolicy", "config": {"name": "float32"}},
+    ],
+)
+def test_the_policy_in_files_of_every_version(config):
+    policy = keras.dtype_policies.deserialize(config | {"registered_name": "dfpkeras>DFP16Policy"})
+    assert type(policy) is DFP16Policy
+
+
+LOAD_WITHOUT_DFPKERAS = """
+import sys
+sys.modules["dfpkeras"] = None  # as if it were not installed
+import keras, numpy as np
+models = [keras.saving.load_model(name) for name in ("m.keras", "m.h5")]
+models.append(keras.models.model_from_json(open("m.json").read()))
+models[2].set_weights(models[0].get_weights())
+for model in models:
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert model.optimizer is None or model.optimizer.iterations == 1
+x = np.load("x.npy")
+np.save("y.npy", np.stack([model.predict(x, verbose=0) for model in models]))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_where_dfpkeras_is_not_imported_saved_models_load_as_float32(
+    tmp_path, monkeypatch, run_python
+):
+    x = random_array(4, 8, 8, 3)
+    with dtype_policy():
+        model = nested_model()
+    model.compile("sgd", keras.losses.MeanSquaredError())
+    model.train_on_batch(x, np.zeros((4, 5), np.float32))
+    monkeypatch.chdir(tmp_path)
+    model.save("m.keras")
+    model.save("m.h5")
+    Path("m.json").write_text(model.to_json())
+    np.save("x.npy", x)
+    result = run_python(LOAD_WITHOUT_DFPKERAS)
+    assert result.returncode == 0, result.stderr
+    expected = float32_twin(model).predict(x, verbose=0)
+    for y in np.load("y.npy"):
+        np.testing.assert_array_equal(y, expected)
 
 
 @keras.saving.register_keras_serializable("test_policy")
