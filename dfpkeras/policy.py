@@ -57,8 +57,8 @@ class DFP16Policy(DTypePolicy):
         return f'<DFP16Policy "{POLICY_NAME}">'
 
 
-# What a saved model calls the class of its policies. Keras finds this one by the name under which it
-# is registered, and where it is not, its own class by this name: models load as float32 then.
+# What a saved model calls the class of its policies. Keras finds this one by the name under which
+# it is registered, and where it is not, its own class by this name: models load as float32 then.
 DFP16Policy.__name__ = DTypePolicy.__name__
 
 

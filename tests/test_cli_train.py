@@ -357,8 +357,11 @@ def test_resume_refuses_other_hyperparameters_and_data(runs, records, capsys):
         ("--data", directory / "..", "the run has data = "),
     ):
         assert message in error_of(capsys, runs, "--resume", option, value)
-    (directory / "train-00000-of-00003").unlink()
+    first, second = (directory / f"train-{i:05}-of-00003" for i in range(2))
+    first.write_bytes(second.read_bytes() * 2)
     assert "the data have changed" in error_of(capsys, runs, "--resume")
+    first.unlink()
+    assert f"{first}: missing" in error_of(capsys, runs, "--resume")
 
 
 def test_resume_without_a_run(runs, capsys):

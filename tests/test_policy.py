@@ -213,7 +213,6 @@ models.append(keras.models.model_from_json(open("m.json").read()))
 models[2].set_weights(models[0].get_weights())
 for model in models:
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
-    assert model.optimizer is None or model.optimizer.iterations == 1
 x = np.load("x.npy")
 np.save("y.npy", np.stack([model.predict(x, verbose=0) for model in models]))
 """
@@ -235,9 +234,9 @@ def test_where_dfpkeras_is_not_imported_saved_models_load_as_float32(
     np.save("x.npy", x)
     result = run_python(LOAD_WITHOUT_DFPKERAS)
     assert result.returncode == 0, result.stderr
-    expected = float32_twin(model).predict(x, verbose=0)
+    expected = model.predict(x, verbose=0)
     for y in np.load("y.npy"):
-        np.testing.assert_array_equal(y, expected)
+        assert 0 < relative_error(y, expected) < QUANTIZATION_TOLERANCE
 
 
 @keras.saving.register_keras_serializable("test_policy")
