@@ -21,7 +21,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.layers.pooling.base_pooling import BasePooling
 
 from dfpkeras import backend
-from dfpkeras.backend.float32 import float32_only, is_float32_only
+from dfpkeras.backend.float32 import float32_only
 from dfpkeras.policy import DFP16Policy, policy_of
 from dfpkeras.pooling import MOST_WINDOW_PIXELS
 
@@ -225,9 +225,7 @@ def _follow(cls, method, integer_method):
 
 def _computes_values(inputs):
     """Whether a call is neither for shapes alone nor for a graph to be saved."""
-    if any_symbolic_tensors((inputs,)) or is_float32_only():
-        return False
-    return not backend.operations().is_saving()
+    return not any_symbolic_tensors((inputs,)) and not backend.operations().wants_float32()
 
 
 def _convolution_op(layer, inputs, kernel, padding=None, bias=None):

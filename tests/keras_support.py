@@ -47,6 +47,23 @@ def float32_twin(model):
     return twin
 
 
+class DenseCell(keras.layers.Layer):
+    """A recurrent cell made of two dense layers of 4 units."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.state_size = 4
+        self.kernel, self.recurrent = keras.layers.Dense(4), keras.layers.Dense(4)
+
+    def build(self, shape):
+        self.kernel.build(shape)
+        self.recurrent.build((None, 4))
+
+    def call(self, inputs, states):
+        output = keras.ops.tanh(self.kernel(inputs) + self.recurrent(states[0]))
+        return output, [output]
+
+
 def small_cnn():
     """Two convolutions and a dense layer on (8, 8, 3), under the global policy."""
     layers = keras.layers

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from keras_support import dtype_policy, random_array
+from keras_support import DenseCell, dtype_policy, random_array
 
 import dfpkeras
 from dfpkeras.backend import hits
@@ -103,29 +103,11 @@ def test_a_call_that_may_be_training_keeps_nothing():
     assert quantized_by(lambda: [model(X) for _ in range(2)]) == 6
 
 
-class Cell(layers.Layer):
-    """A recurrent cell of two dense layers."""
-
-    state_size = 5
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner, self.recurrent = layers.Dense(5), layers.Dense(5)
-
-    def build(self, shape):
-        self.inner.build(shape)
-        self.recurrent.build((None, 5))
-
-    def call(self, inputs, states):
-        output = keras.ops.tanh(self.inner(inputs) + self.recurrent(states[0]))
-        return output, [output]
-
-
 def test_a_loop_quantises_weights_once():
     with dtype_policy("dfp16"):
-        model = keras.Sequential([keras.Input((9, 4)), layers.RNN(Cell())])
+        model = keras.Sequential([keras.Input((9, 4)), layers.RNN(DenseCell())])
     model.compile("sgd", "mse")
-    x, y = random_array(3, 9, 4), random_array(3, 5)
+    x, y = random_array(3, 9, 4), random_array(3, 4)
     for _ in range(3):
         assert quantized_by(lambda: model.train_on_batch(x, y)) == 2
     after = model.predict_on_batch(x)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from keras_support import (
     QUANTIZATION_TOLERANCE,
+    DenseCell,
     dtype_policy,
     float32_twin,
     random_array,
@@ -253,23 +254,6 @@ class Loop(keras.Model):
         )[1]
 
 
-class Cell(layers.Layer):
-    """A recurrent cell made of two dense layers."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.state_size = 4
-        self.kernel, self.recurrent = layers.Dense(4), layers.Dense(4)
-
-    def build(self, shape):
-        self.kernel.build(shape)
-        self.recurrent.build((None, 4))
-
-    def call(self, inputs, states):
-        output = keras.ops.tanh(self.kernel(inputs) + self.recurrent(states[0]))
-        return output, [output]
-
-
 def rematerialized():
     with keras.RematScope(mode="full"):
         first, second = layers.Dense(4, activation="tanh"), layers.Dense(3)
@@ -280,7 +264,7 @@ def rematerialized():
 CONTROL_FLOW = {
     "branches": (Branches, (4, 5)),
     "loop": (Loop, (4, 5)),
-    "recurrent_cell": (lambda: keras.Sequential([layers.RNN(Cell())]), (3, 5, 6)),
+    "recurrent_cell": (lambda: keras.Sequential([layers.RNN(DenseCell())]), (3, 5, 6)),
     "time_distributed": (
         lambda: keras.Sequential([layers.TimeDistributed(layers.Conv2D(4, 3))]),
         (2, 3, 6, 6, 2),

@@ -1,11 +1,11 @@
 """Differentiable integer operations, one module per Keras backend.
 
-Everything a backend module must offer is what `dfpkeras.routing` calls: ``unsupported``,
-``is_saving``, ``convolution``, ``depthwise_convolution``, ``matmul``, ``batch_norm``, ``activate``,
-``add``, and for tensors that carry integers ``max_pool``, ``average_pool``,
-``global_average_pool``, ``global_max_pool``,
-``concatenate``, ``zero_pad``, ``crop``, ``reshape``, ``transpose``. The module is imported when the
-first layer needs it, so that ``import dfpkeras`` works without TensorFlow.
+Everything a backend module must offer is what `dfpkeras.routing` calls: ``install``, ``refusal``,
+``wants_float32``, ``unsupported``, ``convolution``, ``depthwise_convolution``, ``matmul``,
+``batch_norm``, ``activate``, ``add``, and for tensors that carry integers ``max_pool``,
+``average_pool``, ``global_average_pool``, ``global_max_pool``, ``concatenate``, ``zero_pad``,
+``crop``, ``reshape``, ``transpose``. The module is imported by name, so
+that ``import dfpkeras`` works where Keras runs on another backend.
 """
 
 import collections

@@ -3,12 +3,34 @@
 import contextlib
 import threading
 
-_this_thread = threading.local()
+
+class ThreadFlag:
+    """Whether the running thread is within a context."""
+
+    def __init__(self):
+        self._of_thread = threading.local()
+
+    @property
+    def is_set(self):
+        """bool, for the thread that asks."""
+        return getattr(self._of_thread, "is_set", False)
+
+    @contextlib.contextmanager
+    def context(self):
+        """Sets the flag in this thread; contexts nest."""
+        outer = self.is_set
+        self._of_thread.is_set = True
+        try:
+            yield
+        finally:
+            self._of_thread.is_set = outer
 
 
-@contextlib.contextmanager
+_float32_only = ThreadFlag()
+
+
 def float32_only():
-    """Within this context, in this thread, every layer computes in float32.
+    """Returns a context within which, in this thread, every layer computes in float32.
 
     For what runs elsewhere: a function traced here holds TensorFlow's own operations alone, so it
     can be saved, frozen or converted, and runs in a process without dfpkeras::
@@ -17,14 +39,9 @@ def float32_only():
             function = tf.function(model).get_concrete_function(tf.TensorSpec((None, 28, 28, 1)))
         tf.saved_model.save(model, path, signatures=function)
     """
-    outer = is_float32_only()
-    _this_thread.float32_only = True
-    try:
-        yield
-    finally:
-        _this_thread.float32_only = outer
+    return _float32_only.context()
 
 
 def is_float32_only():
     """Whether this thread is within `float32_only`."""
-    return getattr(_this_thread, "float32_only", False)
+    return _float32_only.is_set

@@ -36,7 +36,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
-from dfpkeras.backend.tensorflow_contexts import install, is_saving, refusal
+from dfpkeras.backend.tensorflow_contexts import install, refusal, wants_float32
 from dfpkeras.backend.tensorflow_elementwise import activate, add
 from dfpkeras.backend.tensorflow_extremes import Extremes, Wish, remember_extremes
 from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
@@ -63,13 +63,13 @@ __all__ = [
     "global_average_pool",
     "global_max_pool",
     "install",
-    "is_saving",
     "matmul",
     "max_pool",
     "refusal",
     "reshape",
     "transpose",
     "unsupported",
+    "wants_float32",
     "zero_pad",
 ]
 

@@ -24,7 +24,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
-from dfpkeras.backend.tensorflow_gradients import differentiable
+from dfpkeras.backend.tensorflow_gradients import differentiable, quantized_result
 from dfpkeras.backend.tensorflow_operands import from_arrays, operand
 from dfpkeras.roles import ACTIVATION, GRADIENT
 
@@ -61,10 +61,7 @@ def _concatenate(axis, *tensors):
     sizes = tf.stack([tf.shape(arrays[0])[axis] for arrays in operands])
 
     gradient = functools.partial(_split, axis, shapes, sizes)
-    joined = differentiable(
-        dequantized(y), tensors, gradient, lambda *tensors: tf.concat(tensors, axis)
-    )
-    return attach(joined, y)
+    return quantized_result(y, tensors, gradient, lambda *tensors: tf.concat(tensors, axis))
 
 
 def _split(axis, shapes, sizes, dy):
@@ -127,7 +124,7 @@ def _reframe(name, borders, data_format, role, x):
     inverse = {"zero_pad": "crop", "crop": "zero_pad"}[name]
     gradient = functools.partial(_reframe, inverse, borders, data_format, _OPPOSITE[role])
     float_values = functools.partial(_float_reframed, name, borders, data_format)
-    return attach(differentiable(dequantized(y), [x], gradient, float_values), y)
+    return quantized_result(y, [x], gradient, float_values)
 
 
 def _float_reframed(name, borders, data_format, x):

@@ -34,7 +34,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     unpack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
-from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
+from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient, quantized_result
 from dfpkeras.backend.tensorflow_operands import (
     broadcast,
     from_arrays,
@@ -120,7 +120,7 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, training):
 
     float_values = functools.partial(_float_forward, made, list(parameters))
     inputs = [x, *parameters.values()]
-    result = attach(differentiable(dequantized(y), inputs, gradient, float_values), y)
+    result = quantized_result(y, inputs, gradient, float_values)
     return _remember(result, made), *statistics
 
 
@@ -137,7 +137,7 @@ def fuse_activation(x, activation):
         # With a residual, its own gradient needs dx all the same.
         return dx if made.residual is not None else _remember_passing(dx, dy, y, activation)
 
-    return attach(differentiable(dequantized(y), [x], gradient, FLOAT_VALUES[activation]), y)
+    return quantized_result(y, [x], gradient, FLOAT_VALUES[activation])
 
 
 @tf.autograph.experimental.do_not_convert
@@ -153,8 +153,8 @@ def fuse_residual(a, b):
 
 def _add_residual(made, a, b):
     y = _forward(made)
-    total = differentiable(dequantized(y), [a, b], functools.partial(addition_backward, a, b))
-    return _remember(attach(total, y), made)
+    total = quantized_result(y, [a, b], functools.partial(addition_backward, a, b))
+    return _remember(total, made)
 
 
 def _remember(y, made):
@@ -228,7 +228,7 @@ def activation_backward(x, y, activation, dy):
         return float_gradient(FLOAT_VALUES[activation], [x], [dy])
 
     gradient = functools.partial(activation_backward, x, y, activation)
-    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
+    return quantized_result(dx, [dy], gradient, float_values)
 
 
 def _remember_passing(dx, dy, y, activation):

@@ -10,9 +10,7 @@ TensorFlow does not tell in public when it vectorises, nor lets others keep func
 traced under different conditions: `install` wraps some of its internal functions.
 """
 
-import contextlib
 import functools
-import threading
 
 import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import function_context
@@ -22,7 +20,7 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 from tensorflow.python.saved_model import save, save_context
 
-from dfpkeras.backend.float32 import is_float32_only
+from dfpkeras.backend.float32 import ThreadFlag, is_float32_only
 
 #: The name of every operation of a graph that calls a kernel begins so.
 KERNEL_NAME = "dfpkeras_kernel"
@@ -32,12 +30,12 @@ _COMPILED = "its latest call was compiled by XLA, which cannot call the kernels"
 _SAVED = "signatures: a function to be saved"
 _FROZEN = "func: a function to be frozen or converted"
 
-_this_thread = threading.local()
+_vectorized = ThreadFlag()
 
 
 def refusal():
     """Says why the kernels cannot be part of what is computed or traced now, or returns None."""
-    if getattr(_this_thread, "vectorizes", False):
+    if _vectorized.is_set:
         return _VECTORIZED
     if not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(
         tf.compat.v1.get_default_graph()
@@ -46,9 +44,10 @@ def refusal():
     return None
 
 
-def is_saving():
-    """Whether TensorFlow is tracing for a SavedModel, which cannot hold Python callbacks."""
-    return save_context.in_save_context()
+def wants_float32():
+    """Whether what is traced now is to hold no kernels: within `float32_only`, or for a SavedModel,
+    which cannot hold Python callbacks."""
+    return is_float32_only() or save_context.in_save_context()
 
 
 def in_loop():
@@ -81,25 +80,15 @@ def _wrap(module, name, wrapper):
 
 
 def _vectorizing(original, *args, **kwargs):
-    with _vectorized():
+    with _vectorized.context():
         return original(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _vectorized():
-    outer = getattr(_this_thread, "vectorizes", False)
-    _this_thread.vectorizes = True
-    try:
-        yield
-    finally:
-        _this_thread.vectorizes = outer
 
 
 def _apart(original, scope_type=None):
     """A `tf.function` is traced anew where its layers compute in float32: they might have been
     traced with kernels before."""
     context = original(scope_type)
-    reason = refusal() or ((is_float32_only() or is_saving()) and "float32")
+    reason = refusal() or (wants_float32() and "float32")
     return context._replace(scope_type=(context.scope_type, reason)) if reason else context
 
 

@@ -19,15 +19,13 @@ from dfpkeras.backend.tensorflow_batch_norm import (
     may_have_one_shape,
 )
 from dfpkeras.backend.tensorflow_carriers import (
-    attach,
     call_by_name,
-    dequantized,
     local,
     make_carrier,
     pack,
 )
 from dfpkeras.backend.tensorflow_extremes import request_extremes
-from dfpkeras.backend.tensorflow_gradients import differentiable
+from dfpkeras.backend.tensorflow_gradients import quantized_result
 from dfpkeras.backend.tensorflow_operands import broadcast, from_arrays, named_operand
 from dfpkeras.roles import ACTIVATION, rounded
 
@@ -56,7 +54,7 @@ def activate(x, activation):
     y = make_carrier(data, meta, x.shape, ACTIVATION)
 
     gradient = functools.partial(activation_backward, x, y, activation)
-    return attach(differentiable(dequantized(y), [x], gradient, FLOAT_VALUES[activation]), y)
+    return quantized_result(y, [x], gradient, FLOAT_VALUES[activation])
 
 
 @tf.autograph.experimental.do_not_convert
@@ -81,7 +79,7 @@ def add(a, b):
     y = make_carrier(data, meta, a.shape, ACTIVATION)
 
     gradient = functools.partial(addition_backward, a, b)
-    return attach(differentiable(dequantized(y), [a, b], gradient), y)
+    return quantized_result(y, [a, b], gradient)
 
 
 def _activation_kernel(activation, x, x_meta=None, extremes=None):

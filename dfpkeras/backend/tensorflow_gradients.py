@@ -10,6 +10,7 @@ import weakref
 import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util, record
 
+from dfpkeras.backend.tensorflow_carriers import attach, dequantized
 from dfpkeras.backend.tensorflow_contexts import refusal
 
 _TYPE = "DFPKerasGradient"
@@ -45,6 +46,11 @@ def differentiable(values, inputs, gradient, float_values=None):
     several = isinstance(values, (list, tuple))
     results = _recorded(list(values) if several else [values], inputs, backward)
     return results if several else results[0]
+
+
+def quantized_result(y, inputs, gradient, float_values=None):
+    """The float32 tensor that stands for a carrier, with a gradient; arguments as above."""
+    return attach(differentiable(dequantized(y), inputs, gradient, float_values), y)
 
 
 def float_gradient(function, inputs, upstream):

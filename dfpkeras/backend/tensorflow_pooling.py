@@ -16,7 +16,6 @@ from dfpkeras import pooling as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_arrangement import reshape
 from dfpkeras.backend.tensorflow_carriers import (
-    attach,
     call,
     carrier_of,
     dequantized,
@@ -26,7 +25,7 @@ from dfpkeras.backend.tensorflow_carriers import (
     set_shape,
     unpack,
 )
-from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient
+from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient, quantized_result
 from dfpkeras.backend.tensorflow_operands import channels_last, from_arrays, operand, restored
 from dfpkeras.roles import ACTIVATION, GRADIENT, rounded
 
@@ -100,7 +99,7 @@ def max_pool(x, pool_size, strides, padding, data_format):
     y = windows.carrier(_max_pool, operands, windows.output_shape(x.shape), ACTIVATION)
 
     gradient = functools.partial(_max_pool_backward, windows, x, xq, y)
-    return attach(differentiable(dequantized(y), [x], gradient, windows.float_max_pool), y)
+    return quantized_result(y, [x], gradient, windows.float_max_pool)
 
 
 def _max_pool_backward(windows, float_x, x, y, dy):
@@ -109,13 +108,19 @@ def _max_pool_backward(windows, float_x, x, y, dy):
     operands = [t for q in (dyq, x, y) for t in (windows.channels_last(q.data), q.meta)]
     dx = windows.carrier(_max_pool_gradient, operands, x.data.shape, GRADIENT)
     gradient = functools.partial(_upstream_of_maxima, windows, x, y)
-    float_values = functools.partial(_vjp, windows.float_max_pool, float_x)
-    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
+    float_values = functools.partial(_float_backward, windows.float_max_pool, float_x)
+    return quantized_result(dx, [dy], gradient, float_values)
 
 
-def _vjp(pool, x, dy):
+def _float_backward(pool, x, dy):
     """The gradient of a pooling operation of TensorFlow at `x`."""
     return float_gradient(pool, [x], [dy])
+
+
+def _float_average_backward(pool, shapes, data_format, dy):
+    """The gradient of an average, the same at every input."""
+    x = restored(tf.zeros(shapes[1]), shapes[0], data_format)
+    return _float_backward(pool, x, dy)
 
 
 def _upstream_of_maxima(windows, x, y, ddx):
@@ -149,7 +154,7 @@ def _average_pool(windows, x):
     shapes = x.shape, tf.shape(images)
 
     gradient = functools.partial(_average_pool_backward, windows, shapes)
-    return attach(differentiable(dequantized(y), [x], gradient, windows.float_average_pool), y)
+    return quantized_result(y, [x], gradient, windows.float_average_pool)
 
 
 def _average_pool_backward(windows, shapes, dy):
@@ -159,12 +164,11 @@ def _average_pool_backward(windows, shapes, dy):
     operands = [windows.channels_last(dyq.data), dyq.meta, shapes[1]]
     dx = windows.carrier(_average_gradient, operands, shapes[0], GRADIENT)
 
-    def float_values(dy):
-        x = restored(tf.zeros(shapes[1]), shapes[0], windows.data_format)
-        return _vjp(windows.float_average_pool, x, dy)
-
+    float_values = functools.partial(
+        _float_average_backward, windows.float_average_pool, shapes, windows.data_format
+    )
     gradient = functools.partial(_average_pool, windows)
-    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
+    return quantized_result(dx, [dy], gradient, float_values)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -212,12 +216,10 @@ def _global_average_backward(data_format, shapes, dy):
     data, meta = call(_global_mean_gradient, inputs, _CARRIER)
     dx = make_carrier(restored(data, shapes[0], data_format), meta, shapes[0], GRADIENT)
 
-    def float_values(dy):
-        x = restored(tf.zeros(shapes[1]), shapes[0], data_format)
-        return _vjp(functools.partial(_float_global, tf.reduce_mean, data_format), x, dy)
-
+    pool = functools.partial(_float_global, tf.reduce_mean, data_format)
+    float_values = functools.partial(_float_average_backward, pool, shapes, data_format)
     gradient = functools.partial(_global_average, data_format)
-    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
+    return quantized_result(dx, [dy], gradient, float_values)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -232,7 +234,7 @@ def global_max_pool(x, data_format, keepdims):
 
     gradient = functools.partial(_global_max_backward, data_format, x, xq, y)
     float_values = functools.partial(_float_global, tf.reduce_max, data_format)
-    result = attach(differentiable(dequantized(y), [x], gradient, float_values), y)
+    result = quantized_result(y, [x], gradient, float_values)
     if not keepdims:
         return result
     shape = list(x.shape[1:])
@@ -251,8 +253,8 @@ def _global_max_backward(data_format, float_x, x, y, dy):
 
     pool = functools.partial(_float_global, tf.reduce_max, data_format)
     gradient = functools.partial(_upstream_of_global_maxima, data_format, x, y)
-    float_values = functools.partial(_vjp, pool, float_x)
-    return attach(differentiable(dequantized(dx), [dy], gradient, float_values), dx)
+    float_values = functools.partial(_float_backward, pool, float_x)
+    return quantized_result(dx, [dy], gradient, float_values)
 
 
 def _upstream_of_global_maxima(data_format, x, y, ddx):

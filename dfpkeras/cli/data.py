@@ -6,7 +6,6 @@ package is reported and not raised.
 
 import contextlib
 import shlex
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -103,7 +102,7 @@ def _run_or_tell_how_to_resume(conversion, workers, on_progress):
 def _print_conversion(sources, conversion, out):
     from dfpkeras.data.manifest import BROKEN_NAME, SKIPPED_NAME
 
-    table = Table(title=Text(_printable(str(out))))
+    table = Table(title=Text(one_line(str(out))))
     for heading in ("", "images", "written", "classes without images"):
         table.add_column(heading, justify="right" if heading else "left")
     for split, images in sources.splits.items():
@@ -119,26 +118,20 @@ def _print_conversion(sources, conversion, out):
     for kind, paths in sorted(sources.skipped.items()):
         _print_names(f"Skipped, {kind}", paths)
     if sources.skipped:
-        print(_printable(f"All that was skipped is listed in {out / SKIPPED_NAME}"))
+        print(one_line(f"All that was skipped is listed in {out / SKIPPED_NAME}"))
     if broken := conversion.broken():
-        listed_in = _printable(str(out / BROKEN_NAME))
+        listed_in = one_line(str(out / BROKEN_NAME))
         print(f"Broken and left out: {len(broken)}, listed in {listed_in}")
         for path, reason in broken[:_LISTED]:
-            print(f"    {_printable(shlex.quote(path))}: {_printable(reason)}")
+            print(f"    {one_line(shlex.quote(path))}: {one_line(reason)}")
 
 
 def _print_names(heading, names):
-    print(f"{heading}: {len(names)} ({_printable(_enumerate(names))})")
-
-
-def _printable(text):
-    """Returns a text as standard output can show it, in one line."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return one_line(text).encode(encoding, errors="backslashreplace").decode(encoding)
+    print(f"{heading}: {len(names)} ({one_line(_enumerate(names))})")
 
 
 def _print_reports(directory, reports, num_classes):
-    table = Table(title=Text(_printable(str(directory))))
+    table = Table(title=Text(one_line(str(directory))))
     table.add_column("")
     for report in reports:
         table.add_column(report.name, justify="right")
@@ -151,7 +144,7 @@ def _print_reports(directory, reports, num_classes):
             print(f"{report.name}: no image has the label {_enumerate(missing)}")
     for report in reports:
         for fault in report.faults:
-            print(_printable(fault))
+            print(one_line(fault))
         if report.num_turned:
             print(
                 f"{report.name}: {report.num_turned} images have an EXIF orientation, which "
@@ -200,5 +193,3 @@ def _command_errors():
         yield
     except DataError as error:
         raise CommandError(str(error)) from error
-    except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror or error}") from error

@@ -11,10 +11,7 @@ from dfpkeras.cli.errors import CommandError
 from dfpkeras.training import metric_name
 from dfpkeras.training.checkpoints import restore_metrics
 
-# Windows has no SIGHUP.
-_STOPPING = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunRecorder(TrainingSpeed):
