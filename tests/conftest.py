@@ -25,6 +25,12 @@ settings.load_profile("ci")
 THREAD_COUNTS = (1, 2, 3)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--random-models", type=int, default=0, help="how many to train instead of the few of CI"
+    )
+
+
 @pytest.fixture(autouse=True)
 def same_weights_in_every_run():
     import keras

@@ -47,6 +47,7 @@ def float32_twin(model):
     return twin
 
 
+@keras.saving.register_keras_serializable("tests")
 class DenseCell(keras.layers.Layer):
     """A recurrent cell made of two dense layers of 4 units."""
 
