@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from dfpkeras.backend import hits
 
@@ -34,6 +35,39 @@ def relative_error(actual, expected):
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
     return np.max(np.abs(actual - expected)) / np.max(np.abs(expected))
+
+
+def weight_gradients(model, loss):
+    """The value of a function without arguments, and its gradient for each weight of a model.
+
+    Zeros where there is none: TensorFlow says None, our own operations say zeros.
+    """
+    with tf.GradientTape() as tape:
+        value = loss()
+    weights = model.trainable_variables
+    gradients = tape.gradient(value, weights)
+    return value, [
+        tf.zeros_like(weight) if gradient is None else tf.convert_to_tensor(gradient)
+        for weight, gradient in zip(weights, gradients, strict=True)
+    ]
+
+
+def relative_errors(results, expected):
+    """The error of each, relative to its norm or to a little of the largest norm."""
+    floor = 1e-3 * max(map(np.linalg.norm, expected))
+    return np.array(
+        [
+            np.linalg.norm(actual - wanted) / max(np.linalg.norm(wanted), floor, 1e-30)
+            for actual, wanted in zip(results, expected, strict=True)
+        ]
+    )
+
+
+def assert_no_lost_gradient(results, expected):
+    """None is zero where float32 has more than the rounding of what should be zero."""
+    scale = max(map(np.linalg.norm, expected))
+    for actual, wanted in zip(results, expected, strict=True):
+        assert np.any(actual) or np.linalg.norm(wanted) <= 1e-4 * scale
 
 
 def float32_twin(model):
