@@ -1,6 +1,7 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and directories with one writer at a time."""
 
 import contextlib
+import fcntl
 import os
 
 PARTIAL = ".partial-"
@@ -34,6 +35,36 @@ def write_atomically(path, write, error_type):
         if reason is None or not isinstance(error, Exception):
             raise
         raise error_type(f"{path}: cannot be written: {reason.strerror or reason}") from error
+
+
+@contextlib.contextmanager
+def hold_directory(path, occupied):
+    """Makes a directory if need be, and keeps other processes out of it, also after a crash.
+
+    Args:
+        path: ``pathlib.Path``.
+        occupied: exception to raise if another process holds it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor, occupied)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor, occupied):
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise occupied from None
+    except OSError:
+        # A file system without locks.
+        return
 
 
 def _sync_directory(path):

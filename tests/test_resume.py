@@ -233,6 +233,106 @@ def test_the_last_three_checkpoints_and_the_best_one_are_kept(tmp_path):
     assert len(run._list_checkpoints("p")) == 5
 
 
+# Data that have moved, and data that are others
+
+
+@pytest.fixture
+def one_epoch_short(unbroken, tmp_path):
+    """A run whose last epoch is still to come."""
+    path = tmp_path / "runs" / "short"
+    shutil.copytree(unbroken.path, path)
+    (path / "checkpoints" / "dfp16" / "epoch-0003.keras").unlink()
+    return path
+
+
+@pytest.mark.parametrize("move", [shutil.copytree, os.symlink])
+def test_a_run_goes_on_with_its_data_at_another_place(
+    one_epoch_short, directory, unbroken, tmp_path, move
+):
+    place = tmp_path / "elsewhere"
+    move(directory, place)
+    created = RunDirectory(one_epoch_short).read_config()[1]["created"]
+    assert resume(one_epoch_short, "--data", str(place)) == 0
+    assert_same_bits(RunDirectory(one_epoch_short), unbroken)
+    config, details = RunDirectory(one_epoch_short).read_config()
+    assert (config.data, details["created"]) == (str(place), created)
+    assert resume(one_epoch_short) == 0
+
+
+@pytest.mark.parametrize("change", ["order", "names"])
+def test_other_data_are_refused_wherever_they_are(
+    one_epoch_short, directory, tmp_path, capsys, change
+):
+    """As many images in as many files of the same sizes."""
+    place = tmp_path / "others"
+    shutil.copytree(directory, place)
+    first, second = place / "train-00000-of-00003", place / "train-00001-of-00003"
+    if change == "names":
+        first.rename(place / "first")
+        second.rename(first)
+        (place / "first").rename(second)
+    else:
+        records = list(tf.data.TFRecordDataset(str(first)).as_numpy_iterator())
+        with tf.io.TFRecordWriter(str(first)) as writer:
+            for record in reversed(records):
+                writer.write(record)
+        assert first.stat().st_size == (directory / first.name).stat().st_size
+    link = tmp_path / "link"
+    link.symlink_to(place)
+    for path in (place, link):
+        assert resume(one_epoch_short, "--data", str(path)) == 2
+        assert "these are not the data of the run" in capsys.readouterr().err
+
+
+def test_a_link_to_itself_is_no_data(one_epoch_short, tmp_path, capsys):
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    for options in (["--resume"], ["--classes", "20"]):
+        name = "short" if options == ["--resume"] else "new"
+        arguments = ["train", *place(one_epoch_short.with_name(name)), "--data", str(link)]
+        assert main([*arguments, *options]) == 2
+        errors = capsys.readouterr().err
+        assert str(link) in errors
+        assert "Traceback" not in errors
+
+
+def test_a_recipe_is_what_it_says(tmp_path, directory, options, capsys):
+    path, recipe = tmp_path / "runs" / "recipe", tmp_path / "a.toml"
+    recipe.write_text("momentum = 0.5")
+    finished(path, [*options, "--epochs", "1", "--recipe", str(recipe)])
+    moved = recipe.rename(tmp_path / "b.toml")
+    assert resume(path, "--recipe", str(moved)) == 0
+    moved.write_text("momentum = 0.6")
+    assert resume(path, "--recipe", str(moved)) == 2
+    assert "the run has recipe = " in capsys.readouterr().err
+
+
+def test_two_processes_do_not_train_one_run(one_epoch_short, options, capsys):
+    run = RunDirectory(one_epoch_short)
+    with run.hold():
+        assert resume(one_epoch_short) == 2
+        assert "another process is training this run" in capsys.readouterr().err
+    assert run.latest_checkpoint("dfp16")[1:] == (2, 0)
+
+
+def test_a_run_whose_directory_is_deleted_saves_what_comes_after(
+    parent, options, unbroken, monkeypatch
+):
+    path = parent / "runs" / "deleted"
+    write = RunRecorder.on_epoch_begin
+
+    def delete(self, epoch, logs=None):
+        write(self, epoch, logs)
+        if epoch == 1:
+            shutil.rmtree(path)
+
+    monkeypatch.setattr(RunRecorder, "on_epoch_begin", delete)
+    run = finished(path, options)
+    assert run.history()["epoch"].tolist() == [2, 3]
+    assert run.read_config()[0] == unbroken.read_config()[0]
+    assert resume(path) == 0
+
+
 # Full disks, spoilt data, signals
 
 

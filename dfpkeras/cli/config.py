@@ -16,12 +16,14 @@ def _setting(default, group, parse, help_text, **details):
         parse: function from text to one value, which raises an ``ArgumentTypeError``.
         help_text: what the help says.
         details: ``length``, how many values a tuple must have, if that is fixed; ``scales_with``,
-            the field in whose proportion a recipe's value changes.
+            the field in whose proportion a recipe's value changes; ``only_with``, values of other
+            fields without one of which this one has no effect.
     """
     metadata = {"group": group, "parse": parse, "help": help_text, **details}
     return dataclasses.field(default=default, metadata=metadata)
 
 
+POLICIES = ("dfp16", "float32")
 TASK, LENGTH, LEARNING, IMAGES = "model and data", "length", "learning", "images"
 
 
@@ -34,7 +36,9 @@ class TrainConfig:
     ``learning_rate * batch_size / base_batch_size``.
     """
 
-    policies: tuple[str, ...] = _setting(("dfp16",), TASK, str, "dtype policies, one after another")
+    policies: tuple[str, ...] = _setting(
+        ("dfp16",), TASK, values.one_of(*POLICIES), "dtype policies, one after another"
+    )
     model: str = _setting(
         "resnet-small",
         TASK,
@@ -97,6 +101,7 @@ class TrainConfig:
         values.positive_float,
         "steps: epochs after which the learning rate is multiplied by --decay-factor",
         scales_with="epochs",
+        only_with={"schedule": ("steps",)},
     )
     decay_every_epochs: float = _setting(
         1.0,
@@ -104,12 +109,14 @@ class TrainConfig:
         values.positive_float,
         "exponential: epochs between two multiplications by --decay-factor",
         scales_with="epochs",
+        only_with={"schedule": ("exponential",)},
     )
     decay_factor: float = _setting(
         0.1,
         LEARNING,
         values.positive_float,
         "steps, exponential: what is left of the learning rate",
+        only_with={"schedule": ("steps", "exponential")},
     )
     momentum: float = _setting(0.9, LEARNING, values.fraction, "of stochastic gradient descent")
     nesterov: bool = _setting(True, LEARNING, values.boolean, "Nesterov's momentum")
@@ -142,6 +149,7 @@ class TrainConfig:
         "random: lowest and highest length of the shorter side, in pixels",
         length=2,
         scales_with="image_size",
+        only_with={"train_crop": ("random",)},
     )
     crop_area: tuple[float, float] = _setting(
         (0.08, 1.0),
@@ -149,6 +157,7 @@ class TrainConfig:
         values.positive_float,
         "random-resized: lowest and highest part of the image's area",
         length=2,
+        only_with={"train_crop": ("random-resized",)},
     )
     crop_aspect_ratio: tuple[float, float] = _setting(
         (3 / 4, 4 / 3),
@@ -156,6 +165,7 @@ class TrainConfig:
         values.positive_float,
         "random-resized: lowest and highest width divided by height",
         length=2,
+        only_with={"train_crop": ("random-resized",)},
     )
     pad: int = _setting(
         4,
@@ -163,6 +173,7 @@ class TrainConfig:
         values.non_negative_int,
         "pad: black pixels on each side",
         scales_with="image_size",
+        only_with={"train_crop": ("pad",)},
     )
     horizontal_flip: bool = _setting(
         True, IMAGES, values.boolean, "mirror every second training image, chosen at random"
@@ -193,9 +204,16 @@ class TrainConfig:
     )
 
     def as_dict(self):
-        """Returns the fields as a dict that JSON can hold."""
-        fields = dataclasses.asdict(self)
+        """Returns the fields that have an effect, as a dict that JSON can hold."""
+        fields = {name: getattr(self, name) for name in SETTINGS if self._has_effect(name)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    def _has_effect(self, name):
+        details = SETTINGS[name].metadata
+        if details["group"] == IMAGES and self.data is None:
+            return False
+        needed = details.get("only_with", {})
+        return all(getattr(self, other) in values for other, values in needed.items())
 
     def preparation(self):
         """Returns the settings for images as the data pipeline takes them.
@@ -212,8 +230,12 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, fields):
-        """The inverse of ``as_dict``; raises a TypeError if the fields are not the right ones."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        """The inverse of ``as_dict``.
+
+        Raises:
+            ValueError: a field does not exist, or cannot have its value.
+        """
+        return cls(**{name: _parse_or_none(name, value) for name, value in fields.items()})
 
 
 SETTINGS = {field.name: field for field in dataclasses.fields(TrainConfig)}
@@ -222,6 +244,12 @@ SETTINGS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 def takes_several(field):
     """Tells whether the values of a field are tuples."""
     return isinstance(field.default, tuple)
+
+
+def _parse_or_none(name, value):
+    if value is None and name in SETTINGS and SETTINGS[name].default is None:
+        return None
+    return parse_setting(name, value)
 
 
 def parse_setting(name, value):

@@ -1,6 +1,6 @@
 """From a recipe and the user's options to a run's configuration."""
 
-from pathlib import Path
+import os
 
 from dfpkeras.cli.config import SETTINGS, TrainConfig, parse_setting
 from dfpkeras.recipes import DIGITS, RecipeError, read_recipe, recipe_of
@@ -28,7 +28,7 @@ def configure(options):
     options = dict(options)
     model = options.get("model", TrainConfig.model)
     if options.get("data") is not None:
-        options["data"] = str(Path(options["data"]).resolve())
+        options["data"] = os.path.abspath(options["data"])
         options = _known_classes(options["data"]) | options
     elif model.lower() != TrainConfig.model:
         # The smallest size that most models in keras.applications take.

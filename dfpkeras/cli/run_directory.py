@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dfpkeras.cli.config import TrainConfig
 from dfpkeras.cli.errors import CommandError
-from dfpkeras.files import PARTIAL, write_atomically
+from dfpkeras.files import PARTIAL, hold_directory, write_atomically
 
 _write = functools.partial(write_atomically, error_type=CommandError)
 _CHECKPOINT = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?\.keras")
@@ -62,6 +62,7 @@ class RunDirectory:
         self.history_path = self.path / "history.csv"
         self.curves_path = self.path / "curves.png"
         self.tensorboard_path = self.path / "tensorboard"
+        self._config_text = None
 
     @classmethod
     def create(cls, runs_dir, name):
@@ -97,29 +98,45 @@ class RunDirectory:
         run._prove_writable()
         return run
 
+    @contextlib.contextmanager
+    def hold(self):
+        """Keeps other processes from training the same run.
+
+        Raises:
+            CommandError: another process is training it.
+        """
+        occupied = CommandError(f"run directory {self.path}: another process is training this run")
+        with hold_directory(self.path, occupied):
+            yield
+
     def discard_if_empty(self):
         """Removes the directory if the run wrote nothing to it."""
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
     def write_config(self, config, **details):
-        """Writes the ``TrainConfig``, the time, and further details."""
+        """Writes the ``TrainConfig``, the time, and further details.
+
+        Args:
+            config: ``TrainConfig``.
+            details: that JSON can hold; ``created`` stands for the time.
+        """
         now = datetime.datetime.now(datetime.UTC)
         content = {"created": now.isoformat(), "hyperparameters": config.as_dict(), **details}
-        _write(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2)))
+        self._config_text = json.dumps(content, indent=2)
+        self._write_config_text()
 
     def read_config(self):
         """Returns the ``TrainConfig`` and the other content of config.json as a dict."""
         try:
-            content = json.loads(self.config_path.read_text())
-        except (OSError, ValueError) as error:
-            raise CommandError(f"{self.config_path}: cannot be read: {error}") from error
-        try:
-            return TrainConfig.from_dict(content.pop("hyperparameters")), content
-        except (KeyError, TypeError) as error:
-            raise CommandError(
-                f"{self.config_path}: not written by this version of dfpkeras"
-            ) from error
+            self._config_text = self.config_path.read_text(encoding="utf-8")
+            return _parse_config(json.loads(self._config_text))
+        except OSError as error:
+            reason = error.strerror
+        # Deep nesting is a RecursionError.
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            reason = "it is not, or not any more, what this version of dfpkeras writes"
+        raise CommandError(f"{self.config_path}: cannot be read: {reason}")
 
     def save_checkpoint(self, model, policy, epoch, batch=0, **progress):
         """Saves a checkpoint and removes those that are no longer needed.
@@ -137,6 +154,7 @@ class RunDirectory:
 
         name = f"epoch-{epoch:04d}-batch-{batch:06d}" if batch else f"epoch-{epoch:04d}"
         path = self._checkpoints(policy) / f"{name}.keras"
+        self._restore_if_deleted()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -176,6 +194,7 @@ class RunDirectory:
         """Appends a row; one that is there for the same policy and epoch or later is replaced."""
         import pandas as pd
 
+        self._restore_if_deleted()
         rows = self.history()
         later = (rows["policy"] == row["policy"]) & (rows["epoch"] >= row["epoch"])
         kept = rows[~later]
@@ -186,6 +205,15 @@ class RunDirectory:
     def save_curves(self, figure):
         """Saves a matplotlib figure."""
         _write(self.curves_path, figure.savefig)
+
+    def _write_config_text(self):
+        _write(self.config_path, lambda path: path.write_text(self._config_text, "utf-8"))
+
+    def _restore_if_deleted(self):
+        """Who deletes the directory of a run that goes on does not lose what comes after."""
+        if self._config_text is not None and not self.config_path.exists():
+            self._prove_writable()
+            self._write_config_text()
 
     def _checkpoints(self, policy):
         return self.path / "checkpoints" / policy
@@ -225,3 +253,12 @@ class RunDirectory:
             raise CommandError(
                 f"run directory {self.path} cannot be written to: {error.strerror}"
             ) from error
+
+
+def _parse_config(content):
+    """Raises one of several errors if the content is not that of a config.json."""
+    config = TrainConfig.from_dict(content.pop("hyperparameters"))
+    datetime.datetime.fromisoformat(content["created"])
+    if not isinstance(content["data"], dict):
+        raise TypeError
+    return config, content

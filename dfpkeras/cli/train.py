@@ -4,16 +4,19 @@ Modules that import TensorFlow are imported by the functions that need them, so 
 package is reported and not raised.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
+import json
+import os
 import shlex
 from pathlib import Path
 
 import keras
 
-from dfpkeras.cli.config import IMAGES, SETTINGS, TrainConfig
-from dfpkeras.cli.configure import configure
+from dfpkeras.cli.config import IMAGES, SETTINGS
+from dfpkeras.cli.configure import configure, load_recipe
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.plot import plot_history
 from dfpkeras.cli.requirements import require_packages
@@ -23,8 +26,6 @@ from dfpkeras.cli.versions import versions
 from dfpkeras.data.dataset import DataError
 from dfpkeras.recipes import RecipeError
 from dfpkeras.training import compile_model
-
-POLICIES = ("dfp16", "float32")
 
 
 def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorboard=False):
@@ -43,32 +44,50 @@ def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorbo
     """
     _require_tensorflow_backend()
     require_packages("tensorflow", "rich", "pandas", "matplotlib", "mlxtend")
-    if resume:
-        run = RunDirectory.find(runs_dir, name)
-        config, details = run.read_config()
-        _refuse_changes(config, options)
-        data = _load_data(config)
-        _refuse_changed_data(details["data"], data.describe())
-    else:
-        config = _configure(options)
-        run = RunDirectory.create(runs_dir, name or _new_name(config, runs_dir))
+    begin = _resume if resume else _begin
+    with begin(options, runs_dir, name) as (run, config, data):
+        try:
+            train_run(
+                config,
+                data,
+                run,
+                checkpoint_minutes=checkpoint_minutes,
+                tensorboard=tensorboard or run.tensorboard_path.exists(),
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_how_to_resume(run)) from None
+
+
+@contextlib.contextmanager
+def _begin(options, runs_dir, name):
+    """Makes a run, which no other process can train meanwhile: (run, config, data)."""
+    config = _configure(options)
+    run = RunDirectory.create(runs_dir, name or _new_name(config, runs_dir))
+    with run.hold():
         try:
             data = _load_data(config)
             _try_model(config, data)
         except BaseException:
             run.discard_if_empty()
             raise
-        run.write_config(config, data=data.describe(), versions=versions())
-    try:
-        train_run(
-            config,
-            data,
-            run,
-            checkpoint_minutes=checkpoint_minutes,
-            tensorboard=tensorboard or run.tensorboard_path.exists(),
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_resume(run)) from None
+        details = {"recipe": _content(config.recipe), "data": data.describe()}
+        run.write_config(config, **details, versions=versions())
+        yield run, config, data
+
+
+@contextlib.contextmanager
+def _resume(options, runs_dir, name):
+    """Takes a run up, which no other process can train meanwhile: (run, config, data)."""
+    run = RunDirectory.find(runs_dir, name)
+    with run.hold():
+        before, details = run.read_config()
+        config = _moved(before, options)
+        _refuse_changes(config, options, details)
+        data = _load_data(config)
+        _refuse_changed_data(details["data"], data.describe())
+        if config != before:
+            run.write_config(config, **details)
+        yield run, config, data
 
 
 def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False):
@@ -105,8 +124,14 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
 def _configure(options):
     if options.get("data") is None:
         _refuse_settings_of_images(options)
-    try:
+    with _naming_recipes():
         return configure(options)
+
+
+@contextlib.contextmanager
+def _naming_recipes():
+    try:
+        yield
     except RecipeError as error:
         raise CommandError(f"--recipe: {error}") from error
 
@@ -154,23 +179,44 @@ def _try_model(config, data):
         ) from error
 
 
-def _refuse_changes(config, options):
+def _content(recipe):
+    """What a recipe says, as a dict that JSON gives back as it is."""
+    with _naming_recipes():
+        return json.loads(json.dumps(load_recipe(recipe)))
+
+
+def _moved(config, options):
+    """A run's configuration, with the place where its data are now."""
+    if None in (config.data, options.get("data")):
+        return config
+    return dataclasses.replace(config, data=os.path.abspath(options["data"]))
+
+
+def _refuse_changes(config, options, details):
     """A resumed run keeps its hyper-parameters: its learning rate and data order follow them."""
-    if options.get("data") is not None:
-        options = options | {"data": str(Path(options["data"]).resolve())}
-    for field in dataclasses.fields(TrainConfig):
-        before = getattr(config, field.name)
-        now = options.get(field.name, before)
+    options = dict(options)
+    if config.data is not None:
+        options.pop("data", None)
+    if "recipe" in options and details.get("recipe") == _content(options["recipe"]):
+        del options["recipe"]
+    for name, now in options.items():
+        before = getattr(config, name)
         if now != before:
             raise CommandError(
-                f"--resume: the run has {field.name} = {_plain(before)}, asked for is "
+                f"--resume: the run has {name} = {_plain(before)}, asked for is "
                 f"{_plain(now)}; leave the option out, or begin a new run without --resume"
             )
 
 
 def _refuse_changed_data(before, now):
-    if now != before:
-        raise CommandError(f"--resume: the data have changed: the run had {before}, now {now}")
+    """What the data are must be the same; where they are may have changed."""
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        differences = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in changed)
+        raise CommandError(
+            f"--resume: these are not the data of the run: it had {differences}; give the place "
+            "where they are by --data, or begin a new run without --resume"
+        )
 
 
 def _plain(value):

@@ -3,8 +3,8 @@
 import argparse
 
 from dfpkeras.cli import values
-from dfpkeras.cli.config import SETTINGS, takes_several
-from dfpkeras.cli.train import POLICIES, run_train
+from dfpkeras.cli.config import POLICIES, SETTINGS, takes_several
+from dfpkeras.cli.train import run_train
 
 
 def add_train(commands):

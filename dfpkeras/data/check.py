@@ -11,7 +11,7 @@ from dfpkeras.data.completeness import find_count_fault, find_file_faults
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.layout import SPLITS, find_layout
 from dfpkeras.data.manifest import require_finished
-from dfpkeras.data.tfrecords import count_records, list_files, name_record, read_records
+from dfpkeras.data.tfrecords import list_files, name_record, read_records, scan_records
 
 
 @dataclasses.dataclass
@@ -124,7 +124,7 @@ class _FileCheck:
     def _records(self):
         """Yields the records up to the first one that is damaged."""
         try:
-            count = count_records(self._path)
+            count = scan_records(self._path).num_records
         except DataError as error:
             self._report.faults.append(str(error))
             with contextlib.suppress(DataError):

@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import fcntl
-import os
 import threading
 import warnings
 from pathlib import Path
@@ -23,7 +21,7 @@ from dfpkeras.data.manifest import (
 )
 from dfpkeras.data.names import one_line
 from dfpkeras.data.shard import Shard, StoppedError, write_shard
-from dfpkeras.files import PARTIAL
+from dfpkeras.files import PARTIAL, hold_directory
 
 IMAGES_PER_SHARD = 1250
 MAX_SHARDS = 1024
@@ -183,27 +181,14 @@ def _default_shards(num_images):
 
 @contextlib.contextmanager
 def _hold(directory):
-    """Makes a directory if need be, and keeps other conversions out of it, also after a crash."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"{directory}: cannot be made: {error.strerror}") from error
-    try:
-        _lock(descriptor, directory)
+    """Keeps other conversions out of a directory."""
+    occupied = DataError(f"{directory}: another conversion is writing to it")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold_directory(directory, occupied))
+        except OSError as error:
+            raise DataError(f"{directory}: cannot be made: {error.strerror}") from error
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor, directory):
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(f"{directory}: another conversion is writing to it") from error
-    except OSError:
-        # A file system without locks.
-        return
 
 
 def _tabbed(texts):

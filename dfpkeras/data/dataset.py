@@ -69,5 +69,5 @@ class ImageData:
         """
 
     def describe(self):
-        """Returns what identifies the data, as a dict that JSON can hold."""
+        """Returns what identifies the data, wherever they are, as a dict that JSON can hold."""
         raise NotImplementedError

@@ -7,10 +7,12 @@ with ``image`` and ``label`` (from 0).
 """
 
 import concurrent.futures
+import hashlib
 import math
 import os
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -52,7 +54,8 @@ class RecordFiles:
         self.paths = list_files(directory, split, layout)
         require_complete(self.paths, split, manifest)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            self.counts = np.array(list(pool.map(count_records, self.paths)), dtype=np.int64)
+            self._scans = list(pool.map(scan_records, self.paths))
+        self.counts = np.array([scan.num_records for scan in self._scans], dtype=np.int64)
         for path, count in zip(self.paths, self.counts, strict=True):
             if fault := find_count_fault(path, count, manifest):
                 raise DataError(fault)
@@ -64,6 +67,13 @@ class RecordFiles:
             )
         size = sum(path.stat().st_size for path in self.paths)
         self.mean_record_bytes = size / self.num_records
+
+    def digest(self):
+        """Returns the SHA-256 of the files' names, and their records' lengths and checksums."""
+        digest = hashlib.sha256()
+        for path, scan in zip(self.paths, self._scans, strict=True):
+            digest.update(f"{path.name}\0{scan.digest}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def locate(self, index):
         """Returns the path of the file and the record's number in it."""
@@ -195,10 +205,10 @@ class ImageRecords(ImageData):
 
     def describe(self):
         return {
-            "source": str(self.directory.resolve()),
             "num_classes": self.num_classes,
             "num_train": self.num_train,
             "num_validation": self.num_validation,
+            **{f"digest_of_{split}_files": files.digest() for split, files in self._files.items()},
         }
 
     def _check_records(self, path, numbers):
@@ -220,18 +230,34 @@ def list_files(directory, split, layout):
     return paths
 
 
-def count_records(path):
-    """Counts the records of a file by their lengths.
+class FileScan(NamedTuple):
+    """What the lengths and checksums of a file's records tell, without reading the data.
+
+    Attributes:
+        num_records: int.
+        digest: SHA-256 of the lengths and the checksums of all records, hexadecimal.
+    """
+
+    num_records: int
+    digest: str
+
+
+def scan_records(path):
+    """Returns the ``FileScan`` of a file, made of the 16 bytes between two records' data.
 
     Raises:
-        DataError: the last one is not whole, or the file cannot be read.
+        DataError: the last record is not whole, or the file cannot be read.
     """
     count = offset = 0
+    digest = hashlib.sha256()
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             while offset < size:
-                header = os.pread(file.fileno(), _HEADER_BYTES, offset)
+                before = min(offset, _FOOTER_BYTES)
+                between = os.pread(file.fileno(), before + _HEADER_BYTES, offset - before)
+                digest.update(between)
+                header = between[before:]
                 if len(header) == _HEADER_BYTES:
                     (length,) = struct.unpack("<Q", header[:8])
                     offset += _HEADER_BYTES + length + _FOOTER_BYTES
@@ -241,9 +267,11 @@ def count_records(path):
                         "(it is truncated, or no TFRecord file)"
                     )
                 count += 1
+            if size:
+                digest.update(os.pread(file.fileno(), _FOOTER_BYTES, size - _FOOTER_BYTES))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return count
+    return FileScan(count, digest.hexdigest())
 
 
 def _read_file(files, left_out=None):
