@@ -97,13 +97,13 @@ class PositionedCallbackList(keras.callbacks.CallbackList):
     """Tells its callbacks the place in an epoch whose first batches are left out.
 
     Args:
-        callbacks: list of callbacks; Keras' progress bar is added.
+        callbacks: list of callbacks.
         first_batch: number of batches left out.
         **arguments: of ``keras.callbacks.CallbackList``.
     """
 
     def __init__(self, callbacks, first_batch, **arguments):
-        super().__init__(callbacks, add_history=True, add_progbar=True, **arguments)
+        super().__init__(callbacks, add_history=True, **arguments)
         self._first_batch = first_batch
 
     def on_train_batch_begin(self, batch, logs=None):

@@ -2,13 +2,16 @@
 
 import dataclasses
 import io
+import shutil
 
 import keras
-import rich.console
 import rich.table
 from keras.src.models.functional import Functional
 
 from dfpkeras import routing
+from dfpkeras.console import make_console
+
+_WIDTH = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Report:
             table.add_row(row.path, row.class_name, row.computes, row.reason)
         integer = sum(row.computes == "int16" for row in self.rows)
         text = io.StringIO()
-        console = rich.console.Console(file=text, width=120, color_system=None)
+        columns = shutil.get_terminal_size((_WIDTH, 0)).columns
+        console = make_console(file=text, width=min(columns, _WIDTH), color_system=None)
         console.print(table)
         console.print(f"{integer} of {len(self.rows)} layers compute in int16.")
         return text.getvalue()

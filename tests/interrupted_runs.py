@@ -91,6 +91,31 @@ def between_history_and_checkpoint():
     RunDirectory.save_checkpoint = save_within_epochs
 
 
+def a_hangup_in_the_third_step():
+    _after(RunRecorder, "on_train_batch_end", 3, lambda: os.kill(os.getpid(), signal.SIGHUP))
+
+
+def a_full_disk_under_the_output():
+    _redirect(os.open("/dev/full", os.O_WRONLY))
+
+
+def a_pipe_that_nobody_reads():
+    read, write = os.pipe()
+    os.close(read)
+    _redirect(write)
+
+
+def descriptors_that_are_closed():
+    sys.stdout.flush()
+    os.close(1)
+    os.close(2)
+
+
+def _redirect(descriptor):
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+
+
 def _train(moment, arguments, log):
     # Not the standard streams of the process that all are forked from.
     with open(log, "a") as file:
@@ -110,12 +135,16 @@ def _die_instead(owner, name):
 
 
 def _die_after(owner, name, count):
+    _after(owner, name, count, _die)
+
+
+def _after(owner, name, count, act):
     original, calls = getattr(owner, name), []
 
     def call(*arguments, **options):
         original(*arguments, **options)
         calls.append(arguments)
         if len(calls) == count:
-            _die()
+            act()
 
     setattr(owner, name, call)

@@ -58,11 +58,11 @@ def train(runs, *options):
 def table_rows(printed):
     """Returns the cells of the printed table, by policy."""
     rows = [
-        [cell.strip() for cell in line.split("│")[1:-1]]
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
         for line in printed.splitlines()
-        if line.startswith("│")
+        if line.startswith(("│", "┃"))
     ]
-    return {cells[0]: cells[1:] for cells in rows}
+    return {policy: list(cells) for policy, *cells in list(zip(*rows, strict=True))[1:]}
 
 
 # What a run leaves

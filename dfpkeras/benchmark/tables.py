@@ -4,6 +4,7 @@ from rich import box
 from rich.table import Table
 
 from dfpkeras.benchmark.measure import OURS
+from dfpkeras.console import as_text
 
 
 def print_results(console, results):
@@ -116,4 +117,4 @@ def ratio(value):
     """A ratio as text, red if below 1, "-" for None."""
     if value is None:
         return "-"
-    return f"[red]{value:.2f}[/red]" if value < 1 else f"{value:.2f}"
+    return as_text(f"{value:.2f}", "red" if value < 1 else "")

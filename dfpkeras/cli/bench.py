@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from dfpkeras.benchmark.layers import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS
@@ -13,6 +12,7 @@ from dfpkeras.benchmark.suite import run_suite
 from dfpkeras.benchmark.tables import print_results
 from dfpkeras.cli.bench_files import check_files
 from dfpkeras.cli.errors import CommandError
+from dfpkeras.console import make_console, make_progress
 
 ALL = "all"
 
@@ -34,7 +34,7 @@ def run_bench(network_names, direction, batch_size, seconds, json_path=None, plo
     check_files(json_path, plot_path)
     networks = {name: NETWORKS[name] for name in _expand(network_names)}
     directions = DIRECTIONS if direction == ALL else (direction,)
-    console = Console()
+    console = make_console()
     results = run_suite(networks, directions, batch_size, seconds, _show_progress)
     print_results(console, results)
     if json_path:
@@ -56,13 +56,8 @@ def _expand(names):
 
 def _show_progress(tasks):
     """Passes the tasks on and draws a progress bar on standard error."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "description"
+    with make_progress(*columns, transient=True) as progress:
         bar = progress.add_task("", total=len(tasks))
         for layer, direction in tasks:
             progress.update(bar, description=f"{layer.label}, {direction}")

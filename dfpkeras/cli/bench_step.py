@@ -4,8 +4,6 @@ import contextlib
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from dfpkeras.benchmark.step.case import NETWORKS, Case, ModelError, is_network
 from dfpkeras.benchmark.step.contenders import CONTENDERS
 from dfpkeras.benchmark.step.plot import plot_step_results
@@ -13,6 +11,7 @@ from dfpkeras.benchmark.step.suite import run_step_suite
 from dfpkeras.benchmark.step.tables import print_step_results
 from dfpkeras.cli.bench_files import check_files
 from dfpkeras.cli.errors import CommandError
+from dfpkeras.console import as_text, make_console
 
 ALL = "all"
 TRAIN_BATCH_SIZES = (16,)
@@ -60,7 +59,7 @@ def run_bench_step(
     chosen = [contender for name, contender in CONTENDERS.items() if name in contenders]
     with _progress() as report:
         results = _run(cases, chosen, steps, time_limit, report)
-    print_step_results(Console(), results)
+    print_step_results(make_console(), results)
     if json_path:
         Path(json_path).write_text(json.dumps(results.as_dict(), indent=2) + "\n")
     _check_any_ran(results)
@@ -88,8 +87,8 @@ def _run(*arguments):
 @contextlib.contextmanager
 def _progress():
     """Gives a function that shows a str, until the next one, on standard error."""
-    with Console(stderr=True).status("") as status:
-        yield status.update
+    with make_console(stderr=True).status(as_text("")) as status:
+        yield lambda text: status.update(as_text(text))
 
 
 def _check_any_ran(results):

@@ -8,20 +8,12 @@ import contextlib
 import shlex
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.requirements import require_packages
+from dfpkeras.console import make_console, make_progress
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.names import one_line
 from dfpkeras.threads import count_cpus
@@ -102,14 +94,14 @@ def _run_or_tell_how_to_resume(conversion, workers, on_progress):
 def _print_conversion(sources, conversion, out):
     from dfpkeras.data.manifest import BROKEN_NAME, SKIPPED_NAME
 
-    table = Table(title=Text(one_line(str(out))))
+    table = Table(title=(one_line(str(out))))
     for heading in ("", "images", "written", "classes without images"):
         table.add_column(heading, justify="right" if heading else "left")
     for split, images in sources.splits.items():
         written = conversion.num_records(split)
         empty = len(sources.empty_classes(split))
         table.add_row(split, str(len(images)), str(written), f"{empty} of {len(sources.synsets)}")
-    Console().print(table)
+    make_console().print(table)
     for split in sources.splits:
         if empty := sources.empty_classes(split):
             _print_names(f"{split}, classes without images", empty)
@@ -131,13 +123,13 @@ def _print_names(heading, names):
 
 
 def _print_reports(directory, reports, num_classes):
-    table = Table(title=Text(one_line(str(directory))))
+    table = Table(title=(one_line(str(directory))))
     table.add_column("")
     for report in reports:
         table.add_column(report.name, justify="right")
     for name, values in _describe(reports, num_classes).items():
         table.add_row(name, *values)
-    Console().print(table)
+    make_console().print(table)
     for report in reports:
         missing = report.missing_labels(num_classes)
         if missing:
@@ -178,13 +170,7 @@ def _enumerate(values):
 
 
 def _progress(count_column):
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        count_column,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+    return make_progress("description", BarColumn(), count_column, TimeRemainingColumn())
 
 
 @contextlib.contextmanager

@@ -3,13 +3,13 @@
 import time
 
 import keras
-from rich.console import Console
 from rich.table import Table
 
 from dfpkeras.cli.configure import configure
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.requirements import require_packages
 from dfpkeras.cli.summary import format_speed
+from dfpkeras.console import make_console
 from dfpkeras.recipes import DEFAULT
 
 _WARM_UP_BATCHES = 2
@@ -85,7 +85,7 @@ def _print_speeds(config, speeds):
     table.add_column("images/s", justify="right")
     for name, speed in speeds:
         table.add_row(name, format_speed(speed))
-    Console().print(table)
+    make_console().print(table)
     if len(speeds) == 2:
         ratio = speeds[0][1] / speeds[1][1]
         print(f"Alone, the images come {ratio:.1f} times as fast as the step consumes them.")

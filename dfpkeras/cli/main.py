@@ -33,11 +33,18 @@ def main(arguments=None):
         that was lost, 130 after an interrupt, 1 for a fault of dfpkeras (with a traceback).
     """
     with tolerant_streams() as output:
-        arguments = _parser().parse_args(arguments)
-        code = _run(arguments)
-    # Who closed a pipe did not want more.
-    output_was_lost = output.lost and not isinstance(output.lost, BrokenPipeError)
-    return code or (USAGE_ERROR if output_was_lost else 0)
+        try:
+            code = _run(_parser().parse_args(arguments))
+        except SystemExit as end:
+            # How argparse ends after a help text, or what it refused.
+            output.flush()
+            raise SystemExit(end.code or _code_of(output)) from None
+    return code or _code_of(output)
+
+
+def _code_of(output):
+    """The exit code of a command that did its work; who closed a pipe did not want more."""
+    return USAGE_ERROR if output.lost and not isinstance(output.lost, BrokenPipeError) else 0
 
 
 def _run(arguments):

@@ -26,7 +26,8 @@ def plot_history(history, title):
     }
     figure = Figure(figsize=(3 + 5 * len(curves), 4.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    # A directory's name is no formula.
+    figure.suptitle(title, parse_math=False)
     *panels, speed = figure.subplots(1, len(curves) + 1, width_ratios=[3] * len(curves) + [1.4])
     colours = dict(zip(history["policy"].unique(), _COLOURS, strict=False))
     for axes, (metric, (heading, unit, scale)) in zip(panels, curves.items(), strict=True):
@@ -34,11 +35,19 @@ def plot_history(history, title):
             rows = history[history["policy"] == policy]
             _plot_metric(axes, rows, metric, policy, colour, scale)
         axes.set(xlabel="epoch", ylabel=unit, title=heading)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _number_epochs(axes, history["epoch"])
         axes.grid(alpha=0.3)
         axes.legend()
     _plot_speed(speed, summarize(history), colours)
     return figure
+
+
+def _number_epochs(axes, epochs):
+    """A run of one epoch gets an axis as one of several has."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _plot_metric(axes, rows, metric, policy, colour, scale):

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from dfpkeras.callbacks import DataPosition, PositionedCallbackList, StopOnNonFiniteLoss
+from dfpkeras.cli.epoch_lines import EpochLines
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.event_files import EventFiles
@@ -87,6 +88,7 @@ def _fit(model, config, data, start, recorder, callbacks):
     steps = steps_per_epoch(config, data)
     position = DataPosition(start.epoch)
     held_out = data.validation_batches(config.batch_size, normalize)
+    lines = EpochLines(start.batch)
 
     def fit(initial_epoch, epochs, first_batch):
         batches = data.train_batches(
@@ -103,10 +105,9 @@ def _fit(model, config, data, start, recorder, callbacks):
             steps_per_epoch=steps - first_batch,
             shuffle=False,
             callbacks=PositionedCallbackList(
-                [position, StopOnNonFiniteLoss(), recorder, *callbacks],
+                [position, StopOnNonFiniteLoss(), recorder, *callbacks, lines],
                 first_batch,
                 model=model,
-                verbose="auto",
                 epochs=config.epochs,
                 steps=steps,
             ),
@@ -125,3 +126,5 @@ def _fit(model, config, data, start, recorder, callbacks):
             position.split, position.epoch, position.batch, config.batch_size, config.seed
         )
         raise
+    finally:
+        lines.stop()

@@ -31,25 +31,24 @@ def summarize(history):
 
 
 def print_table(title, summary):
-    """Prints a summary as a table."""
-    from rich.console import Console
+    """Prints a summary as a table, a column per policy: narrow terminals have room for it."""
     from rich.table import Table
 
-    table = Table(title=title)
-    table.add_column("policy")
-    accuracies = [name for name in ACCURACIES if name in summary]
-    headings = [f"held-out {ACCURACIES[name]}" for name in accuracies]
-    for heading in ("epochs", *headings, "images/s", "training time"):
-        table.add_column(heading, justify="right")
-    for policy, row in summary.iterrows():
-        table.add_row(
-            policy,
-            str(int(row["epochs"])),
-            *(f"{row[name]:.2%}" for name in accuracies),
-            format_speed(row["images_per_second"]),
-            f"{row['train_seconds']:.1f} s",
-        )
-    Console().print(table)
+    from dfpkeras.console import make_console
+
+    table = Table("policy")
+    for policy in summary.index:
+        table.add_column(policy, justify="right")
+    for heading, column, write in (
+        ("epochs", "epochs", lambda value: str(int(value))),
+        *((f"held-out {short}", name, "{:.2%}".format) for name, short in ACCURACIES.items()),
+        ("images/s", "images_per_second", format_speed),
+        ("training time", "train_seconds", "{:.1f} s".format),
+    ):
+        if column in summary:
+            table.add_row(heading, *map(write, summary[column]))
+    print(title)
+    make_console().print(table)
 
 
 def format_speed(images_per_second):

@@ -48,5 +48,7 @@ def read_recipe(recipe):
     path = Path(recipe) if recipe.endswith(".toml") else DIRECTORY / f"{recipe}.toml"
     try:
         return {"models": []} | tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: is no TOML file: {error}") from error
