@@ -26,7 +26,7 @@ ALLOWED_LOSS = 0.5
 def train_both(seed, runs_dir):
     """Trains under both policies and returns a row for each, accuracy in percent."""
     name = f"seed{seed}"
-    command = [sys.executable, "-P", "-m", "dfpkeras.cli", "train", "--compare", "--name", name]
+    command = [sys.executable, "-P", "-m", "dfpkeras_command", "train", "--compare", "--name", name]
     subprocess.run([*command, "--seed", str(seed), "--runs-dir", runs_dir], check=True)
     rows = summarize(RunDirectory(Path(runs_dir) / name).history()).reset_index()
     rows["seed"] = seed

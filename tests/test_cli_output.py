@@ -229,7 +229,7 @@ def test_streams_that_were_closed_from_the_beginning(monkeypatch):
 def test_help_that_cannot_be_written_is_an_error():
     with open("/dev/full", "w") as full:
         result = subprocess.run(
-            [sys.executable, "-P", "-m", "dfpkeras.cli", "--help"], stdout=full, stderr=-1
+            [sys.executable, "-P", "-m", "dfpkeras_command", "--help"], stdout=full, stderr=-1
         )
     assert result.returncode == 2
     assert b"Traceback" not in result.stderr

@@ -280,7 +280,7 @@ def test_resume_takes_the_newest_run_and_says_when_it_is_complete(runs, records,
 
 def test_an_interrupt_tells_how_to_resume(runs, records):
     _, options = records
-    command = [sys.executable, "-P", "-m", "dfpkeras.cli", "train", "--runs-dir", str(runs)]
+    command = [sys.executable, "-P", "-m", "dfpkeras_command", "train", "--runs-dir", str(runs)]
     command += ["--name", "stopped", "--policy", "float32", "--epochs", "100000", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -148,7 +148,7 @@ def test_rows_of_other_recipes_do_not_count(tmp_path):
 def test_command_of_a_run(tmp_path):
     run = study.Run("a", "dfp16", 3, {"data": "d-4-2", "epochs": 2, "mean": [1, 2], "flip": False})
     command = runner.train_command(run, tmp_path)
-    assert command[1:4] == ["-m", "dfpkeras.cli", "train"]
+    assert command[1:4] == ["-m", "dfpkeras_command", "train"]
     text = " ".join(command)
     assert f"--data {tmp_path / 'data' / 'd-4-2'} --epochs 2 --mean 1 2 --no-flip" in text
     assert "--policy dfp16 --seed 3" in text and "--resume" not in text

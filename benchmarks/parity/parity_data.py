@@ -39,7 +39,7 @@ def prepare(study, sources, work):
 
 def convert(folders, out):
     """Converts class folders to TFRecords; raises a RuntimeError if that fails."""
-    command = [sys.executable, "-m", "dfpkeras.cli", "data", "convert"]
+    command = [sys.executable, "-m", "dfpkeras_command", "data", "convert"]
     command += ["--images", str(folders), "--out", str(out)]
     if subprocess.run(command).returncode:
         raise RuntimeError(f"the conversion of {folders} failed")

@@ -73,7 +73,7 @@ def do_run(run, results_path, work, lock):
 
 def train_command(run, work):
     """Returns the command of a run, which takes it up again if it was begun."""
-    command = [sys.executable, "-m", "dfpkeras.cli"]
+    command = [sys.executable, "-m", "dfpkeras_command"]
     if run.number_format:
         command = [sys.executable, str(HERE / "parity_train.py"), json.dumps(run.number_format)]
     command += ["train", "--runs-dir", str(work / "runs"), "--name", run.directory_name]

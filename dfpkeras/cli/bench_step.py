@@ -94,4 +94,5 @@ def _progress():
 def _check_any_ran(results):
     for comparison in results.comparisons:
         if not comparison.measured:
-            raise CommandError(f"{comparison.case.label}: no contender could run")
+            reasons = "; ".join(f"{name}, {why}" for name, why in comparison.left_out.items())
+            raise CommandError(f"{comparison.case.label}: no contender could run: {reasons}")

@@ -1,8 +1,10 @@
 """The files of a training run."""
 
 import contextlib
+import csv
 import datetime
 import functools
+import io
 import json
 import re
 import sys
@@ -182,13 +184,22 @@ class RunDirectory:
         return Checkpoint()
 
     def history(self):
-        """Returns the rows written so far as a pandas.DataFrame, possibly empty."""
+        """Returns the rows written so far as a pandas.DataFrame, possibly empty.
+
+        Raises:
+            CommandError: the file cannot be read, or is not what `add_to_history` writes.
+        """
         import pandas as pd
 
-        if not self.history_path.exists():
+        try:
+            return _parse_history(self.history_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return pd.DataFrame(columns=["policy", "epoch"])
-        # pandas' default engine has read some numbers as their neighbours.
-        return pd.read_csv(self.history_path, engine="python")
+        except OSError as error:
+            reason = error.strerror
+        except (ValueError, TypeError, csv.Error):
+            reason = "it is not, or not any more, what training writes"
+        raise CommandError(f"{self.history_path}: cannot be read: {reason}")
 
     def add_to_history(self, row):
         """Appends a row; one that is there for the same policy and epoch or later is replaced."""
@@ -253,6 +264,25 @@ class RunDirectory:
             raise CommandError(
                 f"run directory {self.path} cannot be written to: {error.strerror}"
             ) from error
+
+
+def _parse_history(text):
+    """Raises one of several errors if the text is not that of a history.csv."""
+    import pandas as pd
+    from pandas.api.types import is_integer_dtype, is_numeric_dtype
+
+    # pandas' default engine has read some numbers as their neighbours.
+    rows = pd.read_csv(io.StringIO(text), engine="python")
+    numbers = rows.drop(columns="policy", errors="ignore")
+    if not (
+        text.endswith("\n")
+        and {"policy", "epoch"} <= set(rows)
+        and is_integer_dtype(rows["epoch"])
+        and not rows["policy"].isna().any()
+        and all(map(is_numeric_dtype, numbers.dtypes))
+    ):
+        raise ValueError
+    return rows
 
 
 def _parse_config(content):

@@ -83,6 +83,7 @@ def _resume(options, runs_dir, name):
         before, details = run.read_config()
         config = _moved(before, options)
         _refuse_changes(config, options, details)
+        run.history()
         data = _load_data(config)
         _refuse_changed_data(details["data"], data.describe())
         if config != before:

@@ -98,7 +98,7 @@ class _Race(contextlib.AbstractContextManager):
         try:
             action(self._processes[name], self._measured[name])
         except ContenderError as error:
-            self._left_out[name] = f"{what}: {error}"
+            self._left_out[name] = f"{what}: {' '.join(str(error).split())}"
             self._processes.pop(name).end()
             del self._measured[name]
 
