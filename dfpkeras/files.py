@@ -1,8 +1,10 @@
 """Files that are either whole or not there, and directories with one writer at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 
 PARTIAL = ".partial-"
 
@@ -35,6 +37,18 @@ def write_atomically(path, write, error_type):
         if reason is None or not isinstance(error, Exception):
             raise
         raise error_type(f"{path}: cannot be written: {reason.strerror or reason}") from error
+
+
+def read_regular_file(path):
+    """Returns the bytes of a file; does not wait for what a pipe in its place may say.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def run_convert(images, out, validation_list, validation_synsets, num_shards, wo
     Raises:
         CommandError: what the user has to put right.
     """
-    require_packages("tensorflow", "PIL")
+    require_packages("tensorflow", "PIL", "simplejpeg")
     from dfpkeras.data.class_folders import find_images
     from dfpkeras.data.convert import Conversion
 
@@ -64,7 +64,7 @@ def run_check(directory, num_classes, workers):
     Raises:
         CommandError: there are faults, after they have been printed; or nothing to check.
     """
-    require_packages("tensorflow")
+    require_packages("tensorflow", "PIL", "simplejpeg")
     from dfpkeras.data.check import check_directory, total_bytes
     from dfpkeras.data.manifest import count_classes
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dfpkeras.cli.config import TrainConfig
 from dfpkeras.cli.errors import CommandError
-from dfpkeras.files import PARTIAL, hold_directory, write_atomically
+from dfpkeras.files import PARTIAL, hold_directory, read_regular_file, write_atomically
 
 _write = functools.partial(write_atomically, error_type=CommandError)
 _CHECKPOINT = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?\.keras")
@@ -131,7 +131,7 @@ class RunDirectory:
     def read_config(self):
         """Returns the ``TrainConfig`` and the other content of config.json as a dict."""
         try:
-            self._config_text = self.config_path.read_text(encoding="utf-8")
+            self._config_text = read_regular_file(self.config_path).decode()
             return _parse_config(json.loads(self._config_text))
         except OSError as error:
             reason = error.strerror
@@ -192,7 +192,7 @@ class RunDirectory:
         import pandas as pd
 
         try:
-            return _parse_history(self.history_path.read_text(encoding="utf-8"))
+            return _parse_history(read_regular_file(self.history_path).decode())
         except FileNotFoundError:
             return pd.DataFrame(columns=["policy", "epoch"])
         except OSError as error:

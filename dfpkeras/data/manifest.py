@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.shard import ShardResult
-from dfpkeras.files import write_atomically
+from dfpkeras.files import read_regular_file, write_atomically
 
 NAME = "conversion.json"
 LABELS_NAME = "labels.txt"
@@ -123,7 +123,7 @@ def read_manifest(directory):
     """
     path = Path(directory) / NAME
     try:
-        return _parse(json.loads(path.read_bytes()))
+        return _parse(json.loads(read_regular_file(path)))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -206,7 +206,7 @@ def count_classes(directory):
         manifest = read_manifest(directory)
         if manifest:
             return manifest.plan["classes"]
-        return len((Path(directory) / LABELS_NAME).read_bytes().splitlines()) or None
+        return len(read_regular_file(Path(directory) / LABELS_NAME).splitlines()) or None
     except (OSError, DataError):
         return None
 

@@ -59,6 +59,8 @@ class RecordFiles:
         for path, count in zip(self.paths, self.counts, strict=True):
             if fault := find_count_fault(path, count, manifest):
                 raise DataError(fault)
+        # Here, because TensorFlow would try to compile `os.fsencode` where it traces.
+        self.encoded_paths = [os.fsencode(path) for path in self.paths]
         self.starts = np.cumsum(self.counts) - self.counts
         self.num_records = int(self.counts.sum())
         if not self.num_records:
@@ -177,8 +179,9 @@ class ImageRecords(ImageData):
             image = preprocessing.evaluation_image(encoded, image_size, preparation)
             return preprocessing.normalize(image, preparation) if normalize else image, label
 
-        paths = [os.fsencode(path) for path in self._files["validation"].paths]
-        images = tf.data.TFRecordDataset(paths).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        images = tf.data.TFRecordDataset(self._files["validation"].encoded_paths).map(
+            decode, num_parallel_calls=tf.data.AUTOTUNE
+        )
         # Without a known number of batches Keras would warn at the end of the data.
         num_batches = -(-self.num_validation // batch_size)
         batches = images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
@@ -281,7 +284,7 @@ def _read_file(files, left_out=None):
         files: ``RecordFiles``.
         left_out: bool per file; the examples of such a file are empty, and it is not read.
     """
-    paths = tf.constant([os.fsencode(path) for path in files.paths])
+    paths = tf.constant(files.encoded_paths)
     starts = tf.constant(files.starts)
     left_out = tf.constant(np.zeros(len(files.paths), bool) if left_out is None else left_out)
     enumerate_file = _enumerate_file(files)

@@ -42,12 +42,15 @@ def save_checkpoint(path, model, progress):
 
 def find_damage(path):
     """Returns what is wrong with a checkpoint's file, by its checksums, or None."""
+    if not path.is_file():
+        return "it is no file"
     try:
         with zipfile.ZipFile(path) as archive:
             missing = {_PROGRESS, _STATE} - set(archive.namelist())
             damaged = archive.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        return str(error)
+    # Damaged input leads zipfile to whatever its decoders raise.
+    except Exception as error:
+        return str(error) or type(error).__name__
     if damaged:
         return f"the checksum of {damaged} does not fit"
     return f"it has no {min(missing)}" if missing else None
