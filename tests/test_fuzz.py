@@ -15,5 +15,5 @@ def test_damaged_files_and_wrong_values(monkeypatch):
     monkeypatch.setattr(setup, "build_model", setup.build_model)
     monkeypatch.setattr(fuzz_command_line, "PROCESSES", 0)
     interrupted_runs.use_little()
-    failed, _ = fuzz_command_line.fuzz(range(30), seed=0, report=pytest.fail)
+    failed, _ = fuzz_command_line.fuzz(range(12), seed=0, report=pytest.fail)
     assert not failed
