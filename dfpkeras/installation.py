@@ -45,7 +45,7 @@ def install():
         newer = [
             f"{name} {version}"
             for name, version, (_, last) in found
-            if _release(version) > _release(last)
+            if release(version) > release(last)
         ]
         if not newer:
             raise
@@ -69,18 +69,18 @@ def require_keras(name):
         )
 
 
+def release(version):
+    """Returns (major, minor) of a version given as str."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
 def _refuse_older(found):
     for name, version, (first, _) in found:
-        if _release(version) < _release(first):
+        if release(version) < release(first):
             raise ImportError(
                 f"dfpkeras works with {TESTED}; {name} {version} is too old: "
                 f'pip install --upgrade "{name.lower()}>={first}"'
             )
-
-
-def _release(version):
-    """(major, minor) of a version as str."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _wrap_keras():
