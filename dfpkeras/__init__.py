@@ -11,7 +11,7 @@ from dfpkeras import isa, threads
 isa.set_default()
 threads.set_default()
 
-from dfpkeras import kernels  # noqa: E402
+from dfpkeras import installation, kernels  # noqa: E402
 from dfpkeras.arrays import memory_stats, release_memory  # noqa: E402
 from dfpkeras.number_format import get_number_format, set_number_format  # noqa: E402
 from dfpkeras.tensor import DFPTensor, quantize  # noqa: E402
@@ -19,36 +19,15 @@ from dfpkeras.threads import get_num_threads, set_num_threads  # noqa: E402
 
 __version__ = "0.1.0"
 
-# The kernels need NumPy alone; all below needs Keras, which cannot be imported without a backend.
-_BACKENDS = ("tensorflow", "jax", "torch")
-_KERAS_SIDE = ("float32_only", "layers", "policy", "report", "training")
-
-try:
-    import keras as _keras  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name not in _BACKENDS:
-        raise
-    _missing = error.name
-else:
-    _missing = None
-    from dfpkeras import policy, routing, session
-
-    policy.register()
-    routing.install()
-    session.install()
-
-    from dfpkeras import layers, training
+if installation.install():
+    from dfpkeras import layers, policy, training
     from dfpkeras.backend.float32 import float32_only
     from dfpkeras.report import report
 
 
 def __getattr__(name):
-    if _missing and name in _KERAS_SIDE:
-        raise ModuleNotFoundError(
-            f"dfpkeras.{name} needs Keras with its TensorFlow backend, and {_missing} is not "
-            'installed: pip install "dfpkeras[tensorflow]"',
-            name=_missing,
-        )
+    if name in __all__:
+        installation.require_keras(f"dfpkeras.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -370,6 +370,10 @@ def _pooling_call(layer, inputs):
     few_pixels = math.prod(layer.pool_size) <= MOST_WINDOW_PIXELS
     if len(layer.pool_size) > 2 or not few_pixels or min(layer.strides) < 1:
         return None
+    sizes = _spatial_sizes(layer, inputs)
+    pairs = zip(sizes, layer.pool_size, strict=True)
+    if padding == "valid" and any(size is not None and size < window for size, window in pairs):
+        return None  # an error or an empty result, as Keras' version has it
     operations = backend.operations()
     pool = operations.max_pool if layer.pool_mode == "max" else operations.average_pool
     return pool(inputs, layer.pool_size, layer.strides, padding, layer.data_format)
@@ -382,10 +386,14 @@ def _global_average_call(layer, inputs, mask=None):
 
 
 def _global_max_call(layer, inputs):
-    sizes = inputs.shape[1:-1] if layer.data_format == "channels_last" else inputs.shape[2:]
+    sizes = _spatial_sizes(layer, inputs)
     if None in sizes or math.prod(sizes) > MOST_WINDOW_PIXELS:
         return None
     return backend.operations().global_max_pool(inputs, layer.data_format, layer.keepdims)
+
+
+def _spatial_sizes(layer, inputs):
+    return inputs.shape[1:-1] if layer.data_format == "channels_last" else inputs.shape[2:]
 
 
 def _concatenate_call(layer, inputs):

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from dfpkeras.installation import release
+
 
 def _on_images(*kinds, shape=(6, 6, 2)):
     """A model of a convolution, layers that take its images, and a dense layer."""
@@ -40,11 +42,6 @@ def _merging(merge, *others):
 #: Functions without arguments that make a model, by a name.
 MODELS = {
     "convolution": _on_images(),
-    # TensorFlow's own convolutions take channels_first on some CPUs only.
-    "channels_first": _on_images(
-        lambda: layers.Permute((3, 1, 2)),
-        lambda: layers.DepthwiseConv2D(3, data_format="channels_first"),
-    ),
     "activations": _on_images(layers.ReLU, lambda: layers.Conv2D(4, 3, activation="relu6")),
     "convolution_1d": _on_sequences(lambda: layers.Conv1D(4, 3, padding="causal")),
     "depthwise": _on_images(lambda: layers.DepthwiseConv2D(3)),
@@ -70,3 +67,11 @@ MODELS = {
     "cropping_1d": _on_sequences(layers.ReLU, lambda: layers.Cropping1D(1)),
     "reshape": _on_images(layers.ReLU, lambda: layers.Reshape((8, 8, 1))),
 }
+
+# TensorFlow's own convolutions take channels_first on some CPUs only; Keras transposes for
+# depthwise ones since 3.14.
+if release(keras.__version__) >= (3, 14):
+    MODELS["channels_first"] = _on_images(
+        lambda: layers.Permute((3, 1, 2)),
+        lambda: layers.DepthwiseConv2D(3, data_format="channels_first"),
+    )

@@ -184,16 +184,22 @@ def test_concatenate_without_integers():
 
 
 @pytest.mark.parametrize(
-    ("layer", "message"),
+    ("layer", "argument"),
     [
-        (layers.Cropping2D(4, dtype="dfp16"), "cropping"),
-        (layers.MaxPooling2D(9, dtype="dfp16"), "output size"),
-        (layers.Reshape((7,), dtype="dfp16"), "size"),
+        (layers.Cropping2D, 4),
+        (layers.MaxPooling2D, 9),  # an error since Keras 3.14, before that an empty result
+        (layers.AveragePooling2D, 9),
+        (layers.Reshape, (7,)),
     ],
 )
-def test_errors_are_those_of_keras(layer, message):
-    with pytest.raises(ValueError, match=message):
-        layer(carrying("dfp16")(distinct(2, 6, 6, 3)))
+def test_errors_are_those_of_keras(layer, argument):
+    def outcome(policy):
+        try:
+            return layer(argument, dtype=policy)(carrying("dfp16")(distinct(2, 6, 6, 3))).shape
+        except Exception as error:
+            return type(error), str(error)
+
+    assert outcome("dfp16") == outcome("float32")
 
 
 def test_nan_spreads_to_everything():

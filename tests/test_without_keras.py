@@ -1,40 +1,106 @@
-"""`pip install .` without an extra: kernels, but no Keras backend."""
+"""`pip install .` without an extra gives kernels and no backend; and which versions will do."""
 
+import importlib
 import json
+import re
+import tomllib
 
-import numpy as np
+import keras
+import pytest
+from native_program import ROOT
+
+import dfpkeras
+from dfpkeras import installation, routing
 
 PROGRAM = """
-import json, sys
+import importlib, json, sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tensorflow", "jax", "torch"):
+        if name.split(".")[0] in ("tensorflow", "jax", "torch", "scipy"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocker())
 import numpy as np
 import dfpkeras
-x = dfpkeras.quantize(np.arange(12, dtype="float32").reshape(3, 4))
-y = dfpkeras.kernels.matmul(x, dfpkeras.quantize(np.ones((4, 2), "float32")))
-said = []
-for name in ("report", "layers", "policy", "training", "float32_only", "nothing"):
-    try:
-        getattr(dfpkeras, name)
-    except (ImportError, AttributeError) as error:
-        said.append(f"{type(error).__name__}: {error}")
-print(json.dumps([y.tolist(), said]))
+x = dfpkeras.quantize(np.arange(9, dtype="float32").reshape(1, 3, 3, 1))
+y = dfpkeras.kernels.conv2d_forward(x, dfpkeras.quantize(np.ones((2, 2, 1, 1), "float32")))
+said = {}
+for name in ("report", "policy", "float32_only", "layers", "models", "training", "nothing"):
+    for use in (getattr, lambda package, name: importlib.import_module(f"dfpkeras.{name}")):
+        try:
+            use(dfpkeras, name)
+        except Exception as error:
+            said.setdefault(name, []).append(f"{type(error).__name__}: {error}")
+print(json.dumps([dfpkeras.kernels.get_isa(), y.ravel().tolist(), said]))
 """
+PROMISED = {
+    "keras": ("Keras", installation.KERAS[0]),
+    "tensorflow": ("TensorFlow", installation.TENSORFLOW[0]),
+}
+TESTED = installation.TESTED
+NEEDS_KERAS = (
+    "ModuleNotFoundError: dfpkeras.{} needs Keras with its TensorFlow backend, and {} is not "
+    'installed: pip install "dfpkeras[tensorflow]"'
+)
 
 
-def test_kernels_need_no_backend(run_python):
-    result = run_python(PROGRAM)
+@pytest.mark.parametrize(("backend", "missing"), [("tensorflow", "tensorflow"), ("numpy", "scipy")])
+def test_kernels_need_no_backend_and_the_rest_says_what_is_missing(run_python, backend, missing):
+    result = run_python(PROGRAM, KERAS_BACKEND=backend)
     assert result.returncode == 0, result.stderr
-    product, said = json.loads(result.stdout)
-    np.testing.assert_array_equal(product, [[6, 6], [22, 22], [38, 38]])
-    assert said[0] == (
-        "ModuleNotFoundError: dfpkeras.report needs Keras with its TensorFlow backend, and "
-        'tensorflow is not installed: pip install "dfpkeras[tensorflow]"'
+    isa, product, said = json.loads(result.stdout)
+    assert isa == dfpkeras.kernels.get_isa()
+    assert product == [8, 12, 20, 24]
+    for name in ("layers", "training"):
+        assert said[name] == [NEEDS_KERAS.format(name, missing)] * 2
+    for name in ("report", "policy", "float32_only"):
+        assert said[name][0] == NEEDS_KERAS.format(name, missing)
+    assert said["models"][1] == NEEDS_KERAS.format("models", missing)
+    assert said["nothing"][0] == "AttributeError: module 'dfpkeras' has no attribute 'nothing'"
+
+
+def test_a_backend_that_is_broken_is_not_taken_for_missing(run_python, tmp_path):
+    (tmp_path / "tensorflow.py").write_text("import part_of_tensorflow")
+    result = run_python("import dfpkeras", PYTHONPATH=str(tmp_path), KERAS_BACKEND="tensorflow")
+    assert result.returncode == 1
+    assert "ModuleNotFoundError: No module named 'part_of_tensorflow'" in result.stderr
+
+
+@pytest.mark.parametrize(("package", "old"), [("keras", "3.12.4"), ("tensorflow", "2.9.3")])
+def test_older_versions_are_refused_by_name(package, old, monkeypatch):
+    monkeypatch.setattr(importlib.import_module(package), "__version__", old)
+    name, first = PROMISED[package]
+    with pytest.raises(ImportError) as refused:
+        installation.install()
+    assert str(refused.value) == (
+        f"dfpkeras works with {TESTED}; {name} {old} is too old: "
+        f'pip install --upgrade "{package}>={first}"'
     )
-    assert all("is not installed" in sentence for sentence in said[:-1])
-    assert said[-1] == "AttributeError: module 'dfpkeras' has no attribute 'nothing'"
+
+
+def test_newer_versions_are_taken_where_they_fit(monkeypatch):
+    monkeypatch.setattr(keras, "__version__", "3.101.0")
+    assert installation.install()
+    monkeypatch.setattr(routing, "install", lambda: keras.layers.NoLonger)
+    with pytest.raises(ImportError) as refused:
+        installation.install()
+    assert re.fullmatch(
+        rf"dfpkeras does not fit Keras 3\.101\.0 \(.*'NoLonger'\): it works with {TESTED}",
+        str(refused.value),
+    )
+
+
+def test_what_does_not_fit_a_version_that_should_is_a_fault_of_dfpkeras(monkeypatch):
+    monkeypatch.setattr(routing, "install", lambda: keras.layers.NoLonger)
+    with pytest.raises(AttributeError, match="NoLonger"):
+        installation.install()
+
+
+def test_the_versions_promised_are_those_of_the_package_and_of_the_readme():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tensorflow = f"tensorflow>={PROMISED['tensorflow'][1]}"
+    assert project["dependencies"][0] == f"keras>={PROMISED['keras'][1]},<4"
+    for extra in ("train", "tensorflow"):
+        assert project["optional-dependencies"][extra][0] == tensorflow
+    assert TESTED in " ".join((ROOT / "README.md").read_text().split())

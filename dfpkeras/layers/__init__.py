@@ -1,6 +1,10 @@
 """Layers: some of Keras on integers whatever the global policy is, and one that Keras lacks."""
 
-from dfpkeras.layers.explicit import Conv1D, Conv2D, Dense
-from dfpkeras.layers.local_response_normalization import LocalResponseNormalization
+from dfpkeras.installation import require_keras
+
+require_keras(__name__)
+
+from dfpkeras.layers.explicit import Conv1D, Conv2D, Dense  # noqa: E402
+from dfpkeras.layers.local_response_normalization import LocalResponseNormalization  # noqa: E402
 
 __all__ = ["Conv1D", "Conv2D", "Dense", "LocalResponseNormalization"]

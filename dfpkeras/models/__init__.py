@@ -1,13 +1,17 @@
 """Models to train: their constructors, and finding them and those of keras.applications by name."""
 
-from dfpkeras.models.alexnet import AlexNet
-from dfpkeras.models.functions import find_function
-from dfpkeras.models.googlenet import GoogLeNet
-from dfpkeras.models.resnet20 import ResNet20
-from dfpkeras.models.resnet50 import ResNet50
-from dfpkeras.models.resnet_small import resnet_small
-from dfpkeras.models.resolve import build_model, find_name, model_names, scales_its_input
-from dfpkeras.models.vgg16 import VGG16
+from dfpkeras.installation import require_keras
+
+require_keras(__name__)
+
+from dfpkeras.models.alexnet import AlexNet  # noqa: E402
+from dfpkeras.models.functions import find_function  # noqa: E402
+from dfpkeras.models.googlenet import GoogLeNet  # noqa: E402
+from dfpkeras.models.resnet20 import ResNet20  # noqa: E402
+from dfpkeras.models.resnet50 import ResNet50  # noqa: E402
+from dfpkeras.models.resnet_small import resnet_small  # noqa: E402
+from dfpkeras.models.resolve import build_model, find_name, model_names, scales_its_input  # noqa: E402
+from dfpkeras.models.vgg16 import VGG16  # noqa: E402
 
 __all__ = [
     "VGG16",

@@ -3,10 +3,14 @@
 Importing this package makes its classes known to ``keras.models.load_model``.
 """
 
-from dfpkeras.training.loss import SmoothedCrossEntropy
-from dfpkeras.training.optimizer import SGD
-from dfpkeras.training.schedule import LinearWarmUp, make_schedule
-from dfpkeras.training.setup import (
+from dfpkeras.installation import require_keras
+
+require_keras(__name__)
+
+from dfpkeras.training.loss import SmoothedCrossEntropy  # noqa: E402
+from dfpkeras.training.optimizer import SGD  # noqa: E402
+from dfpkeras.training.schedule import LinearWarmUp, make_schedule  # noqa: E402
+from dfpkeras.training.setup import (  # noqa: E402
     compile_model,
     labels_for_every_output,
     metric_name,

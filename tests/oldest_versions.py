@@ -1,0 +1,45 @@
+"""Runs the tests with the oldest versions that pyproject.toml promises.
+
+    python tests/oldest_versions.py [pytest's arguments]
+
+A virtual environment of its own gets each dependency's lower bound as its version. A fresh
+environment has the newest versions without further ado: `pip install ".[test]" && pytest`.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def oldest():
+    """Returns "name==bound" for every "name>=bound" that using or testing dfpkeras needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = project["dependencies"] + extras["train"] + extras["test"]
+    bounds = [re.match(r"([\w-]+)>=([\w.]+)", requirement) for requirement in needed]
+    return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound and bound[1] not in BUILD]
+
+
+# Building happens in an environment that pip makes, where it takes the newest.
+BUILD = ("setuptools", "Cython")
+
+
+def main(arguments):
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder) / "bin" / "python")
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(oldest()))
+        install = ["-m", "pip", "install", "-q", "-c", str(constraints), f"{ROOT}[test]"]
+        subprocess.run([python, *install], check=True)
+        return subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
