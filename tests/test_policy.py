@@ -213,6 +213,9 @@ models.append(keras.models.model_from_json(open("m.json").read()))
 models[2].set_weights(models[0].get_weights())
 for model in models:
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+optimizer = models[0].optimizer
+assert int(optimizer.iterations.numpy()) == 1
+assert any(np.any(v.numpy()) for v in optimizer.variables if "momentum" in v.path)
 x = np.load("x.npy")
 np.save("y.npy", np.stack([model.predict(x, verbose=0) for model in models]))
 """
@@ -225,7 +228,7 @@ def test_where_dfpkeras_is_not_imported_saved_models_load_as_float32(
     x = random_array(4, 8, 8, 3)
     with dtype_policy():
         model = nested_model()
-    model.compile("sgd", keras.losses.MeanSquaredError())
+    model.compile(keras.optimizers.SGD(0.01, 0.9), keras.losses.MeanSquaredError())
     model.train_on_batch(x, np.zeros((4, 5), np.float32))
     monkeypatch.chdir(tmp_path)
     model.save("m.keras")
