@@ -26,7 +26,7 @@ def concatenate(tensors, axis=-1, bits=14):
     Returns:
         A `DFPTensor`. All are rounded (to nearest, ties to even) with the exponent that the largest
         needs; integers of that exponent are copied. The exponent is not smaller than the smallest
-        of the operands if all are integers.
+        of the operands if all are integers. Empty operands decide nothing.
 
     Raises:
         TypeError: if an operand is neither, or a number not an integer.

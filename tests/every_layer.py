@@ -1,4 +1,4 @@
-"""A small model around every kind of layer that runs on the kernels."""
+"""Small models that hold every kind of layer that runs on the kernels."""
 
 import keras
 from keras import layers
@@ -39,33 +39,55 @@ def _merging(merge, *others):
     return make
 
 
-#: Functions without arguments that make a model, by a name.
+def _pooling_globally(average, maximum, shape):
+    def make():
+        inputs = keras.Input(shape)
+        x = (layers.Conv2D if len(shape) == 3 else layers.Conv1D)(4, 3, activation="relu")(inputs)
+        both = layers.Concatenate()([average()(x), maximum()(x)])
+        return keras.Model(inputs, layers.Dense(3)(both))
+
+    return make
+
+
+#: Functions without arguments that make a model, by a name. Layers of a kind follow each other in
+#: one model: what one of them loses, the convolution's gradients in front of all of them lack.
 MODELS = {
     "convolution": _on_images(),
+    "convolutions_1d": _on_sequences(
+        lambda: layers.Conv1D(4, 3, padding="causal"),
+        lambda: layers.DepthwiseConv1D(2),
+        lambda: layers.SeparableConv1D(4, 2),
+    ),
+    "depthwise": _on_images(
+        lambda: layers.DepthwiseConv2D(2), lambda: layers.SeparableConv2D(4, 2)
+    ),
     "activations": _on_images(layers.ReLU, lambda: layers.Conv2D(4, 3, activation="relu6")),
-    "convolution_1d": _on_sequences(lambda: layers.Conv1D(4, 3, padding="causal")),
-    "depthwise": _on_images(lambda: layers.DepthwiseConv2D(3)),
-    "depthwise_1d": _on_sequences(lambda: layers.DepthwiseConv1D(3)),
-    "separable": _on_images(lambda: layers.SeparableConv2D(4, 3)),
-    "separable_1d": _on_sequences(lambda: layers.SeparableConv1D(4, 3)),
     "batch_norm": _on_images(layers.BatchNormalization, layers.ReLU),
     "batch_norm_axis": _on_images(lambda: layers.BatchNormalization(axis=1)),
     "add": _merging(layers.Add),
     "batch_norm_add": _merging(layers.Add, layers.BatchNormalization),
     "concatenate": _merging(layers.Concatenate),
-    "max_pooling": _on_images(layers.ReLU, lambda: layers.MaxPooling2D(2)),
-    "max_pooling_1d": _on_sequences(layers.ReLU, lambda: layers.MaxPooling1D(2)),
-    "average_pooling": _on_images(layers.ReLU, lambda: layers.AveragePooling2D(2)),
-    "average_pooling_1d": _on_sequences(layers.ReLU, lambda: layers.AveragePooling1D(2)),
-    "global_average": _on_images(layers.ReLU, layers.GlobalAveragePooling2D),
-    "global_average_1d": _on_sequences(layers.ReLU, layers.GlobalAveragePooling1D),
-    "global_max": _on_images(layers.ReLU, layers.GlobalMaxPooling2D),
-    "global_max_1d": _on_sequences(layers.ReLU, layers.GlobalMaxPooling1D),
-    "zero_padding": _on_images(layers.ReLU, lambda: layers.ZeroPadding2D(1)),
-    "zero_padding_1d": _on_sequences(layers.ReLU, lambda: layers.ZeroPadding1D(1)),
-    "cropping": _on_images(layers.ReLU, lambda: layers.Cropping2D(1)),
-    "cropping_1d": _on_sequences(layers.ReLU, lambda: layers.Cropping1D(1)),
-    "reshape": _on_images(layers.ReLU, lambda: layers.Reshape((8, 8, 1))),
+    "pooling": _on_images(
+        layers.ReLU, lambda: layers.AveragePooling2D(2, 1), lambda: layers.MaxPooling2D(2, 1)
+    ),
+    "pooling_1d": _on_sequences(
+        layers.ReLU, lambda: layers.AveragePooling1D(2, 1), lambda: layers.MaxPooling1D(2, 1)
+    ),
+    "global_pooling": _pooling_globally(
+        layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D, (6, 6, 2)
+    ),
+    "global_pooling_1d": _pooling_globally(
+        layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D, (6, 2)
+    ),
+    "arrangement": _on_images(
+        layers.ReLU,
+        lambda: layers.ZeroPadding2D(1),
+        lambda: layers.Cropping2D(((2, 0), (0, 1))),
+        lambda: layers.Reshape((10, 8)),
+    ),
+    "arrangement_1d": _on_sequences(
+        layers.ReLU, lambda: layers.ZeroPadding1D(1), lambda: layers.Cropping1D((2, 0))
+    ),
 }
 
 # TensorFlow's own convolutions take channels_first on some CPUs only; Keras transposes for

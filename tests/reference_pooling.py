@@ -161,10 +161,11 @@ def exact_average_gradient(dy, shape, pooling):
 
 
 def concatenate(operands, axis, bits):
-    """Operands may be float32 arrays."""
+    """Operands may be float32 arrays; those without numbers decide nothing."""
     bound = max(np.abs(values(operand)).max(initial=0) for operand in operands)
     exponent = exponent_of(bound, bits)
-    if bound > 0 and all(isinstance(operand, Operand) for operand in operands):
+    used = [operand for operand in operands if values(operand).size]
+    if bound > 0 and all(isinstance(operand, Operand) for operand in used):
         exponents = [operand.exponent for operand in operands if operand.data.any()]
         exponent = max(exponent, min(exponents))
     joined = np.concatenate([values(operand) for operand in operands], axis)

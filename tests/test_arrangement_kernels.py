@@ -120,6 +120,14 @@ def test_zeros_do_not_decide_the_exponent(exponent):
     assert (joined.exponent, joined.data.tolist()) == (3, [0, 0, 10_000])
 
 
+def test_what_is_empty_does_not_decide_the_exponent():
+    a, empty = DFPTensor(np.int16([8240]), -16), np.empty(0, np.float32)
+    joined = kernels.concatenate([a, empty, a], bits=15)
+    assert (joined.exponent, joined.data.tolist()) == (-16, [8240, 8240])
+    expected = oracle.concatenate([reference.Operand(a.data, -16), empty], 0, 15)
+    assert (expected.exponent, expected.data.tolist()) == (-16, [8240])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_spreads(bad):
     a = DFPTensor(np.ones((2, 3), np.int16), 0)

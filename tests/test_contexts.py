@@ -96,7 +96,7 @@ def test_a_function_that_was_traced_before_is_vectorized():
 
 @pytest.mark.parametrize(
     ("name", "in_graph"),
-    [(name, True) for name in MODELS] + [(name, False) for name in ("batch_norm_add", "separable")],
+    [(name, True) for name in MODELS] + [(name, False) for name in ("batch_norm_add", "depthwise")],
 )
 def test_loss_of_a_jacobian(name, in_graph):
     """The forward pass runs on kernels, its gradient is vectorised and differentiated again."""
