@@ -282,14 +282,22 @@ def test_an_interrupt_tells_how_to_resume(runs, records):
     _, options = records
     command = [sys.executable, "-P", "-m", "dfpkeras_command", "train", "--runs-dir", str(runs)]
     command += ["--name", "stopped", "--policy", "float32", "--epochs", "100000", *options]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 100
-    while not (runs / "stopped" / "history.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    # A shell's background jobs, of which this may be one, ignore Ctrl-C, and so do their children.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            deadline = time.monotonic() + 100
+            while not (runs / "stopped" / "history.csv").exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert (
