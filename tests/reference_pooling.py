@@ -166,7 +166,7 @@ def concatenate(operands, axis, bits):
     exponent = exponent_of(bound, bits)
     used = [operand for operand in operands if values(operand).size]
     if bound > 0 and all(isinstance(operand, Operand) for operand in used):
-        exponents = [operand.exponent for operand in operands if operand.data.any()]
+        exponents = [operand.exponent for operand in used if operand.data.any()]
         exponent = max(exponent, min(exponents))
     joined = np.concatenate([values(operand) for operand in operands], axis)
     return Operand(rounded(np.ldexp(joined, -exponent), bits), exponent)
