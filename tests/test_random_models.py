@@ -95,7 +95,7 @@ def test_random_models_train_as_under_float32(request, tmp_path_factory):
     count = request.config.getoption("--random-models")
     folder = tmp_path_factory.mktemp("models")
 
-    @settings(max_examples=count or 20, derandomize=not count)
+    @settings(max_examples=count or 12, derandomize=not count)
     @given(cases())
     def run(case):
         assert_trains_as_float32(case, folder)
