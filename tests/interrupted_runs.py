@@ -51,7 +51,7 @@ def use_little():
     dfpkeras.training.setup.build_model = _tiny_model
 
 
-def _tiny_model(name, input_shape, num_classes):
+def _tiny_model(name, input_shape, num_classes, auxiliary_heads=False):
     layers = keras.Sequential(
         [
             keras.Input(input_shape),

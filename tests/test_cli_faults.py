@@ -20,6 +20,7 @@ from dfpkeras import arrays
 from dfpkeras.cli import bench_step, faults
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.main import main
+from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.data import digits
 from dfpkeras.training import setup
 
@@ -250,6 +251,20 @@ def test_a_damaged_history(run, damage, capsys):
     line = error_of(capsys, "train", "--resume", "--runs-dir", run.parent)
     assert f"{path}: cannot be read" in line
     assert path.read_bytes() == before
+
+
+def test_a_lost_history_is_missed(run, capsys):
+    (run / "history.csv").unlink()
+    (run / "checkpoints" / "dfp16" / "epoch-0001.keras").rename(
+        run / "checkpoints" / "dfp16" / "epoch-0000-batch-000001.keras"
+    )
+    assert RunDirectory(run).lost_epochs("dfp16") == []
+    (run / "checkpoints" / "dfp16" / "epoch-0000-batch-000001.keras").rename(
+        run / "checkpoints" / "dfp16" / "epoch-0001.keras"
+    )
+    assert main(["train", "--resume", "--runs-dir", str(run.parent)]) == 0
+    expected = f"{run / 'history.csv'} has no row of dfp16's epochs 1; table and picture"
+    assert expected in capsys.readouterr().err
 
 
 @every_damage

@@ -201,6 +201,13 @@ class RunDirectory:
             reason = "it is not, or not any more, what training writes"
         raise CommandError(f"{self.history_path}: cannot be read: {reason}")
 
+    def lost_epochs(self, policy):
+        """Returns the numbers of the epochs that checkpoints know of, but the history does not."""
+        rows = self.history()
+        known = set(rows.loc[rows["policy"] == policy, "epoch"])
+        last = max((checkpoint.epoch for checkpoint in self._list_checkpoints(policy)), default=0)
+        return [epoch for epoch in range(1, last + 1) if epoch not in known]
+
     def add_to_history(self, row):
         """Appends a row; one that is there for the same policy and epoch or later is replaced."""
         import pandas as pd

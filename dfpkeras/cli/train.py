@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import keras
@@ -83,7 +84,7 @@ def _resume(options, runs_dir, name):
         before, details = run.read_config()
         config = _moved(before, options)
         _refuse_changes(config, options, details)
-        run.history()
+        _warn_of_lost_epochs(run, config)
         data = _load_data(config)
         _refuse_changed_data(details["data"], data.describe())
         if config != before:
@@ -118,8 +119,10 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
         except FloatingPointError as error:
             raise CommandError(f"{error}; try a lower --learning-rate") from error
     history = run.history()
-    run.save_curves(plot_history(history, f"{config.model}, {_data_name(config)}"))
-    print_table(str(run.path), summarize(history))
+    # It is empty if its file was lost, and all epochs had been trained before.
+    if len(history):
+        run.save_curves(plot_history(history, f"{config.model}, {_data_name(config)}"))
+        print_table(str(run.path), summarize(history))
 
 
 def _configure(options):
@@ -218,6 +221,16 @@ def _refuse_changed_data(before, now):
             f"--resume: these are not the data of the run: it had {differences}; give the place "
             "where they are by --data, or begin a new run without --resume"
         )
+
+
+def _warn_of_lost_epochs(run, config):
+    for policy in config.policies:
+        if lost := run.lost_epochs(policy):
+            print(
+                f"dfpkeras train: warning: {run.history_path} has no row of {policy}'s epochs "
+                f"{', '.join(map(str, lost))}; table and picture are without them",
+                file=sys.stderr,
+            )
 
 
 def _plain(value):
