@@ -379,9 +379,14 @@ def stopped(path, options, number, moment, capsys):
     return RunDirectory(path)
 
 
+def not_handled(number, frame):
+    raise AssertionError(f"signal {number} was not handled")
+
+
 def test_a_hangup_saves_behind_the_current_step(parent, capsys):
     """The digits, in float32."""
-    path, before = parent / "runs" / "digits", signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Neither ignored, as under nohup, nor the end of the tests.
+    path, before = parent / "runs" / "digits", signal.signal(signal.SIGHUP, not_handled)
     options = ["--policy", "float32", "--epochs", "1"]
     try:
         run = stopped(path, options, signal.SIGHUP, (0, 2), capsys)
