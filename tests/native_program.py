@@ -22,33 +22,34 @@ def compile_c(*arguments, compiler=None):
     assert result.returncode == 0, result.stderr
 
 
-def build_isa_program(folder, *flags, link=(), x86=True, compiler=None):
-    """Compiles tests/native/isa_program.c with all kernels.
+def build_isa_program(folder, *flags, isas=None, link=(), compiler=None):
+    """Compiles tests/native/isa_program.c with the kernels.
 
     Args:
         folder: `pathlib.Path` for the results.
         flags: compiler flags for every file, such as "-O3".
         link: flags for linking only.
-        x86: whether to compile the instruction sets of x86-64, not scalar alone.
+        isas: names of instruction sets of x86-64 besides those that every compiler knows; None
+            for all there are, () for scalar alone.
         compiler: command of a C compiler; None for the one of this machine.
 
     Returns:
         `pathlib.Path` of the program.
     """
-    isas = {"scalar": []}
-    if x86:
-        isas |= json.loads((SOURCES / "isa" / "flags.json").read_text())
+    known = {"scalar": []} | json.loads((SOURCES / "isa" / "flags.json").read_text())
+    isas = known if isas is None else isas
+    isas = {"scalar", "avx2", "avx512bw", *isas} if isas else {"scalar"}
     compile_ = functools.partial(compile_c, *FLAGS, *flags, compiler=compiler)
 
     def compile_isa(name):
         names = [f"-DDFP_ISA={name}", f'-DDFP_ISA_HEADER="isa/{name}.h"']
         kernels, result = SOURCES / "generic" / "kernels.c", folder / f"{name}.o"
-        compile_(*isas[name], *names, "-c", kernels, "-o", result)
+        compile_(*known[name], *names, "-c", kernels, "-o", result)
         return result
 
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(compile_isa, isas))
-    have = [f"-DDFP_HAVE_{name.upper()}" for name in isas] + ["-DDFP_X86_ISAS"] * x86
+    have = [f"-DDFP_HAVE_{name.upper()}" for name in isas] + ["-DDFP_X86_ISAS"] * (len(isas) > 1)
     sources = [SOURCES / name for name in ("cache.c", "dispatch.c", "threads.c")]
     sources.append(ROOT / "tests" / "native" / "isa_program.c")
     program = folder / "isa_program"

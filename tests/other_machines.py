@@ -16,7 +16,7 @@ RUNS = [["kernels", "scalar"], *(["small", "scalar", mode] for mode in FLOAT_MOD
 
 def build(folder, compiler, *link):
     folder.mkdir()
-    return build_isa_program(folder, "-O3", x86=False, compiler=compiler, link=link)
+    return build_isa_program(folder, "-O3", isas=(), compiler=compiler, link=link)
 
 
 def output(*command):
