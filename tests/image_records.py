@@ -1,5 +1,6 @@
 """TFRecords in the layout of ImageNet, written from the photographs that foolbox ships."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -17,6 +18,11 @@ def photographs():
 
 def thumbnails(size=48):
     """Returns the photographs scaled down, so that tests need not wait for the decoder."""
+    return list(_scaled_down(size))
+
+
+@functools.cache
+def _scaled_down(size):
     small = []
     for photograph in photographs():
         image = tf.image.resize(tf.io.decode_jpeg(photograph), (size, size), antialias=True)

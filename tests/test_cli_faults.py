@@ -263,15 +263,22 @@ def test_a_lost_history_is_missed(run, capsys):
 
 @every_damage
 def test_damaged_checkpoints_are_set_aside(run, damage, capsys):
-    """Training begins anew, and says so."""
     (path,) = (run / "checkpoints" / "dfp16").iterdir()
     if damage == "of wrong types":
         keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(path)
     else:
         _damage(path, damage)
-    assert main(["train", "--resume", "--runs-dir", str(run.parent)]) == 0
+    assert RunDirectory(run).latest_checkpoint("dfp16") == (None, 0, 0)
     assert f"{path} is damaged" in capsys.readouterr().err
     assert path.with_suffix(".damaged").exists()
+
+
+def test_without_a_sound_checkpoint_training_begins_anew(run, capsys):
+    (path,) = (run / "checkpoints" / "dfp16").iterdir()
+    _damage(path, "cut")
+    assert main(["train", "--resume", "--runs-dir", str(run.parent)]) == 0
+    assert f"{path} is damaged" in capsys.readouterr().err
+    assert path.exists()
 
 
 @every_damage
