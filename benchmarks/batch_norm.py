@@ -22,7 +22,7 @@ import tensorflow as tf
 import dfpkeras
 from dfpkeras.backend.tensorflow_carriers import carrier_of
 from dfpkeras.benchmark.measure import take_turns
-from dfpkeras.roles import ACTIVATION, GRADIENT
+from dfpkeras.kernels.roles import ACTIVATION, GRADIENT
 
 POLICIES = ("float32", "dfp16")
 

@@ -6,16 +6,16 @@ Importing this package registers the dtype policy "dfp16"::
     keras.mixed_precision.set_global_policy("dfp16")
 """
 
-from dfpkeras import isa, threads
+from dfpkeras.runtime import isa, threads
 
 isa.set_default()
 threads.set_default()
 
 from dfpkeras import installation, kernels  # noqa: E402
-from dfpkeras.arrays import memory_stats, release_memory  # noqa: E402
-from dfpkeras.number_format import get_number_format, set_number_format  # noqa: E402
-from dfpkeras.tensor import DFPTensor, quantize  # noqa: E402
-from dfpkeras.threads import get_num_threads, set_num_threads  # noqa: E402
+from dfpkeras.kernels.number_format import get_number_format, set_number_format  # noqa: E402
+from dfpkeras.kernels.quantized_tensor import DFPTensor, quantize  # noqa: E402
+from dfpkeras.runtime.memory import memory_stats, release_memory  # noqa: E402
+from dfpkeras.runtime.threads import get_num_threads, set_num_threads  # noqa: E402
 
 __version__ = "0.1.0"
 

@@ -22,8 +22,8 @@ from keras.src.layers.pooling.base_pooling import BasePooling
 
 from dfpkeras import backend
 from dfpkeras.backend.float32 import float32_only
+from dfpkeras.kernels.pooling import MOST_WINDOW_PIXELS
 from dfpkeras.policy import DFP16Policy, policy_of
-from dfpkeras.pooling import MOST_WINDOW_PIXELS
 
 
 class Decision(typing.NamedTuple):

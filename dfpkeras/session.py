@@ -5,7 +5,7 @@ import sys
 
 from keras.src.backend.common import global_state
 
-from dfpkeras.arrays import release_memory
+from dfpkeras.runtime.memory import release_memory
 
 
 def install():

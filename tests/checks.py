@@ -6,7 +6,7 @@ import reference
 from strategies import safe_interval
 
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 OPERATIONS = pytest.mark.parametrize("operation", ["forward", "backward_data", "backward_weights"])
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras_support import dtype_policy, random_array
 
-from dfpkeras import arrays
+from dfpkeras.runtime import memory
 
 layers = keras.layers
 STEPS, FIRST_STEPS = 1000, 100
@@ -41,7 +41,7 @@ class MemoryRecord(keras.callbacks.Callback):
         self.pool, self.resident = [], []
 
     def on_train_batch_end(self, batch, logs=None):
-        stats = arrays.memory_stats()
+        stats = memory.memory_stats()
         self.pool.append(stats["in_use"] + stats["cached"])
         self.resident.append(resident_bytes())
 
@@ -54,12 +54,12 @@ def main():
     model.compile(keras.optimizers.SGD(0.1, 0.9), loss)
     count = (STEPS_PER_EPOCH - 1) * BATCH_SIZE + 1  # the last batch is a single image
     images, labels = random_array(count, 12, 10, 5), np.arange(count) % 3
-    memory = MemoryRecord()
-    model.fit(images, labels, BATCH_SIZE, STEPS // STEPS_PER_EPOCH, verbose=0, callbacks=[memory])
+    record = MemoryRecord()
+    model.fit(images, labels, BATCH_SIZE, STEPS // STEPS_PER_EPOCH, verbose=0, callbacks=[record])
     # The most of many steps: which kernels happen to run at once decides what a single one needs.
-    most = [max(memory.pool[:FIRST_STEPS]), max(memory.pool[-FIRST_STEPS:])]
-    resident = [memory.resident[FIRST_STEPS - 1], memory.resident[-1]]
-    print(json.dumps({"steps": len(memory.pool), "pool": most, "resident": resident}))
+    most = [max(record.pool[:FIRST_STEPS]), max(record.pool[-FIRST_STEPS:])]
+    resident = [record.resident[FIRST_STEPS - 1], record.resident[-1]]
+    print(json.dumps({"steps": len(record.pool), "pool": most, "resident": resident}))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ import gc
 
 import numpy as np
 
-from dfpkeras import _native, arrays
+from dfpkeras import _native
+from dfpkeras.runtime import memory
 
 
 @contextlib.contextmanager
 def poisoned_memory():
     """Within this context, memory of the pool that is new or no longer in use holds NaN."""
     gc.collect()
-    arrays.release_memory()
+    memory.release_memory()
     _native.poison_memory(True)
     try:
         yield

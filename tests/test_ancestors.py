@@ -13,7 +13,7 @@ from strategies import ConvolutionCase
 
 import dfpkeras
 from dfpkeras import _native, kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 
 def case(input_shape, kernel_shape, kinds=("normal", "normal"), strides=(1, 1), bits=15):

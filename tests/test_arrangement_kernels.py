@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_batch_norm_kernels import assert_same_everywhere, given_operand, same
 
 from dfpkeras import kernels
-from dfpkeras.tensor import NONFINITE_EXPONENT, DFPTensor
+from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
 
 LENGTHS = st.sampled_from([1, 3, 16, 0, 17, 32, 33, 70, 100])
 

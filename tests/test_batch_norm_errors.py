@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 SHAPE, CHANNELS = (2, 3, 4), 4
 

@@ -16,7 +16,7 @@ from reference_batch_norm import values
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import NONFINITE_EXPONENT, DFPTensor
+from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
 
 ACTIVATIONS = (None, "relu", "relu6")
 CHANNELS = [3, 1, 2, 5, 8, 16, 17, 24, 31, 32, 33, 64, 67, 100, 257, 1030]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import NONFINITE_EXPONENT, DFPTensor
+from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
 
 
 def random_tensor(rng, *shape, bits=15):

@@ -9,7 +9,7 @@ from hypothesis import given
 from strategies import convolution_cases
 
 from dfpkeras import kernels
-from dfpkeras.tensor import NONFINITE_EXPONENT, DFPTensor
+from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
 
 PIXELS = (0, 1, 2)
 

@@ -15,11 +15,11 @@ import pytest
 import tensorflow as tf
 from image_records import thumbnails, write_directory
 
-from dfpkeras import arrays
 from dfpkeras.cli import bench_step, faults
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.main import main
 from dfpkeras.cli.run_directory import RunDirectory
+from dfpkeras.runtime import memory
 from dfpkeras.training import setup
 
 
@@ -73,7 +73,7 @@ def _numpy():
 
 
 def _kernels():
-    arrays.aligned_empty((1 << 60,), np.int16)
+    memory.aligned_empty((1 << 60,), np.int16)
 
 
 def _tensorflow():

@@ -18,7 +18,7 @@ from strategies import ConvolutionCase, convolution_cases
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 CHECKS = pytest.mark.parametrize(
     "check",

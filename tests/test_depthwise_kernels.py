@@ -14,7 +14,7 @@ from strategies import DATA_KINDS, data_profile, operand
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 CHANNELS = [1, 2, 3, 8, 15, 16, 17, 32, 33, 48, 64, 65, 80, 96, 130]
 

@@ -11,7 +11,7 @@ from strategies import ConvolutionCase, convolution_cases, matmul_cases
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 ISA_ORDER = ("scalar", "avx2", "avxvnni", "avx512bw", "avx512vnni")
 

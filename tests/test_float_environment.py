@@ -9,7 +9,7 @@ from float_environments import MODES, float_mode, linux_only, mode_in_force
 
 from dfpkeras import kernels
 from dfpkeras.backend.tensorflow_carriers import call
-from dfpkeras.tensor import ROUNDINGS, DFPTensor, quantize
+from dfpkeras.kernels.quantized_tensor import ROUNDINGS, DFPTensor, quantize
 
 pytestmark = linux_only
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfpkeras import kernels, quantize
-from dfpkeras.tensor import NONFINITE_EXPONENT, DFPTensor
+from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
 
 SIZES = [1, 2, 7, 8, 15, 16, 31, 33, 511, 512, 513, 1000, 5000]
 

@@ -14,7 +14,7 @@ from keras_support import (
 )
 
 from dfpkeras.backend import hits
-from dfpkeras.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
+from dfpkeras.kernels.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 
 layers = keras.layers
 

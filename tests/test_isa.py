@@ -2,7 +2,8 @@
 
 import pytest
 
-from dfpkeras import isa, kernels
+from dfpkeras import kernels
+from dfpkeras.runtime import isa
 
 
 @pytest.fixture

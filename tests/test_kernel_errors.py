@@ -7,7 +7,7 @@ import pytest
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 BAD_ARGUMENT = (TypeError, ValueError)
 

@@ -9,7 +9,7 @@ from strategies import matmul_cases, operand, safe_interval
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 
 @given(case=matmul_cases())

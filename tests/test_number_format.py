@@ -6,8 +6,9 @@ import pytest
 from keras_support import dtype_policy
 
 import dfpkeras
-from dfpkeras import kernels, roles
+from dfpkeras import kernels
 from dfpkeras.backend import operations
+from dfpkeras.kernels import roles
 
 DEFAULT = (14, 12, 15)
 

@@ -7,7 +7,7 @@ from checks import check_backward_data, check_backward_weights, check_forward, c
 from strategies import ConvolutionCase
 
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 BIT_WIDTHS = range(2, 16)
 EVERY_BIT_WIDTH = pytest.mark.parametrize("bits", BIT_WIDTHS)

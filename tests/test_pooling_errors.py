@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dfpkeras import kernels
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 
 def ones(*shape):

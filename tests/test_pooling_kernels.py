@@ -16,7 +16,7 @@ from test_batch_norm_kernels import assert_same_everywhere, same
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.tensor import NONFINITE_EXPONENT, DFPTensor
+from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
 
 CHANNELS = [3, 1, 16, 8, 17, 31, 32, 33, 64, 70, 130]
 MOST_ELEMENTS = 40_000

@@ -243,7 +243,7 @@ def test_input_is_not_changed():
 @given(size=st.integers(1, 200), bits=bit_widths, exponent=st.integers(-128, 126), seed=seeds)
 def test_dequantize_is_exact(on_every_isa, size, bits, exponent, seed):
     data = np.random.default_rng(seed).integers(-(2**bits) + 1, 2**bits, size).astype(np.int16)
-    tensor = dfpkeras.tensor.DFPTensor(data, exponent)
+    tensor = dfpkeras.kernels.quantized_tensor.DFPTensor(data, exponent)
     for result in on_every_isa(tensor.dequantize).values():
         assert result.ctypes.data % 64 == 0
         expected = reference.scale(data, exponent)

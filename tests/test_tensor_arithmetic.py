@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import bit_widths, seeds
 
 import dfpkeras
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 DETERMINISTIC = ("nearest", "truncate", "biased")
 INT32_MIN = -(2**31)

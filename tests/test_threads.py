@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import dfpkeras
-from dfpkeras import kernels, threads
+from dfpkeras import kernels
+from dfpkeras.runtime import threads
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import itertools
 from bit_budget_schedule import OPERANDS
 from bit_budget_table import GRID, name_of
 
-from dfpkeras.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
+from dfpkeras.kernels.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 
 #: The shortest mean run, in products, that the rule accepts.
 SHORTEST_MEAN_RUN = 64

@@ -48,8 +48,8 @@ from dfpkeras.backend.tensorflow_pooling import (
     max_pool,
 )
 from dfpkeras.backend.tensorflow_weights import quantize_weights, quantizer_of
-from dfpkeras.number_format import get_number_format
-from dfpkeras.roles import ACTIVATION, GRADIENT, WEIGHTS
+from dfpkeras.kernels.number_format import get_number_format
+from dfpkeras.kernels.roles import ACTIVATION, GRADIENT, WEIGHTS
 
 __all__ = [
     "activate",

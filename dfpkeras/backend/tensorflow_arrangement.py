@@ -10,7 +10,6 @@ import math
 
 import tensorflow as tf
 
-from dfpkeras import arrangement as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_carriers import (
     attach,
@@ -26,7 +25,8 @@ from dfpkeras.backend.tensorflow_carriers import (
 )
 from dfpkeras.backend.tensorflow_gradients import differentiable, quantized_result
 from dfpkeras.backend.tensorflow_operands import from_arrays, operand
-from dfpkeras.roles import ACTIVATION, GRADIENT
+from dfpkeras.kernels import data_movement as kernels
+from dfpkeras.kernels.roles import ACTIVATION, GRADIENT
 
 _OPPOSITE = {ACTIVATION: GRADIENT, GRADIENT: ACTIVATION}
 

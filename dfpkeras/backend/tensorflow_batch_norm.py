@@ -13,8 +13,6 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from dfpkeras import batch_norm as kernels
-from dfpkeras import elementwise
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_carriers import (
     Carrier,
@@ -41,7 +39,9 @@ from dfpkeras.backend.tensorflow_operands import (
     named_carrier,
     named_operand,
 )
-from dfpkeras.roles import ACTIVATION, GRADIENT, quantized, rounded
+from dfpkeras.kernels import batch_normalization as kernels
+from dfpkeras.kernels import elementwise
+from dfpkeras.kernels.roles import ACTIVATION, GRADIENT, quantized, rounded
 
 #: Activations by TensorFlow's own operations.
 FLOAT_VALUES = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}

@@ -12,11 +12,12 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from dfpkeras import _native, elementwise
+from dfpkeras import _native
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_contexts import KERNEL_NAME
-from dfpkeras.roles import GRADIENT, quantized, rounded
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels import elementwise
+from dfpkeras.kernels.quantized_tensor import DFPTensor
+from dfpkeras.kernels.roles import GRADIENT, quantized, rounded
 
 _ATTRIBUTE = "_dfp_carrier"
 

@@ -8,7 +8,6 @@ import functools
 
 import tensorflow as tf
 
-from dfpkeras import elementwise as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_batch_norm import (
     FLOAT_VALUES,
@@ -27,7 +26,8 @@ from dfpkeras.backend.tensorflow_carriers import (
 from dfpkeras.backend.tensorflow_extremes import request_extremes
 from dfpkeras.backend.tensorflow_gradients import quantized_result
 from dfpkeras.backend.tensorflow_operands import broadcast, from_arrays, named_operand
-from dfpkeras.roles import ACTIVATION, rounded
+from dfpkeras.kernels import elementwise as kernels
+from dfpkeras.kernels.roles import ACTIVATION, rounded
 
 
 @tf.autograph.experimental.do_not_convert

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfpkeras.backend.tensorflow_carriers import find_carrier, set_shape, unpack
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 
 def channels_last(data, data_format):

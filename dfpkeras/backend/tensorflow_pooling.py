@@ -12,7 +12,6 @@ import keras
 import tensorflow as tf
 from keras.src.ops.operation_utils import compute_pooling_output_shape
 
-from dfpkeras import pooling as kernels
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_arrangement import reshape
 from dfpkeras.backend.tensorflow_carriers import (
@@ -27,7 +26,8 @@ from dfpkeras.backend.tensorflow_carriers import (
 )
 from dfpkeras.backend.tensorflow_gradients import differentiable, float_gradient, quantized_result
 from dfpkeras.backend.tensorflow_operands import channels_last, from_arrays, operand, restored
-from dfpkeras.roles import ACTIVATION, GRADIENT, rounded
+from dfpkeras.kernels import pooling as kernels
+from dfpkeras.kernels.roles import ACTIVATION, GRADIENT, rounded
 
 
 @dataclasses.dataclass(frozen=True)

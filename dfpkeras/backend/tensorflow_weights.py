@@ -9,11 +9,11 @@ import weakref
 
 import keras
 
-from dfpkeras.arrays import release_with_memory
 from dfpkeras.backend import hits
 from dfpkeras.backend.tensorflow_contexts import in_loop
-from dfpkeras.number_format import get_number_format
-from dfpkeras.roles import WEIGHTS, quantized
+from dfpkeras.kernels.number_format import get_number_format
+from dfpkeras.kernels.roles import WEIGHTS, quantized
+from dfpkeras.runtime.memory import release_with_memory
 
 _ATTRIBUTE = "_dfp_kept_weights"
 

@@ -2,7 +2,7 @@
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
+from dfpkeras.kernels.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 
 _BITS = {"x": ACTIVATION_BITS, "w": WEIGHT_BITS, "dy": GRADIENT_BITS}
 

@@ -13,8 +13,8 @@ import numpy as np
 import dfpkeras
 from dfpkeras import _native
 from dfpkeras.benchmark.measure import take_turns
-from dfpkeras.number_format import ACTIVATION_BITS
-from dfpkeras.tensor import ROUNDINGS
+from dfpkeras.kernels.number_format import ACTIVATION_BITS
+from dfpkeras.kernels.quantized_tensor import ROUNDINGS
 
 #: 64 MiB of FP32: more than most third-level caches hold, as large as ResNet-50's largest
 #: activations at batch 16.

@@ -16,7 +16,7 @@ from dfpkeras.cli.requirements import require_packages
 from dfpkeras.console import make_console, make_progress
 from dfpkeras.data.dataset import DataError
 from dfpkeras.data.names import one_line
-from dfpkeras.threads import count_cpus
+from dfpkeras.runtime.threads import count_cpus
 
 _LISTED = 10
 _IMAGENET_CLASSES = 1000

@@ -25,7 +25,7 @@ from keras.src.testing import TestCase
 
 from dfpkeras.backend import hits, operations
 from dfpkeras.backend.tensorflow_carriers import find_carrier
-from dfpkeras.roles import ACTIVATION
+from dfpkeras.kernels.roles import ACTIVATION
 
 TOLERANCE = 3e-3
 LEFT_OUT = pathlib.Path(__file__).with_name("left_out.toml")

@@ -9,17 +9,17 @@ gradients of the copies added in FP32.
 import numpy as np
 
 from dfpkeras import _native
-from dfpkeras.arrays import aligned_empty
-from dfpkeras.float_environment import default_float_environment
-from dfpkeras.geometry import (
+from dfpkeras.kernels.product_operands import check_bias, is_trivial, tensor_parts
+from dfpkeras.kernels.quantized_tensor import DFPTensor
+from dfpkeras.kernels.window_shapes import (
     check_output,
     check_rank,
     check_shape,
     convolution_geometry,
     output_size,
 )
-from dfpkeras.products import check_bias, is_trivial, tensor_parts
-from dfpkeras.tensor import DFPTensor
+from dfpkeras.runtime.float_environment import default_float_environment
+from dfpkeras.runtime.memory import aligned_empty
 
 
 def depthwise_conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, bias=None):

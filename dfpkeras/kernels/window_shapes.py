@@ -1,12 +1,13 @@
 """Checks of what convolutions and poolings are told, and the sizes that follow."""
 
-from dfpkeras.tensor import DFPTensor, _integer, _kind
+from dfpkeras.kernels.quantized_tensor import DFPTensor
+from dfpkeras.runtime.argument_checks import check_integer, kind_of
 
 
 def check_rank(name, value, rank):
     """A `DFPTensor` of so many dimensions."""
     if not isinstance(value, DFPTensor):
-        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(value)}")
+        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(value)}")
     if len(value.shape) != rank:
         raise ValueError(f"{name}: {rank} dimensions are needed, got shape {value.shape}")
     return value
@@ -15,7 +16,7 @@ def check_rank(name, value, rank):
 def check_shape(name, value, rank):
     """A tuple of `rank` sizes."""
     try:
-        shape = tuple(_integer(name, size) for size in value)
+        shape = tuple(check_integer(name, size) for size in value)
     except TypeError:
         raise TypeError(f"{name}: a tuple of {rank} integers is needed, got {value!r}") from None
     if len(shape) != rank or min(shape) < 0:
@@ -28,7 +29,7 @@ def check_pair(name, value):
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{name}: an integer or a pair is needed, got {value!r}")
-    pair = tuple(_integer(name, v) for v in values)
+    pair = tuple(check_integer(name, v) for v in values)
     if min(pair) < 1:
         raise ValueError(f"{name}: integers of at least 1 are needed, got {value!r}")
     return pair

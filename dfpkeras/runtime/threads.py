@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from dfpkeras import _native
-from dfpkeras.tensor import _integer
+from dfpkeras.runtime.argument_checks import check_integer
 
 VARIABLE = "DFPKERAS_NUM_THREADS"
 MAX_THREADS = 256
@@ -23,7 +23,7 @@ def set_num_threads(num_threads):
         TypeError: if it is not an integer.
         ValueError: if it is out of range.
     """
-    _set(_in_range("num_threads", _integer("num_threads", num_threads)), "set_num_threads")
+    _set(_in_range("num_threads", check_integer("num_threads", num_threads)), "set_num_threads")
 
 
 def get_num_threads():

@@ -9,10 +9,11 @@ import math
 import numpy as np
 
 from dfpkeras import _native
-from dfpkeras.arrays import aligned_empty
-from dfpkeras.geometry import check_rank
-from dfpkeras.operands import check_bits, check_operand, is_finite, parts
-from dfpkeras.tensor import DFPTensor, _integer, _kind, _nonfinite
+from dfpkeras.kernels.operand_checks import check_bits, check_operand, is_finite, parts
+from dfpkeras.kernels.quantized_tensor import DFPTensor, _nonfinite
+from dfpkeras.kernels.window_shapes import check_rank
+from dfpkeras.runtime.argument_checks import check_integer, kind_of
+from dfpkeras.runtime.memory import aligned_empty
 
 
 def concatenate(tensors, axis=-1, bits=14):
@@ -74,9 +75,9 @@ def split(x, sizes, axis=-1):
         ValueError: if ``axis`` is out of range or the sizes do not fit.
     """
     if not isinstance(x, DFPTensor):
-        raise TypeError(f"x: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(x)}")
+        raise TypeError(f"x: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(x)}")
     axis = _check_axis(axis, len(x.shape))
-    sizes = [_integer("sizes", size) for size in sizes]
+    sizes = [check_integer("sizes", size) for size in sizes]
     if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 0:
         raise ValueError(
             f"sizes: sizes that add up to the {x.shape[axis]} of axis {axis} are needed, "
@@ -140,7 +141,7 @@ def _change_borders(name, x, borders, sign):
 def _check_borders(name, borders):
     try:
         (top, bottom), (left, right) = borders
-        numbers = [_integer(name, number) for number in (top, bottom, left, right)]
+        numbers = [check_integer(name, number) for number in (top, bottom, left, right)]
     except (TypeError, ValueError):
         raise TypeError(
             f"{name}: integers ((top, bottom), (left, right)) are needed, got {borders!r}"
@@ -165,7 +166,7 @@ def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
 
 
 def _check_axis(axis, rank):
-    axis = _integer("axis", axis)
+    axis = check_integer("axis", axis)
     if not -rank <= axis < rank:
         raise ValueError(f"axis: an axis of {rank} is needed, got {axis}")
     return axis % rank

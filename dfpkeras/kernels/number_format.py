@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from dfpkeras.tensor import MAX_BITS, MIN_BITS, _integer
+from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS
+from dfpkeras.runtime.argument_checks import check_integer
 
 # Magnitude bits of each role. Every bit more halves the quantisation error and halves the number
 # of products that provably fit one INT32 sum. Chosen by measurement: of the bits that keep the mean
@@ -14,7 +15,7 @@ WEIGHT_BITS = 12
 GRADIENT_BITS = 15
 
 ROUNDINGS = ("nearest", "stochastic")
-INT32_MAX = 2**31 - 1
+
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _is_safe(a_bits, b_bits, products):
 
 
 def _check_bits(role, bits):
-    bits = _integer(f"{role}_bits", bits)
+    bits = check_integer(f"{role}_bits", bits)
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(
             f"{role}_bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}"
@@ -109,7 +110,7 @@ def _check_bits(role, bits):
 
 
 def _check_flush_every(flush_every):
-    flush_every = _integer("flush_every", flush_every)
+    flush_every = check_integer("flush_every", flush_every)
     if flush_every < 2 or flush_every % 2:
         raise ValueError(
             f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"

@@ -10,11 +10,23 @@ import math
 import numpy as np
 
 from dfpkeras import _native
-from dfpkeras.arrays import aligned_empty
-from dfpkeras.float_environment import default_float_environment
-from dfpkeras.geometry import check_padding, check_pair, check_rank, check_shape, output_and_padding
-from dfpkeras.operands import check_bits, check_operand, check_tensor, is_finite, parts
-from dfpkeras.tensor import DFPTensor, _nonfinite, quantize
+from dfpkeras.kernels.operand_checks import (
+    check_bits,
+    check_operand,
+    check_tensor,
+    is_finite,
+    parts,
+)
+from dfpkeras.kernels.quantized_tensor import DFPTensor, _nonfinite, quantize
+from dfpkeras.kernels.window_shapes import (
+    check_padding,
+    check_pair,
+    check_rank,
+    check_shape,
+    output_and_padding,
+)
+from dfpkeras.runtime.float_environment import default_float_environment
+from dfpkeras.runtime.memory import aligned_empty
 
 #: The kernels number the pixels of a window with 16 bits.
 MOST_WINDOW_PIXELS = 2**16 - 1

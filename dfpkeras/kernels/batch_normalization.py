@@ -27,9 +27,7 @@ import typing
 import numpy as np
 
 from dfpkeras import _native
-from dfpkeras.arrays import aligned_empty
-from dfpkeras.float_environment import default_float_environment
-from dfpkeras.operands import (
+from dfpkeras.kernels.operand_checks import (
     check_activation,
     check_bits,
     check_channel_numbers,
@@ -39,7 +37,9 @@ from dfpkeras.operands import (
     is_finite,
     parts,
 )
-from dfpkeras.tensor import MAX_BITS, DFPTensor, _nonfinite
+from dfpkeras.kernels.quantized_tensor import MAX_BITS, DFPTensor, _nonfinite
+from dfpkeras.runtime.float_environment import default_float_environment
+from dfpkeras.runtime.memory import aligned_empty
 
 
 class BatchNormStatistics(typing.NamedTuple):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from poison import dangling_view, poisoned_memory
 
-from dfpkeras import arrays
+from dfpkeras.runtime import memory
 
 LARGE = (1024, 1024)
 BYTES = 4 * 1024 * 1024
@@ -19,7 +19,7 @@ BYTES = 4 * 1024 * 1024
 @pytest.fixture(autouse=True)
 def empty_pool():
     gc.collect()
-    arrays.release_memory()
+    memory.release_memory()
 
 
 def address(array):
@@ -29,7 +29,7 @@ def address(array):
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (300, 7, 11), LARGE, (2**20 + 1,)])
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_arrays_are_aligned_writable_and_contiguous(shape, dtype):
-    array = arrays.aligned_empty(shape, dtype)
+    array = memory.aligned_empty(shape, dtype)
     assert address(array) % 64 == 0
     assert array.shape == shape
     assert array.dtype == dtype
@@ -40,84 +40,84 @@ def test_arrays_are_aligned_writable_and_contiguous(shape, dtype):
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0, 2)])
 def test_empty_arrays(shape):
-    assert arrays.aligned_empty(shape, np.float32).shape == shape
+    assert memory.aligned_empty(shape, np.float32).shape == shape
 
 
 def test_memory_is_reused_after_the_last_view_is_gone():
-    array = arrays.aligned_empty(LARGE, np.float32)
+    array = memory.aligned_empty(LARGE, np.float32)
     where, view = address(array), array[3:5]
     del array
-    assert address(arrays.aligned_empty(LARGE, np.float32)) != where
+    assert address(memory.aligned_empty(LARGE, np.float32)) != where
     del view
-    assert address(arrays.aligned_empty(LARGE, np.float32)) == where
+    assert address(memory.aligned_empty(LARGE, np.float32)) == where
 
 
 def test_statistics_follow_use():
-    before = arrays.memory_stats()
-    array = arrays.aligned_empty(LARGE, np.float32)
-    assert arrays.memory_stats()["in_use"] - before["in_use"] == BYTES
+    before = memory.memory_stats()
+    array = memory.aligned_empty(LARGE, np.float32)
+    assert memory.memory_stats()["in_use"] - before["in_use"] == BYTES
     del array
-    after = arrays.memory_stats()
+    after = memory.memory_stats()
     assert after["in_use"] == before["in_use"]
     assert after["cached"] == BYTES
-    arrays.release_memory()
-    assert arrays.memory_stats()["cached"] == 0
+    memory.release_memory()
+    assert memory.memory_stats()["cached"] == 0
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(1, 4_000_000), st.integers(0, 5)), max_size=40))
 def test_what_is_kept_is_bounded_at_any_time(steps):
-    arrays.release_memory()
+    memory.release_memory()
     held = []
     for size, drop in steps:
         held = held[drop:]
-        held.append(arrays.aligned_empty((size,), np.int16))
-        stats = arrays.memory_stats()
+        held.append(memory.aligned_empty((size,), np.int16))
+        stats = memory.memory_stats()
         assert stats["in_use"] + stats["cached"] <= 1.5 * stats["peak_in_use"]
 
 
 def test_a_failed_request_leaves_no_trace():
-    before = arrays.memory_stats()
+    before = memory.memory_stats()
     with pytest.raises(MemoryError, match="bytes could not be allocated"):
-        arrays.aligned_empty((2**60,), np.int16)
-    assert arrays.memory_stats() == before
+        memory.aligned_empty((2**60,), np.int16)
+    assert memory.memory_stats() == before
 
 
 @pytest.mark.parametrize("clear_session", [keras.utils.clear_session, keras.backend.clear_session])
 def test_clear_session_releases_what_no_result_uses(clear_session):
     gc.collect()
-    arrays.release_memory()
-    others = arrays.memory_stats()["in_use"]
-    kept, dropped = (arrays.aligned_empty(LARGE, np.float32) for _ in range(2))
+    memory.release_memory()
+    others = memory.memory_stats()["in_use"]
+    kept, dropped = (memory.aligned_empty(LARGE, np.float32) for _ in range(2))
     kept.fill(3)
     del dropped
-    assert arrays.memory_stats()["cached"] == BYTES
+    assert memory.memory_stats()["cached"] == BYTES
     policy = keras.config.dtype_policy()
     clear_session(free_memory=False)
     keras.config.set_dtype_policy(policy)
     in_use = others + BYTES
-    assert arrays.memory_stats() == {"in_use": in_use, "cached": 0, "peak_in_use": in_use}
+    assert memory.memory_stats() == {"in_use": in_use, "cached": 0, "peak_in_use": in_use}
     assert (kept == 3).all()
 
 
 def test_poison_fills_memory_that_is_new_or_no_longer_in_use():
     with poisoned_memory():
-        array = arrays.aligned_empty((300, 7), np.float32)
+        array = memory.aligned_empty((300, 7), np.float32)
         assert np.isnan(array).all()
         array.fill(1)
         view = dangling_view(array)
         assert (view == 1).all()
         del array
         assert np.isnan(view).all()
-        assert (arrays.aligned_empty((300, 7), np.int16) > 2**14).all()
+        assert (memory.aligned_empty((300, 7), np.int16) > 2**14).all()
 
 
 def test_sizes_no_longer_in_use_make_room():
     for size in (900_000, 700_000, 500_000):
-        array = arrays.aligned_empty((size,), np.float32)
+        array = memory.aligned_empty((size,), np.float32)
         where = address(array)
         del array
-        assert address(arrays.aligned_empty((size,), np.float32)) == where
+        assert address(memory.aligned_empty((size,), np.float32)) == where
 
 
 def test_concurrent_use_never_hands_out_a_block_twice():
@@ -125,7 +125,7 @@ def test_concurrent_use_never_hands_out_a_block_twice():
         rng = np.random.default_rng(seed)
         kept = []
         for _ in range(300):
-            array = arrays.aligned_empty((int(rng.integers(16_384, 200_000)),), np.float32)
+            array = memory.aligned_empty((int(rng.integers(16_384, 200_000)),), np.float32)
             array.fill(seed)
             kept = [*kept[-3:], array]
             if not all((k == seed).all() for k in kept):

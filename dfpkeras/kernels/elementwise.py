@@ -8,9 +8,7 @@ the non-finite tensor.
 import numpy as np
 
 from dfpkeras import _native
-from dfpkeras.arrays import aligned_empty
-from dfpkeras.float_environment import default_float_environment
-from dfpkeras.operands import (
+from dfpkeras.kernels.operand_checks import (
     check_activation,
     check_bits,
     check_operand,
@@ -18,7 +16,9 @@ from dfpkeras.operands import (
     is_finite,
     parts,
 )
-from dfpkeras.tensor import MIN_BITS, DFPTensor, _nonfinite
+from dfpkeras.kernels.quantized_tensor import MIN_BITS, DFPTensor, _nonfinite
+from dfpkeras.runtime.float_environment import default_float_environment
+from dfpkeras.runtime.memory import aligned_empty
 
 _ONE, _ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
 

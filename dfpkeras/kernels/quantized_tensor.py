@@ -1,11 +1,10 @@
 """The dynamic fixed point tensor: INT16 elements and one shared power-of-two exponent."""
 
-import operator
-
 import numpy as np
 
 from dfpkeras import _native
-from dfpkeras.arrays import aligned_empty
+from dfpkeras.runtime.argument_checks import check_integer, kind_of
+from dfpkeras.runtime.memory import aligned_empty
 
 MIN_BITS = 2
 MAX_BITS = 15
@@ -42,8 +41,8 @@ class DFPTensor:
 
     def __init__(self, data, exponent):
         if not isinstance(data, np.ndarray) or data.dtype != np.int16:
-            raise TypeError(f"data: an int16 NumPy array is needed, got {_kind(data)}")
-        exponent = _integer("exponent", exponent)
+            raise TypeError(f"data: an int16 NumPy array is needed, got {kind_of(data)}")
+        exponent = check_integer("exponent", exponent)
         if not MIN_EXPONENT <= exponent <= NONFINITE_EXPONENT:
             raise ValueError(
                 f"exponent: an integer in [{MIN_EXPONENT}, {MAX_EXPONENT}] "
@@ -88,8 +87,8 @@ class DFPTensor:
             A `DFPTensor` of the same shape.
         """
         if not isinstance(data, np.ndarray) or data.dtype != np.int32:
-            raise TypeError(f"data: an int32 NumPy array is needed, got {_kind(data)}")
-        exponent = _integer("exponent", exponent)
+            raise TypeError(f"data: an int32 NumPy array is needed, got {kind_of(data)}")
+        exponent = check_integer("exponent", exponent)
         bits, mode, seed = _check_quantization(bits, rounding, seed)
         # Beyond this range every result is zero or non-finite, and C's int32 stays in range.
         exponent = min(max(exponent, -1024), 1024)
@@ -192,7 +191,7 @@ def quantize(x, bits=MAX_BITS, rounding="nearest", seed=None):
         ValueError: if ``bits`` is out of range, ``rounding`` unknown or a ``seed`` is missing.
     """
     if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-        raise TypeError(f"x: a float32 NumPy array is needed, got {_kind(x)}")
+        raise TypeError(f"x: a float32 NumPy array is needed, got {kind_of(x)}")
     bits, mode, seed = _check_quantization(bits, rounding, seed)
     q = aligned_empty(x.shape, np.int16)
     if not x.size:
@@ -201,30 +200,16 @@ def quantize(x, bits=MAX_BITS, rounding="nearest", seed=None):
     return DFPTensor._wrap(q, *_native.quantize(flat, bits, mode, seed, q.reshape(-1)))
 
 
-def _kind(value):
-    """What a caller passed, for error messages."""
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} array of shape {value.shape}"
-    return f"{type(value).__name__} {value!r}"
-
-
-def _integer(name, value):
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: an integer is needed, got {_kind(value)}") from None
-
-
 def _check_quantization(bits, rounding, seed):
     """(bits, index of the rounding mode, seed as an unsigned 64-bit number)."""
-    bits = _integer("bits", bits)
+    bits = check_integer("bits", bits)
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(f"bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}")
     if rounding not in ROUNDINGS:
         raise ValueError(f"rounding: one of {', '.join(ROUNDINGS)} is needed, got {rounding!r}")
     if rounding == "stochastic" and seed is None:
         raise ValueError("seed: an integer is needed for rounding='stochastic', got None")
-    seed = 0 if seed is None else _integer("seed", seed)
+    seed = 0 if seed is None else check_integer("seed", seed)
     return bits, ROUNDINGS.index(rounding), seed % 2**64
 
 

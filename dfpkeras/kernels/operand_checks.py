@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from dfpkeras.tensor import MAX_BITS, MIN_BITS, DFPTensor, _integer, _kind
+from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS, DFPTensor
+from dfpkeras.runtime.argument_checks import check_integer, kind_of
 
 #: Activations, in the order of the C enumeration ``dfp_activation``.
 ACTIVATIONS = (None, "relu", "relu6")
@@ -19,7 +20,7 @@ def check_activation(activation):
 
 
 def check_bits(bits):
-    bits = _integer("bits", bits)
+    bits = check_integer("bits", bits)
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(f"bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}")
     return bits
@@ -30,7 +31,7 @@ def check_operand(name, value, shape=None):
     if not isinstance(value, DFPTensor) and not _is_float32(value):
         raise TypeError(
             f"{name}: a DFPTensor (dfpkeras.quantize) or a float32 NumPy array is needed, "
-            f"got {_kind(value)}"
+            f"got {kind_of(value)}"
         )
     _check_shape(name, value, shape)
     return value
@@ -39,7 +40,7 @@ def check_operand(name, value, shape=None):
 def check_tensor(name, value, shape):
     """A `DFPTensor` of the given shape."""
     if not isinstance(value, DFPTensor):
-        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {_kind(value)}")
+        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(value)}")
     _check_shape(name, value, shape)
     return value
 
@@ -60,7 +61,7 @@ def check_channel_numbers(name, value, channels):
     """A ``float32`` array with one number for each channel, C-contiguous."""
     if not _is_float32(value) or value.shape != (channels,):
         raise ValueError(
-            f"{name}: a float32 array of shape ({channels},) is needed, got {_kind(value)}"
+            f"{name}: a float32 array of shape ({channels},) is needed, got {kind_of(value)}"
         )
     return np.ascontiguousarray(value)
 

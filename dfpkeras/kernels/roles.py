@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
-from dfpkeras.number_format import get_number_format
-from dfpkeras.tensor import MAX_BITS, MIN_BITS, DFPTensor, quantize
+from dfpkeras.kernels.number_format import get_number_format
+from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS, DFPTensor, quantize
 
 _SEED_ELEMENTS = 1024
 

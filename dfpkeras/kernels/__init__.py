@@ -1,0 +1,85 @@
+"""The integer kernels on NumPy arrays.
+
+Operands are `DFPTensor`; products are INT16 by INT16, summed in INT32 and flushed into FP32 as
+often as the data require for INT32 never to overflow (section 4 of the paper; the proof is in
+``include/dfp/accumulate.h``). The result is FP32: the sum times ``2**(exponent + exponent)``,
+within ``(flushes + 1) * 2**-24 * sum(|a * b|)`` of the exact result, and the same to the last bit
+for every instruction set and number of threads. If an operand is not finite, the result is all NaN.
+
+``flush_every`` replaces the proven schedule by a fixed interval of that many products, an even
+number; it must be safe for the largest magnitudes present:
+``max|a| * max|b| * flush_every <= 2**31 - 1``.
+"""
+
+from dfpkeras.kernels.batch_normalization import (
+    batch_norm_backward,
+    batch_norm_backward_frozen,
+    batch_norm_backward_reduce,
+    batch_norm_fold,
+    batch_norm_forward,
+    batch_norm_gradients,
+    batch_norm_statistics,
+)
+from dfpkeras.kernels.convolution import (
+    conv2d_backward_data,
+    conv2d_backward_weights,
+    conv2d_forward,
+)
+from dfpkeras.kernels.data_movement import concatenate, crop, split, zero_pad
+from dfpkeras.kernels.depthwise_convolution import (
+    depthwise_conv2d_backward_data,
+    depthwise_conv2d_backward_weights,
+    depthwise_conv2d_forward,
+)
+from dfpkeras.kernels.elementwise import activation_backward, activation_forward, add, sum_gradients
+from dfpkeras.kernels.matrix_product import matmul, sum_channels
+from dfpkeras.kernels.pooling import (
+    average_pool,
+    average_pool_backward,
+    global_average_pool,
+    global_average_pool_backward,
+    global_max_pool,
+    global_max_pool_backward,
+    max_pool,
+    max_pool_backward,
+)
+from dfpkeras.runtime.isa import available_isas, get_isa, set_isa
+from dfpkeras.runtime.machine import info
+
+__all__ = [
+    "activation_backward",
+    "activation_forward",
+    "add",
+    "available_isas",
+    "average_pool",
+    "average_pool_backward",
+    "batch_norm_backward",
+    "batch_norm_backward_frozen",
+    "batch_norm_backward_reduce",
+    "batch_norm_fold",
+    "batch_norm_forward",
+    "batch_norm_gradients",
+    "batch_norm_statistics",
+    "concatenate",
+    "conv2d_backward_data",
+    "conv2d_backward_weights",
+    "conv2d_forward",
+    "crop",
+    "depthwise_conv2d_backward_data",
+    "depthwise_conv2d_backward_weights",
+    "depthwise_conv2d_forward",
+    "get_isa",
+    "global_average_pool",
+    "global_average_pool_backward",
+    "global_max_pool",
+    "global_max_pool_backward",
+    "info",
+    "matmul",
+    "max_pool",
+    "max_pool_backward",
+    "set_isa",
+    "split",
+    "sum_channels",
+    "sum_gradients",
+    "zero_pad",
+]

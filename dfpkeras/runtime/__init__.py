@@ -1,0 +1,1 @@
+"""What the kernels run on: instruction set, threads, memory, floating-point environment."""

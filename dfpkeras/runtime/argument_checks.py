@@ -1,0 +1,20 @@
+"""Checks of arguments that every module needs, with errors that name the argument."""
+
+import operator
+
+import numpy as np
+
+
+def check_integer(name, value):
+    """Returns `value` as an int; TypeError if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: an integer is needed, got {kind_of(value)}") from None
+
+
+def kind_of(value):
+    """What a caller passed, for error messages."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    return f"{type(value).__name__} {value!r}"
