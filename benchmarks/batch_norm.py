@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 import dfpkeras
-from dfpkeras.backend.tensorflow_carriers import carrier_of
 from dfpkeras.benchmark.measure import take_turns
-from dfpkeras.kernels.roles import ACTIVATION, GRADIENT
+from dfpkeras.kernels.number_format import NumberFormat
+from dfpkeras.ops.views import view_of
 
 POLICIES = ("float32", "dfp16")
 
@@ -57,7 +57,8 @@ def build(policy):
         sources = [x, *(v.value for v in layers[0].trainable_variables)]
         dx, *others = tape.gradient(y, sources, output_gradients=dy)
         if policy == "dfp16":
-            y, dx = carrier_of(y, ACTIVATION).data, carrier_of(dx, GRADIENT).data
+            formats = NumberFormat()
+            y, dx = view_of(y, formats.activation).data, view_of(dx, formats.gradient).data
         return y, dx, *others
 
     return step

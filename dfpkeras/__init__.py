@@ -11,39 +11,40 @@ from dfpkeras.runtime import isa, threads
 isa.set_default()
 threads.set_default()
 
-from dfpkeras import installation, kernels  # noqa: E402
-from dfpkeras.kernels.number_format import get_number_format, set_number_format  # noqa: E402
+from dfpkeras import kernels  # noqa: E402
+from dfpkeras.integration.installation import install, require_keras, uninstall  # noqa: E402
 from dfpkeras.kernels.quantized_tensor import DFPTensor, quantize  # noqa: E402
 from dfpkeras.runtime.memory import memory_stats, release_memory  # noqa: E402
 from dfpkeras.runtime.threads import get_num_threads, set_num_threads  # noqa: E402
 
 __version__ = "0.1.0"
 
-if installation.install():
-    from dfpkeras import layers, policy, training
-    from dfpkeras.backend.float32 import float32_only
-    from dfpkeras.report import report
+if install():
+    from dfpkeras import layers, training
+    from dfpkeras.backend.float32_only import float32_only
+    from dfpkeras.integration.policy import DFP16Policy
+    from dfpkeras.integration.report import report
 
 
 def __getattr__(name):
     if name in __all__:
-        installation.require_keras(f"dfpkeras.{name}")
+        require_keras(f"dfpkeras.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
+    "DFP16Policy",
     "DFPTensor",
     "float32_only",
     "get_num_threads",
-    "get_number_format",
+    "install",
     "kernels",
     "layers",
     "memory_stats",
-    "policy",
     "quantize",
     "release_memory",
     "report",
     "set_num_threads",
-    "set_number_format",
     "training",
+    "uninstall",
 ]

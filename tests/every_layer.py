@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from dfpkeras.installation import release
+from dfpkeras.integration.installation import release
 
 
 def _on_images(*kinds, shape=(6, 6, 2)):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dfpkeras.backend import hits
+from dfpkeras.ops.kernel_hits import hits
 
 # Largest error quantisation explains here, relative to the tensor's maximum: operands carry 12
 # to 15 bits (half a step is 2**-13 to 2**-16 of their maximum) and sums have up to 1000 terms.

@@ -16,8 +16,8 @@ from keras_support import (
 )
 
 import dfpkeras
-from dfpkeras.backend import hits
-from dfpkeras.routing import observe
+from dfpkeras.integration.calls import observe
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 IMAGES = random_array(6, 8, 8, 4) * 2 + 1

@@ -24,7 +24,7 @@ from dfpkeras.cli.main import main
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.console import make_console, make_progress
-from dfpkeras.report import LayerReport, Report
+from dfpkeras.integration.report import LayerReport, Report
 
 HOSTILE = ["lr[low]", "[/bold]", "[red]x[/red]", ":smile:", "a$x^{$b_", "%s {0}"]
 every_name = pytest.mark.parametrize("name", HOSTILE)

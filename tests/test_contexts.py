@@ -19,8 +19,8 @@ from keras_support import (
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import dfpkeras
-from dfpkeras import routing
-from dfpkeras.backend import hits
+from dfpkeras.integration import registry
+from dfpkeras.ops.kernel_hits import hits
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -60,7 +60,7 @@ def test_there_is_a_model_for_every_layer():
     tried = {
         cls for make in MODELS.values() for layer in make().layers for cls in type(layer).mro()
     }
-    assert not set(routing.routed_classes()) - tried
+    assert not {cls for family in registry.families() for cls in family.classes} - tried
 
 
 @every_model

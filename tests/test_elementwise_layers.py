@@ -12,7 +12,7 @@ from keras_support import (
     relative_error,
 )
 
-from dfpkeras.backend import hits
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from float_environments import MODES, float_mode, linux_only, mode_in_force
 
 from dfpkeras import kernels
-from dfpkeras.backend.tensorflow_carriers import call
+from dfpkeras.backend.tensorflow.kernel_calls import call
 from dfpkeras.kernels.quantized_tensor import ROUNDINGS, DFPTensor, quantize
 
 pytestmark = linux_only

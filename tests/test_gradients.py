@@ -13,8 +13,8 @@ from keras_support import (
     relative_error,
 )
 
-from dfpkeras.backend import hits
 from dfpkeras.kernels.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 

@@ -9,8 +9,8 @@ import pytest
 from keras_support import QUANTIZATION_TOLERANCE, dtype_policy, random_array, relative_error
 
 import dfpkeras
-from dfpkeras.backend import hits
-from dfpkeras.policy import DFP16Policy
+from dfpkeras.integration.policy import DFP16Policy
+from dfpkeras.ops.kernel_hits import hits
 
 LAYERS = {
     "Conv2D": (lambda **options: dfpkeras.layers.Conv2D(4, 3, **options), (2, 6, 6, 3)),

@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras_support import dtype_policy, random_array, relative_error
 
 import dfpkeras
-from dfpkeras.backend import hits
 from dfpkeras.layers import LocalResponseNormalization
+from dfpkeras.ops.kernel_hits import hits
 
 ROUNDING = 3e-6
 

@@ -89,7 +89,7 @@ def test_the_real_study_can_be_read():
 
 
 def test_default_bits_are_those_of_the_policy():
-    number_format = dfpkeras.get_number_format()
+    number_format = dfpkeras.DFP16Policy().number_format
     for role, bits in study.DEFAULT_BITS.items():
         assert getattr(number_format, f"{role}_bits") == bits
 
@@ -97,8 +97,7 @@ def test_default_bits_are_those_of_the_policy():
 def test_every_number_format_is_possible():
     formats = study.number_formats()
     for arguments in formats.values():
-        dfpkeras.set_number_format(**arguments)
-    dfpkeras.set_number_format()
+        dfpkeras.DFP16Policy(**arguments)
     weights = {arguments.get("weight_bits") for arguments in formats.values()}
     assert weights == {None, *range(7, 16)} - {12}  # 12 is the default
     assert formats["stochastic 8"] == formats["nearest 8"] | {"rounding": "stochastic"}

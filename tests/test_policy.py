@@ -20,8 +20,8 @@ from keras_support import (
     small_cnn,
 )
 
-from dfpkeras.backend import hits
-from dfpkeras.policy import DFP16Policy, policy_of
+from dfpkeras.integration.policy import DFP16Policy, policy_of
+from dfpkeras.ops.kernel_hits import hits
 
 
 @pytest.fixture(autouse=True)

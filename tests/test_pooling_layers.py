@@ -15,7 +15,7 @@ from keras_support import (
 )
 
 import dfpkeras
-from dfpkeras.backend import hits
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 

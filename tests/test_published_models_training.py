@@ -9,8 +9,8 @@ import pytest
 from keras_support import dtype_policy, float32_twin, random_array
 
 import dfpkeras
-from dfpkeras.backend import hits
 from dfpkeras.models import VGG16, AlexNet, GoogLeNet, ResNet20, ResNet50
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 

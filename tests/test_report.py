@@ -5,11 +5,11 @@ import pytest
 from keras_support import dtype_policy, random_array
 
 import dfpkeras
-from dfpkeras.backend import hits
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 
-NOT_CALLED = "it goes with its input, and was not called so far"
+NOT_CALLED = "it goes with its input, and was not called yet"
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,9 @@ from keras_support import (
     small_cnn,
 )
 
-from dfpkeras import routing
-from dfpkeras.backend import hits
+import dfpkeras
+from dfpkeras.integration import calls
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 
@@ -151,7 +152,7 @@ def test_building_a_functional_model_runs_no_kernel():
     layer = layers.Conv2D(4, 3)
     layer.build((None, 8, 8, 3))
     assert isinstance(layer.call(inputs), keras.KerasTensor)
-    assert routing.observe(layer).integer  # a symbolic call says nothing about real ones
+    assert calls.observe(layer).integer  # a symbolic call says nothing about real ones
     assert not hits
 
 
@@ -334,7 +335,7 @@ def test_user_subclasses(make, shape, integer):
     x = tf.constant(random_array(*shape))
     twin(x), layer.build(shape)
     twin.set_weights(layer.get_weights())
-    assert not routing.observe(layer).integer  # nobody can know before the first call
+    assert not calls.observe(layer).integer  # nobody can know before the first call
 
     def run(layer):
         with tf.GradientTape() as tape:
@@ -345,7 +346,7 @@ def test_user_subclasses(make, shape, integer):
     for actual, expected in zip(run(layer), run(twin), strict=True):
         assert relative_error(actual, expected) < QUANTIZATION_TOLERANCE
     assert bool(hits) == integer
-    assert routing.observe(layer).integer == integer
+    assert calls.observe(layer).integer == integer
 
 
 def adapted_dense():
@@ -376,7 +377,7 @@ def test_what_the_kernels_cannot_take_runs_in_float32(make, inputs, reason):
     layer = make()
     assert layer(inputs()).shape == (2, 3)
     assert not hits
-    decision = routing.observe(layer)
+    decision = calls.observe(layer)
     assert not decision.integer and reason in decision.reason
 
 
@@ -525,5 +526,5 @@ def test_two_threads_train_at_once():
 
 def test_installing_twice_wraps_once():
     wrapped = keras.layers.Dense.call
-    routing.install()
+    dfpkeras.install()
     assert keras.layers.Dense.call is wrapped

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras_support import dtype_policy, small_cnn
 
-from dfpkeras.backend import KernelHits, hits
 from dfpkeras.benchmark.step import contenders, suite
 from dfpkeras.benchmark.step.case import NETWORKS, Case, ModelError
 from dfpkeras.benchmark.step.contenders import CONTENDERS
@@ -33,6 +32,7 @@ from dfpkeras.benchmark.step.trace import profile, shared_time
 from dfpkeras.benchmark.step.worker import Worker
 from dfpkeras.cli.main import main
 from dfpkeras.models import model_names
+from dfpkeras.ops.kernel_hits import KernelHits, hits
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

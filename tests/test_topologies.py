@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras_support import QUANTIZATION_TOLERANCE, dtype_policy, random_array, relative_error
 
-from dfpkeras.backend import hits
+from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 

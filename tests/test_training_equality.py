@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras_support import dtype_policy
 
-from dfpkeras.backend import hits
+from dfpkeras.ops.kernel_hits import hits
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "training_equality"))
 

@@ -10,7 +10,7 @@ import pytest
 from native_program import ROOT
 
 import dfpkeras
-from dfpkeras import installation, routing
+from dfpkeras.integration import installation, wiring
 
 PROGRAM = """
 import importlib, json, sys
@@ -26,7 +26,7 @@ import dfpkeras
 x = dfpkeras.quantize(np.arange(9, dtype="float32").reshape(1, 3, 3, 1))
 y = dfpkeras.kernels.conv2d_forward(x, dfpkeras.quantize(np.ones((2, 2, 1, 1), "float32")))
 said = {}
-for name in ("report", "policy", "float32_only", "layers", "models", "training", "nothing"):
+for name in ("report", "DFP16Policy", "float32_only", "layers", "models", "training", "nothing"):
     for use in (getattr, lambda package, name: importlib.import_module(f"dfpkeras.{name}")):
         try:
             use(dfpkeras, name)
@@ -54,7 +54,7 @@ def test_kernels_need_no_backend_and_the_rest_says_what_is_missing(run_python, b
     assert product == [8, 12, 20, 24]
     for name in ("layers", "training"):
         assert said[name] == [NEEDS_KERAS.format(name, missing)] * 2
-    for name in ("report", "policy", "float32_only"):
+    for name in ("report", "DFP16Policy", "float32_only"):
         assert said[name][0] == NEEDS_KERAS.format(name, missing)
     assert said["models"][1] == NEEDS_KERAS.format("models", missing)
     assert said["nothing"][0] == "AttributeError: module 'dfpkeras' has no attribute 'nothing'"
@@ -82,7 +82,7 @@ def test_older_versions_are_refused_by_name(package, old, monkeypatch):
 def test_newer_versions_are_taken_where_they_fit(monkeypatch):
     monkeypatch.setattr(keras, "__version__", "3.101.0")
     assert installation.install()
-    monkeypatch.setattr(routing, "install", lambda: keras.layers.NoLonger)
+    monkeypatch.setattr(wiring, "install", lambda: keras.layers.NoLonger)
     with pytest.raises(ImportError) as refused:
         installation.install()
     assert re.fullmatch(
@@ -92,7 +92,7 @@ def test_newer_versions_are_taken_where_they_fit(monkeypatch):
 
 
 def test_what_does_not_fit_a_version_that_should_is_a_fault_of_dfpkeras(monkeypatch):
-    monkeypatch.setattr(routing, "install", lambda: keras.layers.NoLonger)
+    monkeypatch.setattr(wiring, "install", lambda: keras.layers.NoLonger)
     with pytest.raises(AttributeError, match="NoLonger"):
         installation.install()
 

@@ -42,7 +42,7 @@ def measure_noise(run, work):
     model = keras.models.load_model(checkpoint, compile=False)
     records = ImageRecords(config.data, config.image_size, config.classes, config.preparation())
     images, labels = next(iter(records.train_batches(_BATCH_SIZE, config.seed, 0, 1)))
-    number_format, rows = dfpkeras.get_number_format(), []
+    number_format, rows = dfpkeras.DFP16Policy().number_format, []
     for layer in layer_tensors(model, images, labels):
         for array, role, field in _OPERANDS:
             bits = getattr(number_format, field)

@@ -19,7 +19,7 @@ class Run:
         policy: "float32" or "dfp16".
         seed: int, of weights, order of the images and augmentation.
         options: dict of options of `dfpkeras train`, as in the study's file.
-        number_format: dict of arguments of `dfpkeras.set_number_format`, empty for the default.
+        number_format: dict of arguments of `dfpkeras.DFP16Policy`, empty for the default.
     """
 
     name: str
@@ -95,7 +95,7 @@ FLUSH_INTERVALS = (2, 8, 32, 128, 512)
 
 
 def number_formats():
-    """Returns the number formats of the ablation, by name: dicts for `set_number_format`.
+    """Returns the number formats of the ablation, by name: dicts for `DFP16Policy`.
 
     Roles change one by one, the others keep the default; with two roundings, all change together.
     """

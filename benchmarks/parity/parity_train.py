@@ -3,9 +3,10 @@
 import json
 import sys
 
-import dfpkeras
+from dfpkeras import DFP16Policy
+from dfpkeras.cli import session
 from dfpkeras.cli.main import main
 
 if __name__ == "__main__":
-    dfpkeras.set_number_format(**json.loads(sys.argv[1]))
+    session.POLICIES["dfp16"] = DFP16Policy(**json.loads(sys.argv[1]))
     sys.exit(main(sys.argv[2:]))

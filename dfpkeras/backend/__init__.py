@@ -1,66 +1,26 @@
-"""Differentiable integer operations, one module per Keras backend.
+"""What the differentiable operations need of a framework: `base.Backend`, one folder for each.
 
-Everything a backend module must offer is what `dfpkeras.routing` calls: ``install``, ``refusal``,
-``wants_float32``, ``unsupported``, ``convolution``, ``depthwise_convolution``, ``matmul``,
-``batch_norm``, ``activate``, ``add``, and for tensors that carry integers ``max_pool``,
-``average_pool``, ``global_average_pool``, ``global_max_pool``, ``concatenate``, ``zero_pad``,
-``crop``, ``reshape``, ``transpose``. The module is imported by name, so
-that ``import dfpkeras`` works where Keras runs on another backend.
+The integration into a framework says which one is in use.
 """
 
-import collections
-import importlib
-import threading
-
-import keras
-
-from dfpkeras.policy import require_supported_backend
+_current = None
 
 
-class KernelHits(collections.Counter):
-    """How often each kernel ran, by operation name; a missing name counts 0.
-
-    Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``,
-    ``dequantize``, ``bias_gradient``, for each of ``conv``, ``depthwise`` and ``dense``:
-    ``<kind>_forward``, ``<kind>_backward_data``, ``<kind>_backward_weights``, and
-    ``batch_norm_statistics``,
-    ``batch_norm_forward``, ``batch_norm_backward``, ``activation_forward``, ``add``,
-    ``activation_backward``, ``sum_gradients``,
-    ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``, each also with
-    ``_backward``, ``concatenate``, ``split``, ``zero_pad``, ``crop``.
-
-    Attributes:
-        observer: function of a name that is called, in the kernel's thread, as the kernel begins;
-            or None. A profiler's way to know which kernel a callback runs.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self._lock = threading.Lock()
-        self.observer = None
-
-    def add(self, name):
-        """Counts one run of the kernel `name` (str); safe to call from several threads."""
-        with self._lock:
-            self[name] += 1
-        observer = self.observer
-        if observer is not None:
-            observer(name)
-
-    def reset(self):
-        """Forgets all counts."""
-        with self._lock:
-            self.clear()
+def use(backend):
+    """Has the differentiable operations run on `backend`, a `base.Backend`, from now on."""
+    global _current
+    _current = backend
 
 
-hits = KernelHits()
-
-
-def operations():
-    """Returns the module of differentiable operations for the current Keras backend.
+def current():
+    """Returns the `base.Backend` in use.
 
     Raises:
-        RuntimeError: the Keras backend is not TensorFlow.
+        RuntimeError: there is none.
     """
-    require_supported_backend()
-    return importlib.import_module(f"dfpkeras.backend.{keras.backend.backend()}")
+    if _current is None:
+        raise RuntimeError(
+            "dfpkeras has no integer operations for this backend of Keras; set "
+            "KERAS_BACKEND=tensorflow before importing keras"
+        )
+    return _current

@@ -15,6 +15,9 @@ from dfpkeras.models import scales_its_input
 from dfpkeras.training import compile_model, labels_for_every_output, steps_per_epoch
 from dfpkeras.training.checkpoints import build_metrics, restore_checkpoint
 
+#: The dtype policies that ``--policy`` names; studies of other number formats put their own here.
+POLICIES = {"dfp16": "dfp16", "float32": "float32"}
+
 
 def train_policy(
     policy, config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False
@@ -73,7 +76,7 @@ def _session(policy, seed):
     keras.backend.clear_session()
     gc.collect()
     keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(POLICIES[policy])
     keras.config.set_image_data_format("channels_last")
     try:
         yield

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from dfpkeras.kernels.product_operands import INT32_MAX, check_flush_interval
 from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS
+from dfpkeras.kernels.tensor_format import TensorFormat
 from dfpkeras.runtime.argument_checks import check_integer
 
 # Magnitude bits of each role. Every bit more halves the quantisation error and halves the number
@@ -16,35 +18,12 @@ GRADIENT_BITS = 15
 
 ROUNDINGS = ("nearest", "stochastic")
 
+_DEFAULTS = {"activation": ACTIVATION_BITS, "weight": WEIGHT_BITS, "gradient": GRADIENT_BITS}
 
 
 @dataclasses.dataclass(frozen=True)
 class NumberFormat:
-    """The number format of the dtype policy "dfp16"; see `set_number_format`."""
-
-    activation_bits: int = ACTIVATION_BITS
-    weight_bits: int = WEIGHT_BITS
-    gradient_bits: int = GRADIENT_BITS
-    rounding: str = "nearest"
-    flush_every: int | None = None
-
-
-_ROLES = ("activation", "weight", "gradient")
-_current = NumberFormat()
-
-
-def get_number_format():
-    """Returns the `NumberFormat` that holds now."""
-    return _current
-
-
-def set_number_format(
-    activation_bits=None, weight_bits=None, gradient_bits=None, rounding="nearest", flush_every=None
-):
-    """Sets the number format of all layers under "dfp16", from the next kernel call on.
-
-    It is meant for experiments and holds for the whole process; ``set_number_format()`` restores
-    the default. Kernels read it when they run, so that models trained before change with it.
+    """The integers of a layer.
 
     Args:
         activation_bits, weight_bits, gradient_bits: magnitude bits of the integers of each role, 2
@@ -62,21 +41,50 @@ def set_number_format(
             convolution and dense layer, depthwise ones excepted. Bits not given are lowered, the
             highest first, until that many products of the largest integers fit.
 
+    Attributes:
+        activation_bits, weight_bits, gradient_bits, rounding, flush_every: as given, with numbers
+            for what was None.
+
     Raises:
         TypeError: a number is not an integer.
         ValueError: a number is out of range, ``rounding`` unknown, or ``flush_every`` not safe with
             the bits given.
     """
-    global _current
-    given = dict(zip(_ROLES, (activation_bits, weight_bits, gradient_bits), strict=True))
-    given = {role: _check_bits(role, bits) for role, bits in given.items() if bits is not None}
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"rounding: one of {', '.join(ROUNDINGS)} is needed, got {rounding!r}")
-    bits = dict(zip(_ROLES, (ACTIVATION_BITS, WEIGHT_BITS, GRADIENT_BITS), strict=True)) | given
-    if flush_every is not None:
-        flush_every = _check_flush_every(flush_every)
-        _lower(bits, given, flush_every)
-    _current = NumberFormat(*(bits[role] for role in _ROLES), rounding, flush_every)
+
+    activation_bits: int | None = None
+    weight_bits: int | None = None
+    gradient_bits: int | None = None
+    rounding: str = "nearest"
+    flush_every: int | None = None
+
+    def __post_init__(self):
+        given = {role: getattr(self, f"{role}_bits") for role in _DEFAULTS}
+        given = {role: _check_bits(role, bits) for role, bits in given.items() if bits is not None}
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(
+                f"rounding: one of {', '.join(ROUNDINGS)} is needed, got {self.rounding!r}"
+            )
+        bits = _DEFAULTS | given
+        if self.flush_every is not None:
+            object.__setattr__(self, "flush_every", check_flush_interval(self.flush_every))
+            _lower(bits, given, self.flush_every)
+        for role, number in bits.items():
+            object.__setattr__(self, f"{role}_bits", number)
+
+    @property
+    def activation(self):
+        """`TensorFormat` of activations."""
+        return TensorFormat("activation", self.activation_bits, self.rounding)
+
+    @property
+    def weights(self):
+        """`TensorFormat` of weights."""
+        return TensorFormat("weights", self.weight_bits, self.rounding)
+
+    @property
+    def gradient(self):
+        """`TensorFormat` of gradients."""
+        return TensorFormat("gradient", self.gradient_bits, self.rounding)
 
 
 def _lower(bits, given, flush_every):
@@ -107,12 +115,3 @@ def _check_bits(role, bits):
             f"{role}_bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}"
         )
     return bits
-
-
-def _check_flush_every(flush_every):
-    flush_every = check_integer("flush_every", flush_every)
-    if flush_every < 2 or flush_every % 2:
-        raise ValueError(
-            f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"
-        )
-    return flush_every

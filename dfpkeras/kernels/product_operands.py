@@ -34,11 +34,7 @@ def check_flush_every(flush_every, a, a_name, b, b_name):
     """The interval as the native module takes it: 0 for None, the schedule proven from the data."""
     if flush_every is None:
         return 0
-    flush_every = check_integer("flush_every", flush_every)
-    if flush_every < 2 or flush_every % 2:
-        raise ValueError(
-            f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"
-        )
+    flush_every = check_flush_interval(flush_every)
     largest = a.max_abs * b.max_abs
     if largest * flush_every > INT32_MAX:
         raise ValueError(
@@ -48,3 +44,13 @@ def check_flush_every(flush_every, a, a_name, b, b_name):
         )
     # A longer interval than any reduction has is one run.
     return min(flush_every, INT32_MAX - 1)
+
+
+def check_flush_interval(flush_every):
+    """A fixed number of products between flushes, as an int."""
+    flush_every = check_integer("flush_every", flush_every)
+    if flush_every < 2 or flush_every % 2:
+        raise ValueError(
+            f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"
+        )
+    return flush_every

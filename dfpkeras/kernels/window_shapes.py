@@ -103,3 +103,36 @@ def check_output(dy_shape, geometry, name, shape):
             f"dy: the shape {expected} of the forward result is needed for {name}={shape}, "
             f"got {dy_shape}"
         )
+
+
+def layer_output_shape(shape, window, strides, padding, dilation_rate, data_format, filters=None):
+    """The shape of what a convolution or pooling makes of images or sequences.
+
+    Args:
+        shape: of the input, with None for sizes that are not known.
+        window: tuple, the size of a kernel or pooling window.
+        strides, dilation_rate: tuples like `window`.
+        padding: "valid" or "same".
+        data_format: "channels_last" or "channels_first".
+        filters: channels of the result, None for those of the input.
+
+    Returns:
+        tuple of ints and None.
+
+    Raises:
+        ValueError: the result would be empty in a spatial dimension.
+    """
+    channels_last = data_format == "channels_last"
+    spatial = shape[1:-1] if channels_last else shape[2:]
+    sizes = tuple(
+        None if size is None else output_and_padding(size, *of_axis, padding)[0]
+        for size, *of_axis in zip(spatial, window, strides, dilation_rate, strict=True)
+    )
+    if padding == "valid" and any(size is not None and size < 1 for size in sizes):
+        raise ValueError(
+            "Computed output size would be zero or negative. Received: "
+            f"inputs.shape={shape}, window={window}, strides={strides}, "
+            f"dilation_rate={dilation_rate}, padding={padding!r}"
+        )
+    channels = filters or shape[-1 if channels_last else 1]
+    return (shape[0], *sizes, channels) if channels_last else (shape[0], channels, *sizes)

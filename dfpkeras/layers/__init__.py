@@ -1,6 +1,6 @@
 """Layers: some of Keras on integers whatever the global policy is, and one that Keras lacks."""
 
-from dfpkeras.installation import require_keras
+from dfpkeras.integration.installation import require_keras
 
 require_keras(__name__)
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from dfpkeras.policy import POLICY_NAME
+from dfpkeras.integration.policy import POLICY_NAME
 
 
 class _DFP16ByDefault:

@@ -1,6 +1,6 @@
 """Models to train: their constructors, and finding them and those of keras.applications by name."""
 
-from dfpkeras.installation import require_keras
+from dfpkeras.integration.installation import require_keras
 
 require_keras(__name__)
 

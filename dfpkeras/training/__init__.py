@@ -3,7 +3,7 @@
 Importing this package makes its classes known to ``keras.models.load_model``.
 """
 
-from dfpkeras.installation import require_keras
+from dfpkeras.integration.installation import require_keras
 
 require_keras(__name__)
 

@@ -20,37 +20,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras.src.layers.pooling.base_pooling import BasePooling
 from keras.src.testing import TestCase
 
-from dfpkeras.backend import hits, operations
-from dfpkeras.backend.tensorflow_carriers import find_carrier
-from dfpkeras.kernels.roles import ACTIVATION
+from dfpkeras import ops
+from dfpkeras.integration import registry
+from dfpkeras.kernels.number_format import NumberFormat
+from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.views import find_view
 
 TOLERANCE = 3e-3
 LEFT_OUT = pathlib.Path(__file__).with_name("left_out.toml")
-
-
-layers = keras.layers
-
-#: Layers without weights, and the method of each that is given the inputs.
-FOLLOWERS = [
-    (BasePooling, "call"),
-    (layers.GlobalAveragePooling1D, "call"),
-    (layers.GlobalAveragePooling2D, "call"),
-    (layers.GlobalMaxPooling1D, "call"),
-    (layers.GlobalMaxPooling2D, "call"),
-    (layers.ReLU, "call"),
-    (layers.Activation, "call"),
-    (layers.Add, "_merge_function"),
-    (layers.Concatenate, "_merge_function"),
-    (layers.ZeroPadding1D, "call"),
-    (layers.ZeroPadding2D, "call"),
-    (layers.Cropping1D, "call"),
-    (layers.Cropping2D, "call"),
-    (layers.Flatten, "call"),
-    (layers.Reshape, "call"),
-]
 
 
 def left_out(test):
@@ -128,7 +107,8 @@ def carry_integers(x):
     if not channels:
         return x
     mean, variance = tf.zeros(channels), tf.ones(channels)
-    return operations().batch_norm(x, None, None, mean, variance, epsilon=0.0, training=False)[0]
+    arguments = {"epsilon": 0.0, "training": False, "number_format": NumberFormat()}
+    return ops.batch_norm(x, None, None, mean, variance, **arguments)[0]
 
 
 def feed_integers(cls, method):
@@ -139,7 +119,7 @@ def feed_integers(cls, method):
     def fed(self, inputs, *args, **kwargs):
         inputs = tf.nest.map_structure(carry_integers, inputs)
         result = original(self, inputs, *args, **kwargs)
-        if find_carrier(result, ACTIVATION) is not None:
+        if find_view(result, NumberFormat().activation) is not None:
             integer_layers.add(type(self).__name__)
         return result
 
@@ -155,8 +135,9 @@ def pytest_configure(config):
         config.addinivalue_line("markers", f"{marker}: used by Keras")
     provide_imports()
     config.pluginmanager.register(Summary(config.getoption("--dfp16-summary")))
-    for cls, method in FOLLOWERS:
-        feed_integers(cls, method)
+    for family in registry.families():
+        for method in () if family.has_weights else family.methods:
+            feed_integers(method.cls, method.name)
     run_under_dfp16()
 
 

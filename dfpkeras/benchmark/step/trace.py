@@ -2,7 +2,7 @@
 
 The profiler records when each operation ran, on whatever thread. An operation belongs to the layer
 whose name is in its own; the kernels of this package run in Python callbacks, which carry the name
-that `dfpkeras.backend.hits` counts them by.
+that `dfpkeras.ops.kernel_hits.hits` counts them by.
 
 Operations overlap. While n of them run at once, each is charged with 1/n of that time, so that
 times add up to the time in which any operation ran; an operation that waits for another one's
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from dfpkeras.backend import hits
 from dfpkeras.benchmark.step.kinds import (
     BETWEEN,
     KINDS,
@@ -27,6 +26,7 @@ from dfpkeras.benchmark.step.kinds import (
     kind_of_operation,
     kinds_of_layers,
 )
+from dfpkeras.ops.kernel_hits import hits
 
 _MARK = "dfpkeras kernel "
 # "scope/name:Type"; what else is in a trace has spaces or two colons in its name.

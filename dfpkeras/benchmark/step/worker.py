@@ -13,11 +13,11 @@ from pathlib import Path
 import keras
 
 import dfpkeras
-from dfpkeras.backend import hits
 from dfpkeras.benchmark.measure import settle
 from dfpkeras.benchmark.step.case import ModelError
 from dfpkeras.benchmark.step.contenders import OURS
 from dfpkeras.benchmark.step.keras_step import KerasStep
+from dfpkeras.ops.kernel_hits import hits
 
 _STATUS = Path("/proc/self/status")
 

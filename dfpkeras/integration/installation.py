@@ -55,6 +55,18 @@ def install():
     return True
 
 
+def uninstall():
+    """Takes everything out of Keras and TensorFlow again: layers of the policy "dfp16" compute in
+    float32 from their next call on, and the policy can be asked for no more.
+
+    What is traced already stays as it is. `dfpkeras.install` puts everything back.
+    """
+    require_keras("dfpkeras.uninstall")
+    from dfpkeras.integration import wiring
+
+    wiring.uninstall()
+
+
 def require_keras(name):
     """Raises ModuleNotFoundError, which says what to install, if there is no Keras.
 
@@ -84,8 +96,6 @@ def _refuse_older(found):
 
 
 def _wrap_keras():
-    from dfpkeras import policy, routing, session
+    from dfpkeras.integration import wiring
 
-    policy.register()
-    routing.install()
-    session.install()
+    wiring.install()

@@ -7,12 +7,9 @@ between two updates of the weights it gives the same integers.
 import functools
 import weakref
 
-import keras
-
-from dfpkeras.backend import hits
-from dfpkeras.backend.tensorflow_contexts import in_loop
-from dfpkeras.kernels.number_format import get_number_format
-from dfpkeras.kernels.roles import WEIGHTS, quantized
+from dfpkeras.backend import current
+from dfpkeras.kernels.tensor_format import quantize_to
+from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.runtime.memory import release_with_memory
 
 _ATTRIBUTE = "_dfp_kept_weights"
@@ -33,55 +30,59 @@ class KeptWeights:
     def __reduce__(self):
         return KeptWeights, ()  # a copy of a model has variables, and so buffers, of its own
 
-    def quantized(self, w):
+    def quantized(self, w, tensor_format):
         """Returns the `DFPTensor` of float32 array `w`, a view of the variable's own memory."""
-        known, number_format = self._known, get_number_format()
-        if known is None or known[1] != number_format or not _is_same_memory(known[0], w):
-            known = self._known = w, number_format, quantize_weights(w)
+        known = self._known
+        if known is None or known[1] != tensor_format or not _is_same_memory(known[0], w):
+            known = self._known = w, tensor_format, quantize_weights(tensor_format, w)
         return known[2]
 
-    def quantized_before_update(self, w):
+    def quantized_before_update(self, w, tensor_format):
         """The same for a training step: nothing is kept, or TensorFlow would have to update a
         copy."""
         self.release()
-        return quantize_weights(w)
+        return quantize_weights(tensor_format, w)
 
     def release(self):
         """Gives up what is kept."""
         self._known = None
 
 
-def quantizer_of(kernel, training):
+def quantizer_of(variable, training, tensor_format):
     """Returns the function that quantises a layer's weights, given as a float32 array.
 
     Args:
-        kernel: Keras variable or tensor.
+        variable: object that holds the weights from one update to the next; None if what is
+            multiplied is no variable.
         training: bool or None, the argument of the layer's call. Only where it is False, and in
             loops such as those of recurrent layers, are the weights of a variable kept: otherwise
             they may be about to be updated.
+        tensor_format: `TensorFormat` of weights.
     """
-    if not isinstance(kernel, keras.Variable):
-        return quantize_weights
-    kept = getattr(kernel, _ATTRIBUTE, None)
+    if variable is None:
+        return functools.partial(quantize_weights, tensor_format)
+    kept = getattr(variable, _ATTRIBUTE, None)
     if kept is None:
         kept = KeptWeights()
-        setattr(kernel, _ATTRIBUTE, kept)
-    keeps = training is False or in_loop()
-    return functools.partial(_quantized, weakref.ref(kept), keeps)
+        setattr(variable, _ATTRIBUTE, kept)
+    keeps = training is False or current().is_in_loop()
+    return functools.partial(_quantized, weakref.ref(kept), keeps, tensor_format)
 
 
-def _quantized(kept, keeps, w):
-    """TensorFlow keeps this function for ever if a graph calls it: it must not keep weights."""
+def _quantized(kept, keeps, tensor_format, w):
+    """A backend may keep this function for ever if a graph calls it: it must not keep weights."""
     kept = kept()
     if kept is None:
-        return quantize_weights(w)
-    return kept.quantized(w) if keeps else kept.quantized_before_update(w)
+        return quantize_weights(tensor_format, w)
+    if keeps:
+        return kept.quantized(w, tensor_format)
+    return kept.quantized_before_update(w, tensor_format)
 
 
-def quantize_weights(w):
+def quantize_weights(tensor_format, w):
     """Returns the `DFPTensor` of a float32 array of weights."""
     hits.add("quantize_weights")
-    return quantized(w, WEIGHTS)
+    return quantize_to(w, tensor_format)
 
 
 def _is_same_memory(a, b):

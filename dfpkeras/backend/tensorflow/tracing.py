@@ -10,8 +10,6 @@ TensorFlow does not tell in public when it vectorises, nor lets others keep func
 traced under different conditions: `install` wraps some of its internal functions.
 """
 
-import functools
-
 import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import function_context
 from tensorflow.python.framework import convert_to_constants
@@ -20,7 +18,8 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 from tensorflow.python.saved_model import save, save_context
 
-from dfpkeras.backend.float32 import ThreadFlag, is_float32_only
+from dfpkeras.backend.float32_only import ThreadFlag, is_float32_only
+from dfpkeras.runtime.wrapping import Wrappers
 
 #: The name of every operation of a graph that calls a kernel begins so.
 KERNEL_NAME = "dfpkeras_kernel"
@@ -50,33 +49,66 @@ def wants_float32():
     return is_float32_only() or save_context.in_save_context()
 
 
-def in_loop():
-    """Whether TensorFlow is tracing the body of a loop."""
+def is_lazy():
+    """See `Backend.is_lazy`."""
+    return not tf.executing_eagerly()
+
+
+def is_in_loop():
+    """See `Backend.is_in_loop`."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     while graph is not None and not isinstance(graph, WhileBodyFuncGraph):
         graph = getattr(graph, "outer_graph", None)
     return graph is not None
 
 
+def is_in_scope(x):
+    """Whether tensor `x` belongs to the context that runs now.
+
+    A tensor made inside a loop body or a branch, for a tensor of the graph around it, is out of
+    scope everywhere else. So what is known of a tensor is kept on tensors of the current graph
+    only. An eager tensor, such as a constant, belongs to no graph.
+    """
+    if tf.executing_eagerly():
+        return True
+    graph = tf.compat.v1.get_default_graph()
+    return tf.is_symbolic_tensor(x) and x.graph is graph
+
+
+def in_scope(x):
+    """Returns `x` as a tensor of the graph that is being traced now.
+
+    The gradient of a branch or a loop body may use tensors of that body, but not the tensors of
+    the graph around it that the body took in.
+    """
+    x = tf.convert_to_tensor(x)
+    return x if is_in_scope(x) else tf.identity(x)
+
+
+def as_written(function, *args, **kwargs):
+    """See `Backend.as_written`: AutoGraph would rewrite it."""
+    return tf.autograph.experimental.do_not_convert(function)(*args, **kwargs)
+
+
+_wrappers = Wrappers()
+
+
 def install():
     """Wraps TensorFlow's functions. Calling it again changes nothing."""
-    _wrap(parallel_for, "_pfor_impl", _vectorizing)
-    _wrap(function_context, "make_function_context", _apart)
-    _wrap(save, "_trace_gradient_functions", _refusing_to_save_gradients)
-    _wrap(save, "_build_meta_graph", _refusing_to_save)
+    _wrappers.wrap(parallel_for, "_pfor_impl", _vectorizing)
+    _wrappers.wrap(function_context, "make_function_context", _apart)
+    _wrappers.wrap(save, "_trace_gradient_functions", _refusing_to_save_gradients)
+    _wrappers.wrap(save, "_build_meta_graph", _refusing_to_save)
     for name in (
         "convert_variables_to_constants_v2",
         "convert_variables_to_constants_v2_as_graph",
     ):
-        _wrap(convert_to_constants, name, _refusing_to_freeze)
+        _wrappers.wrap(convert_to_constants, name, _refusing_to_freeze)
 
 
-def _wrap(module, name, wrapper):
-    original = getattr(module, name)
-    if not hasattr(original, "_dfpkeras"):
-        wrapped = functools.wraps(original)(functools.partial(wrapper, original))
-        wrapped._dfpkeras = True
-        setattr(module, name, wrapped)
+def uninstall():
+    """Undoes `install`."""
+    _wrappers.undo()
 
 
 def _vectorizing(original, *args, **kwargs):

@@ -6,10 +6,10 @@ import shutil
 
 import keras
 import rich.table
-from keras.src.models.functional import Functional
 
-from dfpkeras import routing
 from dfpkeras.console import make_console
+from dfpkeras.integration.calls import observe
+from dfpkeras.integration.keras_internals import Functional, inner_layers
 
 _WIDTH = 120
 
@@ -84,10 +84,10 @@ def _rows(layer, parent_path, seen):
     seen.add(id(layer))
     path = f"{parent_path}{layer.name}"
     if not _only_connects(layer):
-        decision = routing.observe(layer)
+        decision = observe(layer)
         computes = "int16" if decision.integer else "float32"
         yield LayerReport(path, type(layer).__name__, computes, decision.reason)
-    for inner in layer._flatten_layers(include_self=False, recursive=False):
+    for inner in inner_layers(layer):
         yield from _rows(inner, f"{path}/", seen)
 
 

@@ -10,8 +10,7 @@ import weakref
 import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util, record
 
-from dfpkeras.backend.tensorflow_carriers import attach, dequantized
-from dfpkeras.backend.tensorflow_contexts import refusal
+from dfpkeras.backend.tensorflow.tracing import is_in_scope, refusal
 
 _TYPE = "DFPKerasGradient"
 _ATTRIBUTE = "_dfp_gradients"
@@ -20,26 +19,13 @@ _numbers = itertools.count()
 _gradients = weakref.WeakValueDictionary()
 
 
-def differentiable(values, inputs, gradient, float_values=None):
-    """Gives `values` a gradient with respect to `inputs`.
-
-    Args:
-        values: float32 tensor, or list of them.
-        inputs: list of float32 tensors.
-        gradient: function of the upstream gradients of all values; it returns the list of the
-            gradients of all inputs, or a single one.
-        float_values: function of tensors like `inputs` that computes the values by TensorFlow's own
-            operations. Its gradient is taken where kernels cannot run (`refusal`). None if
-            `gradient` runs no kernel.
-
-    Returns:
-        `values`, as tensors of their own.
-    """
+def differentiable(values, inputs, gradient, float32_values=None):
+    """See `Backend.differentiable`."""
     inputs = [tf.convert_to_tensor(x) for x in inputs]
 
     def backward(*upstream):
-        if float_values is not None and refusal():
-            return float_gradient(float_values, inputs, upstream)
+        if float32_values is not None and refusal():
+            return float32_gradient(float32_values, inputs, upstream)
         gradients = gradient(*upstream)
         return list(gradients) if isinstance(gradients, (list, tuple)) else [gradients]
 
@@ -48,22 +34,8 @@ def differentiable(values, inputs, gradient, float_values=None):
     return results if several else results[0]
 
 
-def quantized_result(y, inputs, gradient, float_values=None):
-    """The float32 tensor that stands for a carrier, with a gradient; arguments as above."""
-    return attach(differentiable(dequantized(y), inputs, gradient, float_values), y)
-
-
-def float_gradient(function, inputs, upstream):
-    """The gradients of a function of tensors, as TensorFlow knows them.
-
-    Args:
-        function: of as many tensors as there are `inputs`; it returns a tensor or a list of them.
-        inputs: list of float32 tensors.
-        upstream: list of float32 tensors, gradients of what `function` returns.
-
-    Returns:
-        List of float32 tensors, one for each input.
-    """
+def float32_gradient(function, inputs, upstream):
+    """See `Backend.float32_gradient`."""
     # Tapes record nothing while a `tf.autodiff.ForwardAccumulator` does.
     with forwardprop_util.push_forwardprop_state():
         return _tape_gradient(function, inputs, upstream)
@@ -77,6 +49,12 @@ def _tape_gradient(function, inputs, upstream):
     values = list(values) if isinstance(values, (list, tuple)) else [values]
     zero = tf.UnconnectedGradients.ZERO
     return tape.gradient(values, inputs, upstream, unconnected_gradients=zero)
+
+
+def summands(x):
+    """See `Backend.summands`. In graphs only, where nothing computes a sum that nobody reads."""
+    is_sum = not tf.executing_eagerly() and is_in_scope(x) and x.op.type == "AddN"
+    return list(x.op.inputs) if is_sum else None
 
 
 def _recorded(values, inputs, backward):

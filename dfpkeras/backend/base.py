@@ -1,0 +1,176 @@
+"""The interface of a backend: all that the differentiable operations ask of a framework.
+
+A tensor is whatever the framework calls one. Where it traces graphs, a tensor may be the name of a
+value that is not known yet, and a dimension may be None.
+"""
+
+import abc
+
+
+class Backend(abc.ABC):
+    """A framework as the differentiable operations see it.
+
+    Attributes:
+        int16, int32, float32: the framework's types.
+        float32_operations: namespace of operations on the framework's own float32 tensors, which
+            stand in where kernels cannot run (`refusal`): the functions of
+            `dfpkeras.backend.tensorflow.float32_operations`.
+    """
+
+    # Calling kernels
+
+    @abc.abstractmethod
+    def call(self, function, operands, dtypes):
+        """Runs `function` on NumPy views of tensors, now or when the graph runs.
+
+        Results that nobody needs are not computed where the backend `is_lazy`, and independent
+        calls may run at once. The arrays may alias variables: `function` must not write to them. It
+        computes in the default floating-point environment, and may be kept for ever: it must refer
+        to nothing heavy.
+
+        Args:
+            function: of arrays; it returns a list of arrays.
+            operands: dict of tensors, which become arguments of these names; or list of tensors,
+                for arguments by position.
+            dtypes: types of the results.
+
+        Returns:
+            List of tensors, without a known shape.
+        """
+
+    # Gradients
+
+    @abc.abstractmethod
+    def differentiable(self, values, inputs, gradient, float32_values=None):
+        """Gives `values` a gradient with respect to `inputs`.
+
+        Args:
+            values: float32 tensor, or list of them.
+            inputs: list of float32 tensors.
+            gradient: function of the upstream gradients of all values; it returns the list of the
+                gradients of all inputs, or a single one.
+            float32_values: function of tensors like `inputs` that computes the values by the
+                framework's own operations. Its gradient is taken where kernels cannot run
+                (`refusal`). None if `gradient` runs no kernel.
+
+        Returns:
+            `values`, as tensors of their own.
+        """
+
+    @abc.abstractmethod
+    def float32_gradient(self, function, inputs, upstream):
+        """The gradients of a function of tensors, as the framework knows them.
+
+        Args:
+            function: of as many tensors as there are `inputs`; it returns a tensor or a list of
+                them.
+            inputs: list of float32 tensors.
+            upstream: list of float32 tensors, gradients of what `function` returns.
+
+        Returns:
+            List of float32 tensors, one for each input.
+        """
+
+    @abc.abstractmethod
+    def summands(self, x):
+        """The tensors that the framework added up to `x`, a gradient of several consumers, if the
+        sum is not computed unless somebody reads it; otherwise None."""
+
+    @abc.abstractmethod
+    def is_lazy(self):
+        """Whether values that nobody reads are never computed: while a graph is traced."""
+
+    # What is known of a tensor
+
+    @abc.abstractmethod
+    def note(self, x, name, value):
+        """Keeps `value` with tensor `x` under a name, for as long as `x` exists."""
+
+    @abc.abstractmethod
+    def noted(self, x, name):
+        """The value that was kept with `x` under a name, or None."""
+
+    @abc.abstractmethod
+    def is_in_scope(self, x):
+        """Whether `x` can be used in what is computed or traced now."""
+
+    @abc.abstractmethod
+    def in_scope(self, x):
+        """Returns `x`, any tensor-like, as a tensor that is in scope."""
+
+    # When kernels cannot be part of it
+
+    @abc.abstractmethod
+    def unsupported(self, x):
+        """Says why `x` (any tensor-like) cannot go to the integer kernels, or returns None."""
+
+    @abc.abstractmethod
+    def refusal(self):
+        """Says why the kernels cannot be part of what is computed or traced now, or returns
+        None."""
+
+    @abc.abstractmethod
+    def wants_float32(self):
+        """Whether what is computed or traced now is to hold no kernels, by somebody's wish."""
+
+    @abc.abstractmethod
+    def is_in_loop(self):
+        """Whether the body of a loop is traced now."""
+
+    @abc.abstractmethod
+    def as_written(self, function, *args, **kwargs):
+        """Calls `function`, which the framework must not rewrite or trace into."""
+
+    @abc.abstractmethod
+    def install(self):
+        """Wraps what the framework does not offer in public; calling it again changes nothing."""
+
+    @abc.abstractmethod
+    def uninstall(self):
+        """Undoes `install`."""
+
+    # Tensors of any type
+
+    @abc.abstractmethod
+    def as_tensor(self, x):
+        """Any tensor-like, gradients in a sparse form included, as a dense tensor."""
+
+    @abc.abstractmethod
+    def with_shape(self, x, shape):
+        """Returns `x`, whose shape is known to be this; None stands for unknown sizes."""
+
+    @abc.abstractmethod
+    def sizes(self, x):
+        """The shape as an int32 tensor of rank 1, an operand of kernels."""
+
+    @abc.abstractmethod
+    def reshape(self, x, shape):
+        """`shape` is a sequence of ints and scalar tensors, one of them may be -1; or `sizes`."""
+
+    @abc.abstractmethod
+    def transpose(self, x, axes):
+        """`axes` is a permutation."""
+
+    @abc.abstractmethod
+    def expand_dims(self, x, axis):
+        """Inserts a dimension of size 1."""
+
+    @abc.abstractmethod
+    def squeeze(self, x, axis):
+        """Removes a dimension of size 1."""
+
+    @abc.abstractmethod
+    def stack(self, scalars):
+        """A tensor of rank 1 from scalar tensors."""
+
+    @abc.abstractmethod
+    def select(self, condition, when_true, when_false):
+        """The tuple of tensors that one of two functions without arguments returns."""
+
+    @abc.abstractmethod
+    def zeros(self, shape):
+        """float32; `shape` as in `reshape`."""
+
+    @abc.abstractmethod
+    def broadcast_to(self, x, shape):
+        """`shape` as in `reshape`."""

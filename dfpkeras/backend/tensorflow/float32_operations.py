@@ -1,0 +1,54 @@
+"""Operations on float32 tensors by TensorFlow itself, which stand in where kernels cannot run.
+
+Images are channels-last, because TensorFlow convolves and pools nothing else on every CPU.
+"""
+
+import keras
+import tensorflow as tf
+
+relu = tf.nn.relu
+relu6 = tf.nn.relu6
+rsqrt = tf.math.rsqrt
+moments = tf.nn.moments
+mean = tf.reduce_mean
+maximum = tf.reduce_max
+sum = tf.reduce_sum
+concatenate = tf.concat
+split = tf.split
+pad = tf.pad
+matmul = keras.ops.matmul
+
+
+def convolution(x, w, groups, **arguments):
+    """Convolution; depthwise where `groups` is None."""
+    if groups is None:
+        return keras.ops.depthwise_conv(x, w, **arguments, data_format="channels_last")
+    return keras.ops.conv(x, w, **arguments, data_format="channels_last")
+
+
+def max_pool(x, **arguments):
+    """The maximum of each window."""
+    return keras.ops.max_pool(x, **arguments, data_format="channels_last")
+
+
+def average_pool(x, **arguments):
+    """The average of each window."""
+    return keras.ops.average_pool(x, **arguments, data_format="channels_last")
+
+
+def values_at_maxima(x, y, values, pool_size, strides, padding):
+    """What `values`, of the shape of `x`, holds where the maxima `y` of windows of `x` are."""
+    return tf.raw_ops.MaxPoolGradGrad(
+        orig_input=x,
+        orig_output=y,
+        grad=values,
+        ksize=[1, *pool_size, 1],
+        strides=[1, *strides, 1],
+        padding=padding.upper(),
+    )
+
+
+def mean_where_equal(values, x, y):
+    """The mean over pixels of `values` (N, H, W, C) where `x` equals `y` (N, C)."""
+    equal = tf.cast(x == y[:, None, None], tf.float32)
+    return tf.reduce_sum(equal * values, [1, 2]) / tf.reduce_sum(equal, [1, 2])

@@ -1,0 +1,1 @@
+"""Keras on the differentiable integer operations: policy, layers, report."""

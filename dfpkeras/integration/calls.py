@@ -1,0 +1,121 @@
+"""Where a layer computes: which calls run on integers, and what they did.
+
+The methods in which Keras' own layers compute their results are wrapped. A layer of the policy
+"dfp16" then runs the integer operation, any other layer what Keras wrote; subclasses that call
+``super().call()`` or ``super().convolution_op()`` are served as well, and saved models keep naming
+Keras' classes.
+"""
+
+import functools
+import typing
+import weakref
+
+from dfpkeras.backend import current
+from dfpkeras.integration.keras_internals import is_symbolic, is_wrapped, wrap_layer
+from dfpkeras.integration.policy import number_format_of, policy_of
+from dfpkeras.integration.registry import families, family_of
+
+
+class Decision(typing.NamedTuple):
+    """Where a layer computes.
+
+    Attributes:
+        integer: bool, True if it runs on the integer kernels.
+        reason: str, why; one phrase.
+    """
+
+    integer: bool
+    reason: str
+
+
+_last_call = weakref.WeakKeyDictionary()
+
+
+def decide(layer):
+    """Says whether a Keras layer runs on integers, or would if its input were integers.
+
+    Args:
+        layer: `keras.Layer`, built or not.
+
+    Returns:
+        `Decision` from what is known without calling the layer.
+    """
+    if number_format_of(layer) is None:
+        return Decision(False, f"its dtype policy is {policy_of(layer).name!r}")
+    family = family_of(layer)
+    operation = family and family.operation(layer)
+    if operation is None:
+        return Decision(False, _why_no_operation(layer))
+    if family.has_weights and getattr(layer, "lora_enabled", False):
+        return Decision(False, "LoRA is enabled: its weights are meant to stay float32")
+    return Decision(True, operation)
+
+
+def observe(layer):
+    """Like `decide`, but takes into account what the latest call of the layer did.
+
+    A call may have met inputs the kernels do not take; and of a layer that overrides Keras' own
+    computation only a call can tell whether it still reaches it.
+    """
+    decision, latest = decide(layer), _last_call.get(layer)
+    if not decision.integer:
+        return decision
+    if not family_of(layer).has_weights:
+        return latest or Decision(False, "it goes with its input, and was not called yet")
+    if latest is not None and not latest.integer:
+        return latest
+    if _overrides_keras(layer):
+        if latest is None:
+            return Decision(False, "it overrides Keras' computation and has not called it yet")
+        return Decision(True, f"{latest.reason}, where it calls Keras' own")
+    return decision
+
+
+def wrap_layers():
+    """Wraps the methods of all families; what was wrapped before stays as it is."""
+    for family in families():
+        for method in family.methods:
+            wrap_layer(method.cls, method.name, functools.partial(_call, family, method))
+
+
+def _call(family, method, original, layer, inputs, *args, **kwargs):
+    """Runs on integers what can; Keras' own method otherwise."""
+    if not (method.applies(layer) and decide(layer).integer and _computes_values(inputs)):
+        return original(layer, inputs, *args, **kwargs)
+    why_not = _refusal(family, inputs)
+    if why_not is None:
+        result = method.compute(layer, inputs, *args, **kwargs)
+        if result is not NotImplemented:
+            _last_call[layer] = Decision(True, family.operation(layer))
+            return result
+        why_not = _NO_PATH if family.has_weights else _NO_INTEGERS
+    _last_call[layer] = Decision(False, why_not)
+    return original(layer, inputs, *args, **kwargs)
+
+
+_NO_PATH = "its latest call has no integer path"
+_NO_INTEGERS = "its latest call found no integers to go on with"
+
+
+def _computes_values(inputs):
+    """Whether a call is neither for shapes alone nor for a graph to be saved."""
+    return not is_symbolic(inputs) and not current().wants_float32()
+
+
+def _refusal(family, inputs):
+    return current().refusal() or (current().unsupported(inputs) if family.has_weights else None)
+
+
+def _why_no_operation(layer):
+    if layer._layers:
+        return "its inner layers are listed by themselves, what it adds is float32"
+    name = type(layer).__name__
+    if not layer.weights:
+        return f"{name} holds no weights, no integer path"
+    return f"{name} has no integer path yet"
+
+
+def _overrides_keras(layer):
+    methods = family_of(layer).methods
+    names = {method.name for method in methods if isinstance(layer, method.cls)}
+    return not all(is_wrapped(layer, name) for name in names)

@@ -1,0 +1,113 @@
+"""Everything that is known of Keras beyond its public interface: no other module imports it.
+
+`install` wraps functions of Keras. It checks their parameters, so that a version of Keras which
+changed one of them is refused with a sentence instead of failing in the middle of a training.
+"""
+
+import sys
+
+import keras
+from keras.src.backend.common import global_state
+from keras.src.backend.common.keras_tensor import any_symbolic_tensors
+from keras.src.dtype_policies.dtype_policy import DTypePolicy, FloatDTypePolicy
+from keras.src.dtype_policies.dtype_policy_map import DTypePolicyMap
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
+from keras.src.layers.merging.base_merge import Merge
+from keras.src.layers.pooling.base_global_pooling import BaseGlobalPooling
+from keras.src.layers.pooling.base_pooling import BasePooling
+from keras.src.models.functional import Functional
+from keras.src.trainers import trainer
+
+from dfpkeras.runtime.wrapping import Wrappers
+
+__all__ = [
+    "BaseConv",
+    "BaseConvTranspose",
+    "BaseDepthwiseConv",
+    "BaseGlobalPooling",
+    "BasePooling",
+    "BaseSeparableConv",
+    "DTypePolicy",
+    "DTypePolicyMap",
+    "FloatDTypePolicy",
+    "Functional",
+    "Merge",
+    "inner_layers",
+    "install",
+    "is_symbolic",
+    "is_wrapped",
+    "training_of_current_call",
+    "uninstall",
+    "wrap_layer",
+]
+
+_wrappers = Wrappers()
+
+
+def is_symbolic(inputs):
+    """Whether a layer is called for the sake of shapes alone."""
+    return any_symbolic_tensors((inputs,))
+
+
+def training_of_current_call():
+    """The argument `training` of the call that runs now, which a layer need not take itself."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.get_value("training")
+
+
+def inner_layers(layer, recursive=False):
+    """The layers that a layer holds, itself excepted unless `recursive`."""
+    return layer._flatten_layers(include_self=recursive, recursive=recursive)
+
+
+def wrap_layer(cls, method, wrapper):
+    """Has ``wrapper(original, layer, inputs, ...)`` run instead of a method of a layer class."""
+    _wrappers.wrap(cls, method, wrapper, parameters=("self", "inputs"))
+
+
+def is_wrapped(layer, method):
+    """Whether a layer's own class still has the method that `wrap_layer` put there."""
+    return _wrappers.made(getattr(type(layer), method))
+
+
+def install(parse_name, after_init, jit_is_supported, export, after_clear_session):
+    """Wraps what is not a method of a layer; calling it again changes nothing.
+
+    Args:
+        parse_name: wrapper of `DTypePolicy._parse_name`.
+        after_init: function of a policy that was just made, and its constructor's arguments.
+        jit_is_supported: wrapper of the function that says whether XLA can compile a model.
+        export: wrapper of `keras.Model.export`.
+        after_clear_session: function without arguments.
+    """
+
+    def init(original, policy, *args, **kwargs):
+        original(policy, *args, **kwargs)
+        after_init(policy, *args, **kwargs)
+
+    def clear_session(original, *args, **kwargs):
+        original(*args, **kwargs)
+        after_clear_session()
+
+    _wrappers.wrap(DTypePolicy, "_parse_name", parse_name, parameters=("self", "name"))
+    _wrappers.wrap(DTypePolicy, "__init__", init, parameters=("self",))
+    _wrappers.wrap(trainer, "model_supports_jit", jit_is_supported, parameters=("model",))
+    _wrappers.wrap(keras.Model, "export", export, parameters=("self", "filepath"))
+    _wrap_everywhere("clear_session", global_state, clear_session)
+
+
+def uninstall():
+    """Undoes `install` and `wrap_layer`."""
+    _wrappers.undo()
+
+
+def _wrap_everywhere(name, home, wrapper):
+    """Wraps a function under each of its names in Keras' modules."""
+    original = getattr(home, name)
+    modules = [m for key, m in list(sys.modules.items()) if key.split(".")[0] == "keras"]
+    for module in modules:
+        if vars(module).get(name) is original:
+            _wrappers.wrap(module, name, wrapper)

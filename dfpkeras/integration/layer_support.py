@@ -1,0 +1,59 @@
+"""What several families of layers need to call operations."""
+
+import keras
+
+from dfpkeras import ops
+from dfpkeras.integration.keras_internals import training_of_current_call
+from dfpkeras.integration.policy import number_format_of
+
+_ACTIVATIONS = ((keras.activations.relu, "relu"), (keras.activations.relu6, "relu6"))
+
+
+def of_product(layer, kernel):
+    """The arguments of a bilinear operation that do not depend on its kind.
+
+    Args:
+        layer: `keras.Layer`.
+        kernel: Keras variable or tensor that is multiplied by.
+    """
+    return {
+        "number_format": number_format_of(layer),
+        "variable": kernel if isinstance(kernel, keras.Variable) else None,
+        "training": training_of_current_call(),
+    }
+
+
+def bias_of(layer):
+    """The layer's bias, or None."""
+    return layer.bias if layer.use_bias else None
+
+
+def integer_activation(layer):
+    """The name of a layer's activation if it runs on integers, or None.
+
+    By identity: a user's own activation may be an object that cannot be hashed or compared.
+    """
+    return next((name for f, name in _ACTIVATIONS if layer.activation is f), None)
+
+
+def activated(layer, outputs):
+    """`outputs` after the layer's own activation."""
+    activation = integer_activation(layer)
+    if activation is not None:
+        return ops.activate(outputs, activation, number_format=number_format_of(layer))
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def or_not_implemented(result):
+    """Operations return None for tensors that stand for no integers, methods NotImplemented."""
+    return NotImplemented if result is None else result
+
+
+def spatial_sizes(layer, inputs):
+    """The sizes of images or sequences, None where unknown."""
+    return inputs.shape[1:-1] if layer.data_format == "channels_last" else inputs.shape[2:]
+
+
+def pairs_of_borders(borders):
+    """((before, after), ...) for each spatial dimension, as Keras' 1-D layers do not have it."""
+    return borders if isinstance(borders[0], tuple) else (borders,)

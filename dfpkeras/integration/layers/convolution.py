@@ -1,0 +1,61 @@
+"""Conv1D and Conv2D."""
+
+import keras
+
+from dfpkeras import ops
+from dfpkeras.integration.keras_internals import BaseConv, BaseConvTranspose
+from dfpkeras.integration.layer_support import activated, bias_of, of_product
+from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
+
+
+def _convolve(layer, inputs, kernel, padding=None, bias=None):
+    return ops.convolution(
+        inputs,
+        kernel,
+        bias,
+        strides=layer.strides,
+        padding=padding or layer.padding,
+        dilation_rate=layer.dilation_rate,
+        groups=layer.groups,
+        data_format=layer.data_format,
+        **of_product(layer, kernel),
+    )
+
+
+def _call(layer, inputs, padding=None):
+    return activated(layer, _convolve(layer, inputs, layer.kernel, padding, bias_of(layer)))
+
+
+def _call_conv1d(layer, inputs):
+    if layer.padding != "causal":
+        return _call(layer, inputs)
+    inputs = keras.ops.pad(inputs, layer._compute_causal_padding())
+    return _call(layer, inputs, padding="valid")
+
+
+def _keeps_convolution_op(layer):
+    return type(layer).convolution_op is BaseConv.convolution_op
+
+
+def _operation(layer):
+    return f"{layer.rank}-D convolution" if layer.rank in (1, 2) else None
+
+
+register(
+    LayerFamily(
+        kind="convolution",
+        methods=(
+            IntegerMethod(BaseConv, "convolution_op", _convolve),
+            IntegerMethod(BaseConv, "call", _call, applies=_keeps_convolution_op),
+            IntegerMethod(keras.layers.Conv1D, "call", _call_conv1d),
+        ),
+        has_weights=True,
+        operation=_operation,
+        relatives=(BaseConvTranspose,),
+        kernels=("conv_", "bias_gradient"),
+        float32_operations=("Conv2D",),
+        layers="`Conv2D`, `Conv1D` (strides, dilation, groups, both data formats), and subclasses "
+        "of them",
+        computation="INT16 kernels in all three directions",
+    )
+)

@@ -1,0 +1,185 @@
+"""The dtype policy "dfp16": float32 variables, integer products.
+
+``import dfpkeras`` teaches Keras the name, so that ``keras.config.set_dtype_policy("dfp16")`` and
+``dtype="dfp16"`` work everywhere a dtype policy does. A layer of this policy holds float32
+variables, takes and returns float32 tensors, and computes its products from INT16 operands with one
+shared exponent per tensor.
+"""
+
+import dataclasses
+import re
+
+import keras
+
+from dfpkeras.integration.keras_internals import DTypePolicy, DTypePolicyMap, FloatDTypePolicy
+from dfpkeras.kernels.number_format import NumberFormat
+
+POLICY_NAME = "dfp16"
+
+_DEFAULT = NumberFormat()
+# "dfp16", or "dfp16(weight_bits=9, rounding=stochastic)".
+_NAME = re.compile(rf"{POLICY_NAME}(?:\((.*)\))?")
+
+
+@keras.saving.register_keras_serializable(package="dfpkeras")
+class DFP16Policy(DTypePolicy):
+    """Dtype policy of layers that compute on INT16 dynamic fixed point.
+
+    Compute and variable dtype are float32: weights are interchangeable with those of a float32
+    model, and a layer without an integer path computes what it computes under "float32".
+
+    Usable as ``dtype=`` of a layer, in a `keras.dtype_policies.DTypePolicyMap` and as the global
+    policy. The number format is saved and copied with the model; ``"dfp16"`` stands for the
+    default, and the `name` of any other, such as ``"dfp16(weight_bits=9)"``, for that one.
+
+    Args:
+        name: "dfp16". ``None`` is accepted because ``DTypePolicyMap.get_config`` writes it.
+        activation_bits, weight_bits, gradient_bits, rounding, flush_every: see
+            `dfpkeras.kernels.number_format.NumberFormat`.
+
+    Attributes:
+        number_format: `NumberFormat`.
+
+    Raises:
+        TypeError: a number is not an integer.
+        ValueError: `name` is anything else, or the number format is not possible.
+        RuntimeError: the Keras backend is not TensorFlow.
+    """
+
+    # Policies that Keras made by name have no other.
+    number_format = _DEFAULT
+    # Keras asks before it calls `build_from_config`.
+    built = False
+
+    def __init__(
+        self,
+        name=POLICY_NAME,
+        *,
+        activation_bits=None,
+        weight_bits=None,
+        gradient_bits=None,
+        rounding="nearest",
+        flush_every=None,
+    ):
+        if name not in (POLICY_NAME, None):
+            raise ValueError(
+                f"Argument `name` of DFP16Policy must be {POLICY_NAME!r}. Received: name={name!r}"
+            )
+        super().__init__(POLICY_NAME)
+        self.number_format = NumberFormat(
+            activation_bits, weight_bits, gradient_bits, rounding, flush_every
+        )
+
+    @property
+    def name(self):
+        """From which Keras makes the policy anew, for example of a cloned layer."""
+        # Not `_name`: `DTypePolicyMap.get_config` overwrites that with None.
+        changed = _changes(self.number_format)
+        arguments = ", ".join(f"{name}={value}" for name, value in changed.items())
+        return f"{POLICY_NAME}({arguments})" if changed else POLICY_NAME
+
+    def get_config(self):
+        """What Keras makes of a saved layer where dfpkeras was not imported: see `__name__`."""
+        return {"name": "float32"}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+    def get_build_config(self):
+        """The number format, which Keras saves beside the config and, where dfpkeras was not
+        imported, ignores."""
+        if self.number_format == _DEFAULT:
+            return None
+        return dataclasses.asdict(self.number_format)
+
+    def build_from_config(self, config):
+        self.number_format = NumberFormat(**config)
+
+    def __eq__(self, other):
+        return type(other) is type(self) and other.number_format == self.number_format
+
+    def __hash__(self):
+        return hash((type(self), self.number_format))
+
+    def __repr__(self):
+        return f'<DFP16Policy "{self.name}">'
+
+
+# What a saved model calls the class of its policies. Keras finds this one by the name under which
+# it is registered, and where it is not, its own class by this name: models load as float32 then.
+DFP16Policy.__name__ = DTypePolicy.__name__
+
+
+def policy_of(layer):
+    """Returns the `keras.DTypePolicy` that holds for one Keras layer."""
+    policy = layer.dtype_policy
+    if isinstance(policy, DTypePolicyMap):
+        policy = policy[layer.path] if layer.path else policy.default_policy
+    return policy
+
+
+def number_format_of(layer):
+    """Returns the `NumberFormat` of one Keras layer, None under other policies than this one."""
+    policy = policy_of(layer)
+    return policy.number_format if isinstance(policy, DFP16Policy) else None
+
+
+def parse_name(original, policy, name):
+    """Wrapper of Keras' function that gives compute and variable dtype of a policy's name."""
+    if number_format_named(name) is None:
+        return original(policy, name)
+    _require_supported_backend()
+    return "float32", "float32"
+
+
+def after_init(policy, name=None):
+    """Keras builds policies as ``DTypePolicy(name)``, or without a name for "the global one".
+
+    The class is switched here rather than in ``__new__``, which unpickling and copying call without
+    arguments.
+    """
+    if type(policy) not in (DTypePolicy, FloatDTypePolicy):
+        return
+    number_format = number_format_named(policy._name)
+    if number_format is not None:
+        policy.__class__ = DFP16Policy
+        policy.number_format = number_format
+
+
+def number_format_named(name):
+    """Returns the `NumberFormat` that a policy's name stands for, None if it is no name of ours.
+
+    Raises:
+        ValueError: it would be, but for its arguments.
+    """
+    match = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        return None
+    arguments = {}
+    for part in filter(None, (match[1] or "").split(",")):
+        key, _, value = (word.strip() for word in part.partition("="))
+        if key not in dataclasses.asdict(_DEFAULT):
+            raise ValueError(
+                f"dtype policy {name!r}: one of {', '.join(dataclasses.asdict(_DEFAULT))} is "
+                f"needed, got {key!r}"
+            )
+        arguments[key] = int(value) if value.isdecimal() else value
+    return NumberFormat(**arguments)
+
+
+def _changes(number_format):
+    """What is not the default, by name."""
+    default = dataclasses.asdict(_DEFAULT)
+    own = dataclasses.asdict(number_format)
+    return {name: value for name, value in own.items() if value != default[name]}
+
+
+def _require_supported_backend():
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"The dtype policy {POLICY_NAME!r} needs Keras' TensorFlow backend. Received: "
+            f"backend={backend!r}. Set KERAS_BACKEND=tensorflow before importing keras. "
+            "`dfpkeras.quantize` and `dfpkeras.kernels` work on any backend."
+        )

@@ -1,0 +1,96 @@
+"""What is known of the layers that compute on integers: one declaration for each family.
+
+A module of `dfpkeras.integration.layers` declares a family and registers it; calls, `report`, the
+profile of a step, the plugin that runs Keras' own tests, and the table in the documentation read
+the declaration.
+"""
+
+import dataclasses
+import typing
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerMethod:
+    """A method of Keras' that is wrapped.
+
+    Attributes:
+        cls: class of layers.
+        name: of the method.
+        compute: function that runs instead, of the layer and the method's arguments; it returns
+            NotImplemented if it cannot. The operations of `dfpkeras.ops` that it calls get the
+            number format of the layer.
+        applies: function of a layer; where it is False, the method is Keras' own.
+    """
+
+    cls: type
+    name: str
+    compute: typing.Callable
+    applies: typing.Callable = lambda layer: True
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFamily:
+    """Layers that compute in the same way.
+
+    Attributes:
+        kind: what the profile of a step counts them as, such as "convolution".
+        methods: tuple of `IntegerMethod`.
+        has_weights: whether they multiply by weights, whatever their input is. Without weights,
+            they pass on the integers that they are given.
+        operation: function of a layer, what it computes on integers, such as "2-D convolution"; or
+            None if it does not.
+        relatives: classes of layers of the same kind that stay float32.
+        kernels: beginnings of the names that `KernelHits` counts their kernels by.
+        float32_operations: parts of the types of TensorFlow's operations that tell by themselves
+            that they are of this kind.
+        layers, computation: what the documentation's table says, in Markdown.
+    """
+
+    kind: str
+    methods: tuple
+    has_weights: bool
+    layers: str
+    computation: str
+    operation: typing.Callable = lambda layer: "integers in, integers out"
+    relatives: tuple = ()
+    kernels: tuple = ()
+    float32_operations: tuple = ()
+
+    @property
+    def classes(self):
+        """tuple of the classes whose methods are wrapped, without repetition."""
+        return tuple(dict.fromkeys(method.cls for method in self.methods))
+
+
+_families = []
+
+
+def register(family):
+    """Adds a `LayerFamily`; it takes effect with the next `dfpkeras.integration.install`."""
+    _families.append(family)
+
+
+def unregister(family):
+    """Takes a family away; its methods stay wrapped until `dfpkeras.uninstall`."""
+    _families.remove(family)
+
+
+def families():
+    """Returns the list of all families, in the order of the documentation."""
+    return sorted(_families, key=lambda family: (not family.has_weights, family.kind))
+
+
+def family_of(layer):
+    """Returns the `LayerFamily` of a Keras layer, None if it has none."""
+    return next((f for f in _families if isinstance(layer, f.classes)), None)
+
+
+def kind_of(layer):
+    """Returns the kind of a layer, be it on integers or not; None if it is of no kind."""
+    of_kind = (f for f in _families if isinstance(layer, (*f.classes, *f.relatives)))
+    return next((family.kind for family in of_kind), None)
+
+
+def kinds():
+    """Returns the kinds of all families, without repetition."""
+    return list(dict.fromkeys(family.kind for family in families()))

@@ -1,0 +1,42 @@
+"""Puts the policy and the integer layers into Keras, and takes them out again."""
+
+import keras
+
+from dfpkeras import backend
+from dfpkeras.backend.float32_only import float32_only
+from dfpkeras.integration import keras_internals, layers, policy
+from dfpkeras.integration.calls import decide, wrap_layers
+from dfpkeras.runtime.memory import release_memory
+
+
+def install():
+    """Wraps Keras' classes. Calling it again, or on another backend, does what is missing."""
+    keras_internals.install(
+        policy.parse_name, policy.after_init, _jit_is_supported, _export, release_memory
+    )
+    if keras.backend.backend() == "tensorflow":
+        from dfpkeras.backend.tensorflow import TensorFlowBackend
+
+        backend.use(TensorFlowBackend())
+        backend.current().install()
+        layers.load()
+        wrap_layers()
+
+
+def uninstall():
+    """Undoes `install`: every layer is Keras' own again."""
+    keras_internals.uninstall()
+    if keras.backend.backend() == "tensorflow":
+        backend.current().uninstall()
+
+
+def _jit_is_supported(original, model):
+    """Has Keras turn ``jit_compile=True`` off, with its own warning: XLA knows no callbacks."""
+    all_layers = keras_internals.inner_layers(model, recursive=True)
+    return original(model) and not any(decide(layer).integer for layer in all_layers)
+
+
+def _export(original, *args, **kwargs):
+    """Has `model.export`, to any format, trace TensorFlow's own float32 operations."""
+    with float32_only():
+        return original(*args, **kwargs)

@@ -1,0 +1,58 @@
+"""The integers that a tensor has in its role: how many bits, and how they are rounded."""
+
+import typing
+import zlib
+
+import numpy as np
+
+from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS, DFPTensor, quantize
+
+_SEED_ELEMENTS = 1024
+
+
+class TensorFormat(typing.NamedTuple):
+    """The format of the tensors of one role.
+
+    Attributes:
+        role: "activation", "weights" or "gradient", as kernels are counted by.
+        bits: int, magnitude bits.
+        rounding: "nearest" or "stochastic".
+    """
+
+    role: str
+    bits: int
+    rounding: str
+
+    @property
+    def written_bits(self):
+        """Magnitude bits in which a kernel that rounds to nearest writes what `round_to` takes."""
+        return self.bits if self.rounding == "nearest" else MAX_BITS
+
+    def gives_the_same_integers_as(self, other):
+        """Whether a tensor in this format is one in the other, too: the role does not count."""
+        return self[1:] == other[1:]
+
+
+def quantize_to(x, tensor_format):
+    """Returns the `DFPTensor` of a float32 array in a `TensorFormat`."""
+    rounding = tensor_format.rounding
+    return quantize(x, tensor_format.bits, rounding, None if rounding == "nearest" else _seed(x))
+
+
+def round_to(tensor, tensor_format):
+    """Returns the `DFPTensor` that a kernel wrote in `written_bits`, in the format's own bits.
+
+    Both have one grid of numbers, whatever the rounding: what is dropped is the difference of the
+    bits, not what the largest number present could do without.
+    """
+    dropped = tensor_format.written_bits - tensor_format.bits
+    if not dropped or not tensor.is_finite or not tensor.max_abs:
+        return tensor
+    bits = max(tensor.max_abs.bit_length() - dropped, MIN_BITS)
+    data = tensor.data.astype(np.int32)
+    return DFPTensor.from_int32(data, tensor.exponent, bits, "stochastic", _seed(tensor.data))
+
+
+def _seed(x):
+    """A seed that follows from the contents: kernels run in no order that could be repeated."""
+    return zlib.crc32(np.ascontiguousarray(x.reshape(-1)[:: x.size // _SEED_ELEMENTS + 1]))

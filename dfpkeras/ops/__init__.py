@@ -1,0 +1,31 @@
+"""Differentiable integer operations, written once over the interface of a backend.
+
+They take and return float32 tensors of the backend; a tensor that stands for integers has a
+`views.QuantizedView`, from which the next operation reads them. `number_format` is the
+`dfpkeras.kernels.number_format.NumberFormat` of the layer that calls.
+"""
+
+from dfpkeras.ops.batch_normalization import batch_norm
+from dfpkeras.ops.data_movement import concatenate, crop, reshape, transpose, zero_pad
+from dfpkeras.ops.elementwise import activate, add
+from dfpkeras.ops.integer_convolution import convolution, depthwise_convolution
+from dfpkeras.ops.integer_matrix_product import matmul
+from dfpkeras.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
+
+__all__ = [
+    "activate",
+    "add",
+    "average_pool",
+    "batch_norm",
+    "concatenate",
+    "convolution",
+    "crop",
+    "depthwise_convolution",
+    "global_average_pool",
+    "global_max_pool",
+    "matmul",
+    "max_pool",
+    "reshape",
+    "transpose",
+    "zero_pad",
+]

@@ -1,0 +1,60 @@
+"""The gradient of a sum of two tensors, whether it was fused with something else or not."""
+
+import functools
+
+import numpy as np
+
+from dfpkeras.backend import current
+from dfpkeras.kernels.tensor_format import quantize_to
+from dfpkeras.ops.kernel_arguments import pack, unpack
+from dfpkeras.ops.views import (
+    QuantizedView,
+    attach,
+    find_view,
+    make_view,
+    named_view,
+    view_dtypes,
+    view_of,
+)
+
+
+def may_have_one_shape(a, b):
+    """Whether an addition broadcasts no dimension but, perhaps, an unknown number of images."""
+    backend = current()
+    if backend.unsupported(a) or backend.unsupported(b):
+        return False
+    shape = tuple(a.shape)
+    return None not in shape[1:] and shape == tuple(b.shape)
+
+
+def addition_gradient(a, b, number_format, dy):
+    """The gradients of the operands of a sum: `dy`, or its sum over the images of an operand that
+    had but one, where both numbers of images are unknown."""
+    if not len(a.shape) or a.shape[0] is not None:
+        return [dy, dy]
+    dy = current().as_tensor(dy)
+    operands = [find_view(x, number_format.activation) or x for x in (a, b)]
+    return [_sum_over_images(dy, x, number_format.gradient) for x in operands]
+
+
+def _sum_over_images(dy, x, tensor_format):
+    """Reads no float32 value of `dy` unless somebody reads that of the result."""
+    backend, dyq = current(), view_of(dy, tensor_format)
+    images = backend.sizes(x.data if isinstance(x, QuantizedView) else x)[0]
+
+    def summed():
+        kernel = functools.partial(_sum_over_images_kernel, tensor_format)
+        data, scale = backend.call(kernel, named_view("dy", dyq), view_dtypes())
+        total = backend.float32_operations.sum(dy, 0, keepdims=True)
+        return total, backend.with_shape(data, dy.shape), scale
+
+    dx, data, scale = backend.select(
+        images == backend.sizes(dyq.data)[0], lambda: (dy, dyq.data, dyq.scale), summed
+    )
+    view = make_view(data, scale, dy.shape, tensor_format)
+    return attach(backend.with_shape(dx, dy.shape), view)
+
+
+def _sum_over_images_kernel(tensor_format, dy, dy_scale):
+    total = unpack(dy, dy_scale).dequantize().sum(0, dtype=np.float64, keepdims=True)
+    return pack(quantize_to(total.astype(np.float32), tensor_format))

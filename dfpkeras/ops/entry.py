@@ -1,0 +1,15 @@
+"""The decorator of operations that layers call."""
+
+import functools
+
+from dfpkeras.backend import current
+
+
+def operation(function):
+    """Has the backend call `function` as it is written, see `Backend.as_written`."""
+
+    @functools.wraps(function)
+    def entry(*args, **kwargs):
+        return current().as_written(function, *args, **kwargs)
+
+    return entry

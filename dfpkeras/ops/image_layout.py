@@ -1,0 +1,22 @@
+"""Images and sequences in any data format, as the channels-last images that kernels take."""
+
+from dfpkeras.backend import current
+
+
+def channels_last(x, data_format):
+    """Returns images (N, H, W, C) or sequences, as images (N, 1, L, C), in any data format."""
+    backend, rank = current(), len(x.shape)
+    if data_format == "channels_first":
+        x = backend.transpose(x, [0, *range(2, rank), 1])
+    return backend.expand_dims(x, 1) if rank == 3 else x
+
+
+def restored(images, shape, data_format):
+    """Returns what `channels_last` made, again in its own rank and format; `shape` is as known."""
+    backend, rank = current(), len(shape)
+    images = backend.with_shape(images, [None] * 4)
+    if rank == 3:
+        images = backend.squeeze(images, 1)
+    if data_format == "channels_first":
+        images = backend.transpose(images, [0, rank - 1, *range(1, rank - 1)])
+    return backend.with_shape(images, shape)

@@ -1,0 +1,254 @@
+"""Differentiable integer convolution, grouped and depthwise."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from dfpkeras import kernels
+from dfpkeras.backend import current
+from dfpkeras.kernels.number_format import NumberFormat
+from dfpkeras.kernels.window_shapes import layer_output_shape
+from dfpkeras.ops.bias_gradient import sum_channels
+from dfpkeras.ops.bilinear import (
+    BilinearProduct,
+    Forward,
+    Shape,
+    call_forward,
+    data_of,
+    forward_of_layer,
+    quantized_weights,
+    weights_operands,
+)
+from dfpkeras.ops.channel_ranges import ChannelRange, Request
+from dfpkeras.ops.entry import operation
+from dfpkeras.ops.image_layout import channels_last, restored
+from dfpkeras.ops.kernel_arguments import unpack
+from dfpkeras.ops.kernel_hits import hits
+
+
+@operation
+def convolution(
+    x,
+    w,
+    bias=None,
+    *,
+    strides,
+    padding,
+    dilation_rate,
+    groups,
+    data_format,
+    number_format,
+    variable=None,
+    training=None,
+):
+    """Integer 1-D or 2-D convolution, differentiable to any order.
+
+    Args:
+        x: float32 tensor (N, H, W, C), (N, C, H, W), (N, W, C) or (N, C, W).
+        w: float32 tensor or variable (KH, KW, C // groups, filters) or (KW, C // groups, filters).
+        bias: float32 tensor or variable (filters,) that is added, or None.
+        strides, dilation_rate: tuple of 1 or 2 ints.
+        padding: "valid" or "same" (TensorFlow's SAME).
+        groups: int.
+        data_format: "channels_last" or "channels_first".
+        number_format: `NumberFormat`.
+        variable, training: see `dfpkeras.ops.kept_weights.quantizer_of`.
+
+    Returns:
+        float32 tensor in the layout of `x`.
+
+    Raises:
+        ValueError: the output would be empty in a spatial dimension.
+    """
+    product = _Convolution(
+        number_format, tuple(strides), padding, tuple(dilation_rate), groups, data_format
+    )
+    return forward_of_layer(product, x, w, bias, variable, training)
+
+
+@operation
+def depthwise_convolution(
+    x,
+    w,
+    bias=None,
+    *,
+    strides,
+    padding,
+    dilation_rate,
+    data_format,
+    number_format,
+    variable=None,
+    training=None,
+):
+    """Integer 1-D or 2-D depthwise convolution, differentiable to any order.
+
+    Args:
+        x, strides, padding, dilation_rate, data_format, number_format, variable, training: as in
+            `convolution`.
+        w: float32 tensor or variable (KH, KW, C, multiplier) or (KW, C, multiplier).
+        bias: float32 tensor or variable (C * multiplier,) that is added, or None.
+
+    Returns:
+        float32 tensor in the layout of `x`, with C * multiplier channels.
+
+    Raises:
+        ValueError: the output would be empty in a spatial dimension.
+    """
+    product = _Convolution(
+        number_format, tuple(strides), padding, tuple(dilation_rate), None, data_format
+    )
+    return forward_of_layer(product, x, w, bias, variable, training)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Convolution(BilinearProduct):
+    """The three products of a 1-D or 2-D convolution, in any data format.
+
+    The kernels take 2-D, channels-last operands; INT16 data is rearranged, being half as large
+    as the float32 tensor it stands for. `groups` is None for a depthwise convolution.
+    """
+
+    number_format: NumberFormat
+    strides: tuple
+    padding: str
+    dilation_rate: tuple
+    groups: int | None
+    data_format: str
+
+    def forward(self, x, w, bias, quantizer):
+        backend, shape = current(), self._output_shape(x.data, data_of(w))
+        request = Request()
+        images = self._channels_last(x.data)
+        operands = {"x": images, "x_scale": x.scale, **weights_operands(w), **bias}
+        kernel = functools.partial(_forward, quantizer, *self._call(), request)
+        dtypes = [backend.float32] * 2
+        (y, extremes), weights = call_forward(
+            kernel, operands, w, dtypes, self.number_format.weights
+        )
+        filters = shape[-1 if self.data_format == "channels_last" else 1]
+        extremes = backend.with_shape(extremes, [2, filters])
+        knows = self.groups is not None and self.data_format == "channels_last"
+        channel_range = ChannelRange(request, extremes) if knows else None
+        return Forward(self._restore(y, shape), weights, channel_range)
+
+    def backward_data(self, dy, w, x_shape):
+        operands = {
+            "dy": self._channels_last(dy.data),
+            "dy_scale": dy.scale,
+            "w": self._kernel(w.data),
+            "w_scale": w.scale,
+            "input_shape": x_shape.sizes,
+        }
+        kernel = functools.partial(_backward_data, *self._call())
+        (dx,) = current().call(kernel, operands, [current().float32])
+        return self._restore(dx, x_shape.known)
+
+    def backward_weights(self, x, dy, w_shape):
+        operands = {
+            "x": self._channels_last(x.data),
+            "x_scale": x.scale,
+            "dy": self._channels_last(dy.data),
+            "dy_scale": dy.scale,
+        }
+        kernel_shape = (1,) * (2 - len(self.strides)) + tuple(w_shape)
+        kernel = functools.partial(_backward_weights, *self._call(), kernel_shape)
+        (dw,) = current().call(kernel, operands, [current().float32])
+        return current().reshape(dw, w_shape)
+
+    def bias_gradient(self, dy):
+        if dy.channel_sums is not None and self.data_format == "channels_last":
+            return dy.channel_sums
+        return sum_channels(self._channels_last(dy.data), dy.scale)
+
+    def broadcast_bias(self, bias, sizes):
+        if self.data_format == "channels_first":
+            bias = current().reshape(bias, [1, -1] + [1] * len(self.strides))
+        return current().broadcast_to(bias, sizes)
+
+    def shape_of(self, x):
+        return Shape(x.data.shape, current().sizes(self._channels_last(x.data)))
+
+    def zeros(self, x_shape):
+        return self._restore(current().zeros(x_shape.sizes), x_shape.known)
+
+    def float32_forward(self, x, w, bias=None):
+        images, kernel = self._channels_last(x), self._kernel(w)
+        arguments = {"groups": None, **self._arguments()}
+        y = current().float32_operations.convolution(images, kernel, **arguments)
+        return self._restore(y if bias is None else y + bias, self._output_shape(x, w))
+
+    def _output_shape(self, x, w):
+        return layer_output_shape(
+            tuple(x.shape),
+            tuple(w.shape[:-2]),
+            self.strides,
+            self.padding,
+            self.dilation_rate,
+            self.data_format,
+            filters=w.shape[-1] * (w.shape[-2] if self.groups is None else 1),
+        )
+
+    def _call(self):
+        """What every kernel of this layer is told."""
+        return self._arguments(), self.number_format.flush_every
+
+    def _arguments(self):
+        one = (1,) * (2 - len(self.strides))
+        grouping = {} if self.groups is None else {"groups": self.groups}
+        return grouping | {
+            "strides": one + self.strides,
+            "padding": self.padding,
+            "dilation_rate": one + self.dilation_rate,
+        }
+
+    def _channels_last(self, x):
+        return channels_last(x, self.data_format)
+
+    def _kernel(self, w):
+        return current().expand_dims(w, 0) if len(self.strides) == 1 else w
+
+    def _restore(self, images, shape):
+        return restored(images, shape, self.data_format)
+
+
+# One row for each product: the kernels of a grouped and of a depthwise convolution.
+_KERNELS = {
+    "forward": (kernels.conv2d_forward, kernels.depthwise_conv2d_forward),
+    "backward_data": (kernels.conv2d_backward_data, kernels.depthwise_conv2d_backward_data),
+    "backward_weights": (
+        kernels.conv2d_backward_weights,
+        kernels.depthwise_conv2d_backward_weights,
+    ),
+}
+
+
+def _kernel_of(product, arguments, flush_every):
+    """The kernel of one of the three products, of a depthwise convolution if without groups."""
+    grouped, depthwise = _KERNELS[product]
+    if "groups" in arguments:
+        hits.add(f"conv_{product}")
+        return functools.partial(grouped, flush_every=flush_every, **arguments)
+    hits.add(f"depthwise_{product}")
+    return functools.partial(depthwise, **arguments)
+
+
+def _forward(quantizer, arguments, flush_every, request, x, x_scale, w, w_scale=None, bias=None):
+    kernel = _kernel_of("forward", arguments, flush_every)
+    w, made = quantized_weights(quantizer, w, w_scale)
+    images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
+    wanted = {"want_extremes": True} if request.is_made else {}
+    y = kernel(unpack(x, x_scale), images, bias=bias, **wanted)
+    y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
+    return [y, found, *made]
+
+
+def _backward_data(arguments, flush_every, dy, dy_scale, w, w_scale, input_shape):
+    kernel = _kernel_of("backward_data", arguments, flush_every)
+    shape = tuple(int(size) for size in input_shape)
+    return [kernel(unpack(dy, dy_scale), unpack(w, w_scale), shape)]
+
+
+def _backward_weights(arguments, flush_every, kernel_shape, x, x_scale, dy, dy_scale):
+    kernel = _kernel_of("backward_weights", arguments, flush_every)
+    return [kernel(unpack(x, x_scale), unpack(dy, dy_scale), kernel_shape)]

@@ -1,0 +1,39 @@
+"""What kernels take and return, as the arrays that backends hand to them.
+
+A quantised tensor is two arrays: INT16 data, and the pair of its shared exponent and largest
+magnitude.
+"""
+
+import numpy as np
+
+from dfpkeras.kernels.quantized_tensor import DFPTensor
+
+
+def unpack(data, scale):
+    """Returns the `DFPTensor` of two arrays."""
+    return DFPTensor._wrap(data, int(scale[0]), int(scale[1]))
+
+
+def pack(tensor):
+    """Returns the two arrays of a `DFPTensor`."""
+    return [tensor.data, np.array([tensor.exponent, tensor.max_abs], np.int32)]
+
+
+def from_arrays(data, scale=None):
+    """Returns a kernel's operand: a `DFPTensor`, or without a scale the float32 array itself."""
+    return data if scale is None else unpack(data, scale)
+
+
+def broadcast(a, b):
+    """Two operands of kernels with one shape, to which they broadcast as NumPy has it."""
+    if a.shape == b.shape:
+        return a, b
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    return _broadcast_to(a, shape), _broadcast_to(b, shape)
+
+
+def _broadcast_to(operand, shape):
+    if not isinstance(operand, DFPTensor):
+        return np.broadcast_to(operand, shape)
+    data = np.ascontiguousarray(np.broadcast_to(operand.data, shape))
+    return DFPTensor._wrap(data, operand.exponent, operand.max_abs)

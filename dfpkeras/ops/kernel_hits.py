@@ -1,0 +1,43 @@
+"""How often each kernel ran."""
+
+import collections
+import threading
+
+
+class KernelHits(collections.Counter):
+    """How often each kernel ran, by operation name; a missing name counts 0.
+
+    Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``,
+    ``dequantize``, ``bias_gradient``, for each of ``conv``, ``depthwise`` and ``dense``:
+    ``<kind>_forward``, ``<kind>_backward_data``, ``<kind>_backward_weights``, and
+    ``batch_norm_statistics``,
+    ``batch_norm_forward``, ``batch_norm_backward``, ``activation_forward``, ``add``,
+    ``activation_backward``, ``sum_gradients``,
+    ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``, each also with
+    ``_backward``, ``concatenate``, ``split``, ``zero_pad``, ``crop``.
+
+    Attributes:
+        observer: function of a name that is called, in the kernel's thread, as the kernel begins;
+            or None. A profiler's way to know which kernel a callback runs.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._lock = threading.Lock()
+        self.observer = None
+
+    def add(self, name):
+        """Counts one run of the kernel `name` (str); safe to call from several threads."""
+        with self._lock:
+            self[name] += 1
+        observer = self.observer
+        if observer is not None:
+            observer(name)
+
+    def reset(self):
+        """Forgets all counts."""
+        with self._lock:
+            self.clear()
+
+
+hits = KernelHits()

@@ -1,0 +1,160 @@
+"""The integers that float32 tensors stand for.
+
+A quantised view is kept with the float32 tensor that it was quantised from, or that was dequantised
+from it. A tensor that several operations consume is quantised once.
+"""
+
+import functools
+import typing
+
+from dfpkeras.backend import current
+from dfpkeras.kernels.elementwise import sum_gradients as sum_gradients_kernel
+from dfpkeras.kernels.tensor_format import TensorFormat, quantize_to, round_to
+from dfpkeras.ops.kernel_arguments import from_arrays, pack, unpack
+from dfpkeras.ops.kernel_hits import hits
+
+_NAME = "_dfp_view"
+
+
+class QuantizedView(typing.NamedTuple):
+    """The integers of a tensor.
+
+    Attributes:
+        data: int16 tensor, in the layout of the float32 tensor.
+        scale: int32 tensor of shape (2,): shared exponent, largest magnitude in `data`.
+        format: `TensorFormat` that it was quantised to.
+        channel_sums: float32 tensor (channels,), the sums of a gradient over all pixels if the
+            operation that made it knows them; or None.
+    """
+
+    data: typing.Any
+    scale: typing.Any
+    format: TensorFormat
+    channel_sums: typing.Any = None
+
+
+def view_of(x, tensor_format):
+    """Returns the view of float32 tensor `x` in a format, made now or found on it."""
+    found = find_view(x, tensor_format)
+    if found is not None:
+        return found
+    if tensor_format.role == "gradient" and current().summands(x) is not None:
+        view = sum_gradients(x, tensor_format)
+    else:
+        view = _quantized(x, tensor_format)
+    if current().is_in_scope(x):
+        attach(x, view)
+    return view
+
+
+def _quantized(x, tensor_format):
+    return call_for_view(functools.partial(_quantize, tensor_format), [x], x.shape, tensor_format)
+
+
+def find_view(x, tensor_format):
+    """Returns the view that float32 tensor `x` has in a format here, or None."""
+    backend = current()
+    found = backend.noted(x, _NAME)
+    if found is None or not found.format.gives_the_same_integers_as(tensor_format):
+        return None
+    return found if backend.is_in_scope(found.data) else None
+
+
+def call_for_view(kernel, operands, shape, tensor_format):
+    """Calls a kernel that returns a quantised tensor; `shape` is as known."""
+    backend = current()
+    data, scale = backend.call(kernel, operands, view_dtypes())
+    return make_view(data, scale, shape, tensor_format)
+
+
+def view_dtypes():
+    """The types of the arrays that a kernel returns for a quantised tensor."""
+    return [current().int16, current().int32]
+
+
+def make_view(data, scale, shape, tensor_format):
+    """Returns the view of what a kernel returned."""
+    backend = current()
+    return QuantizedView(
+        backend.with_shape(data, shape), backend.with_shape(scale, [2]), tensor_format
+    )
+
+
+def attach(x, view):
+    """Keeps a view with the float32 tensor it stands for, which it returns."""
+    current().note(x, _NAME, view)
+    return x
+
+
+def dequantized(view):
+    """Returns the float32 value of a view; a lazy backend computes it only if it is read."""
+    backend = current()
+    (x,) = backend.call(_dequantize, [view.data, view.scale], [backend.float32])
+    return backend.with_shape(x, view.data.shape)
+
+
+def quantized_result(view, inputs, gradient, float32_values=None):
+    """The float32 tensor that stands for a view, with a gradient; see `Backend.differentiable`."""
+    y = current().differentiable(dequantized(view), inputs, gradient, float32_values)
+    return attach(y, view)
+
+
+def sum_gradients(dy, tensor_format, y=None, activation=None):
+    """Returns the view of a gradient where an activation let the tensor through.
+
+    Args:
+        dy: float32 tensor; if the backend added it up, its summands are added here, without a pass
+            for each over FP32.
+        tensor_format: `TensorFormat` of gradients.
+        y: `QuantizedView` of the activation's result, or None.
+        activation: None, "relu" or "relu6".
+    """
+    summands = current().summands(dy) or [dy]
+    views = [find_view(part, tensor_format) for part in summands]
+    operands = [] if y is None else [y.data, y.scale]
+    for part, view in zip(summands, views, strict=True):
+        operands += [part] if view is None else [view.data, view.scale]
+    is_integer = [view is not None for view in views]
+    kernel = functools.partial(_sum_gradients, tensor_format, activation, is_integer)
+    return call_for_view(kernel, operands, dy.shape, tensor_format)
+
+
+def operand(x, tensor_format):
+    """Returns the list of a tensor's integers and their scale, or of the tensor itself."""
+    view = find_view(x, tensor_format)
+    return [x] if view is None else [view.data, view.scale]
+
+
+def named_operand(name, x, tensor_format):
+    """Like `operand`, as a dict of operands by name; empty for None."""
+    if x is None:
+        return {}
+    view = find_view(x, tensor_format)
+    return {name: x} if view is None else named_view(name, view)
+
+
+def named_view(name, view):
+    """The integers of a view and their scale as operands by name."""
+    return {name: view.data, f"{name}_scale": view.scale}
+
+
+def _quantize(tensor_format, x):
+    hits.add(f"quantize_{tensor_format.role}")
+    return pack(quantize_to(x, tensor_format))
+
+
+def _sum_gradients(tensor_format, activation, is_integer, *arrays):
+    hits.add("sum_gradients" if activation is None else "activation_backward")
+    arrays = iter(arrays)
+    y = None if activation is None else unpack(next(arrays), next(arrays))
+    gradients = [
+        from_arrays(next(arrays), next(arrays) if integer else None) for integer in is_integer
+    ]
+    total = sum_gradients_kernel(gradients, y, activation, tensor_format.written_bits)
+    is_kept = len(is_integer) == 1 and is_integer[0]
+    return pack(total if is_kept else round_to(total, tensor_format))
+
+
+def _dequantize(data, scale):
+    hits.add("dequantize")
+    return [unpack(data, scale).dequantize()]

@@ -1,0 +1,73 @@
+"""Functions of other libraries that are replaced by wrappers, and put back."""
+
+import functools
+import inspect
+
+
+class UnknownSignatureError(AttributeError):
+    """A function that is to be wrapped takes other arguments than those it was written for."""
+
+
+class Wrappers:
+    """What was wrapped, so that nothing is wrapped twice and all of it can be undone."""
+
+    def __init__(self):
+        self._originals = {}
+
+    def wrap(self, owner, name, wrapper, parameters=None):
+        """Replaces an attribute, a function, by one that calls ``wrapper(original, *args,
+        **kwargs)``.
+
+        Args:
+            owner: module or class.
+            name: of the attribute; what was wrapped before stays as it is.
+            wrapper: function.
+            parameters: names of the first parameters that the function must have, or None if
+                `wrapper` looks at none.
+
+        Raises:
+            UnknownSignatureError: there is no such function, or it has other parameters.
+        """
+        if (owner, name) in self._originals:
+            return
+        original = _function(owner, name)
+        if parameters is not None:
+            _check_parameters(owner, name, original, parameters)
+
+        @functools.wraps(original)
+        def wrapped(*args, **kwargs):
+            return wrapper(original, *args, **kwargs)
+
+        wrapped._made_by = self
+        # A class may only inherit it.
+        self._originals[owner, name] = vars(owner).get(name)
+        setattr(owner, name, wrapped)
+
+    def made(self, function):
+        """Whether `function` is one of the wrappers that are in place."""
+        return getattr(function, "_made_by", None) is self
+
+    def undo(self):
+        """Puts everything back."""
+        while self._originals:
+            (owner, name), original = self._originals.popitem()
+            if original is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+
+
+def _function(owner, name):
+    original = getattr(owner, name, None)
+    if not callable(original):
+        raise UnknownSignatureError(f"{owner.__name__}.{name} is missing")
+    return original
+
+
+def _check_parameters(owner, name, function, parameters):
+    found = tuple(inspect.signature(function).parameters)
+    if found[: len(parameters)] != tuple(parameters):
+        raise UnknownSignatureError(
+            f"{owner.__name__}.{name} takes ({', '.join(found)}), "
+            f"({', '.join(parameters)}) is needed"
+        )
