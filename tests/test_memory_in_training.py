@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_support import dtype_policy, random_array
 from poison import dangling_view, poisoned_memory
 
-from dfpkeras import kernels
+from dfpkeras.ops import integer_convolution
 
 layers = keras.layers
 STEPS = 4
@@ -103,10 +103,12 @@ def test_poisoning_memory_that_nobody_owns_changes_no_bit(run_eagerly):
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_a_result_without_owner_would_be_seen(run_eagerly, monkeypatch):
-    original = kernels.conv2d_forward
-    monkeypatch.setattr(
-        kernels, "conv2d_forward", lambda *args, **named: dangling_view(original(*args, **named))
-    )
+    grouped, depthwise = integer_convolution._KERNELS["forward"]
+
+    def without_owner(*args, **named):
+        return dangling_view(grouped(*args, **named))
+
+    monkeypatch.setitem(integer_convolution._KERNELS, "forward", (without_owner, depthwise))
     with dtype_policy(), poisoned_memory():
         loss = compiled(branched_model, run_eagerly).train_on_batch(IMAGES[0], LABELS[0])
     assert np.isnan(loss)

@@ -8,15 +8,14 @@ from dfpkeras.integration import registry
 
 _CONVERSION, _OPTIMIZER, _OTHER = "conversion", "optimizer", "other"
 
-#: Kinds of layers, in the order of tables and charts.
-KINDS = (
-    *(kind for kind in registry.kinds() if kind != _OTHER),
-    _CONVERSION,
-    _OPTIMIZER,
-    _OTHER,
-)
 #: Time in which no operation runs.
 BETWEEN = "between operations"
+
+
+def all_kinds():
+    """The list of all kinds, in the order of tables and charts."""
+    of_layers = [kind for kind in registry.kinds() if kind != _OTHER]
+    return [*of_layers, _CONVERSION, _OPTIMIZER, _OTHER]
 
 
 def kinds_of_layers(model):
@@ -35,7 +34,7 @@ def kind_of_operation(name, operation, layer_kinds):
         layer_kinds: see `kinds_of_layers`.
 
     Returns:
-        One of `KINDS`.
+        One of `all_kinds`.
     """
     found = [kind for scope in name.split("/")[:-1] if (kind := _lookup(scope, layer_kinds))]
     if _OPTIMIZER in found:

@@ -1,26 +1,22 @@
 """Results as stacked bars."""
 
-from dfpkeras.benchmark.step.kinds import BETWEEN, KINDS
+import itertools
+
+from dfpkeras.benchmark.step.kinds import BETWEEN, all_kinds
 
 # Colours that the colour-blind can tell apart: Okabe and Ito's palette, then greys.
-_COLOURS = dict(
-    zip(
-        KINDS,
-        (
-            "#0072B2",
-            "#E69F00",
-            "#56B4E9",
-            "#009E73",
-            "#CC79A7",
-            "#D55E00",
-            "#F0E442",
-            "#000000",
-            "#999999",
-        ),
-        strict=True,
-    )
+_PALETTE = (
+    "#0072B2",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#F0E442",
+    "#000000",
+    "#999999",
 )
-_COLOURS[BETWEEN] = "#DDDDDD"
+_COLOUR_BETWEEN = "#DDDDDD"
 _WHOLE = "not divided"
 
 # Bars longer than this many times the shortest leave the panel.
@@ -77,13 +73,19 @@ def _longest_shown(medians):
     return max(median for median in medians if median <= _MOST_TIMES_SLOWER * fastest)
 
 
+def _colours():
+    """The colour of each kind; where there are many kinds, some share one."""
+    return dict(zip(all_kinds(), itertools.cycle(_PALETTE))) | {BETWEEN: _COLOUR_BETWEEN}
+
+
 def _plot_bar(axes, row, measured, limit):
     """A bar as long as the median; the profiler, which slows a step down, gives the shares."""
     profile = measured.profile or {_WHOLE: 1}
     scale, left = 1e3 * measured.median / sum(profile.values()), 0
+    colours = _colours()
     for kind, seconds in profile.items():
         width = scale * seconds
-        colour = _COLOURS.get(kind, "white")
+        colour = colours.get(kind, "white")
         axes.barh(row, width, 0.7, left, color=colour, edgecolor="grey", linewidth=0.3, label=kind)
         left += width
     axes.text(min(left, limit), row, f" {left:.0f} ms", va="center")

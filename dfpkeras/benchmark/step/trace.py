@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from dfpkeras.benchmark.step.kinds import (
     BETWEEN,
-    KINDS,
+    all_kinds,
     kind_of_kernel,
     kind_of_operation,
     kinds_of_layers,
@@ -43,7 +43,7 @@ def profile(run, model, steps=1):
         steps: to take the mean of.
 
     Returns:
-        A dict from each of `KINDS` and `BETWEEN` to seconds; they add up to the time of a step
+        A dict from each of `all_kinds` and `BETWEEN` to seconds; they add up to the time of a step
         under the profiler.
     """
     with tempfile.TemporaryDirectory() as directory:
@@ -54,7 +54,7 @@ def profile(run, model, steps=1):
             elapsed = time.perf_counter() - start
         intervals = list(_intervals(_read(directory), kinds_of_layers(model)))
     seconds = shared_time(intervals)
-    result = {kind: seconds.get(kind, 0.0) / steps for kind in KINDS}
+    result = {kind: seconds.get(kind, 0.0) / steps for kind in all_kinds()}
     return result | {BETWEEN: max(elapsed / steps - sum(result.values()), 0.0)}
 
 
