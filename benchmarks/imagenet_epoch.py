@@ -22,7 +22,7 @@ from pathlib import Path
 
 IMAGES = 1_281_167  # ILSVRC 2012, training
 
-# Of the machine that measured: what batch norm's passes reached (benchmarks/step_designs.md), and
+# Of the machine that measured: what batch norm's passes reached (docs/design/training_step.md), and
 # `dfpkeras data speed` on 500x375 JPEGs.
 BANDWIDTH = 34e9
 DECODED_PER_SECOND = 685
