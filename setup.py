@@ -1,9 +1,9 @@
 """Builds the one binary, dfpkeras._native: the kernels of include/dfp, compiled once for each
 instruction set with that set's flags, and the Cython module of src_pyx."""
 
-import json
 import os
 import platform
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -22,15 +22,18 @@ from setuptools.errors import CompileError
 # Results must be the same on every instruction set: no fused multiply-adds behind our back.
 FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off"]
 
-X86_ISAS = json.loads(Path("include/dfp/isa/flags.json").read_text())
+# {name: compiler flags} of every instruction set, slowest first.
+ISAS = {
+    name: flags.split()
+    for name, flags in re.findall(
+        r'^DFP_ISA\((\w+), .*, "(.*)", ".*"\)$',
+        Path("include/dfp/isa/list.h").read_text(),
+        re.MULTILINE,
+    )
+}
 
-KERNELS = "include/dfp/generic/kernels.c"
-COMMON_SOURCES = [
-    "include/dfp/threads.c",
-    "include/dfp/pool.c",
-    "include/dfp/dispatch.c",
-    "include/dfp/cache.c",
-]
+KERNELS = "src_pyx/kernels.c"
+COMMON_SOURCES = [f"src_pyx/{name}.c" for name in ("cache", "dispatch", "pool", "threads")]
 HEADERS = [str(path) for path in Path("include").rglob("*.h")]
 
 
@@ -38,18 +41,15 @@ class BuildKernels(build_ext):
     """build_ext with a set of flags per instruction set, which setuptools does not know."""
 
     def build_extension(self, extension):
-        isas = {"scalar": [], **self.supported_x86_isas()}
-        extension.define_macros = [("DFP_HAVE_" + name.upper(), None) for name in isas]
-        if len(isas) > 1:
-            extension.define_macros.append(("DFP_X86_ISAS", None))
+        isas = {name: flags for name, flags in ISAS.items() if self.can_compile(flags)}
+        extension.define_macros = [(f"DFP_HAVE_{name}", str(int(name in isas))) for name in ISAS]
         extension.extra_objects = [self.compile_isa(name, flags) for name, flags in isas.items()]
         super().build_extension(extension)
 
-    def supported_x86_isas(self):
-        """The x86 instruction sets that this compiler knows; none on other machines."""
-        if platform.machine().lower() not in ("x86_64", "amd64"):
-            return {}
-        return {name: flags for name, flags in X86_ISAS.items() if self.compiler_takes(flags)}
+    def can_compile(self, flags):
+        """Without flags always; others are those of x86-64, which its compilers may not know."""
+        is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+        return not flags or (is_x86 and self.compiler_takes(flags))
 
     def compiler_takes(self, flags):
         with tempfile.TemporaryDirectory() as folder:

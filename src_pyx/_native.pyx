@@ -4,7 +4,7 @@ GIL and calls the C API of ``include/dfp/dfp.h``."""
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.pystate cimport PyGILState_Ensure
-from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint64_t
 
 
 cdef extern from "dfp.h" nogil:
@@ -105,6 +105,8 @@ cdef extern from "dfp.h" nogil:
         dfp_convolution depthwise_backward_weights
         dfp_status (*matmul)(
             const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
+        dfp_status (*matmul_int8)(
+            const dfp_matmul *, const int8_t *, const int8_t *, int32_t *) noexcept nogil
         dfp_status (*sum_channels)(const dfp_tensor *, int64_t, int64_t, float *) noexcept nogil
         dfp_status (*batch_norm_statistics)(
             const dfp_operand *, int64_t, int64_t, const dfp_statistics *) noexcept nogil
@@ -148,6 +150,7 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_isa:
         const dfp_kernels *kernels
         int runs
+    int dfp_list_known_isas(const char *const **)
     int dfp_list_isas(const dfp_isa **)
     const dfp_kernels *dfp_best_isa(const char *)
     void dfp_cpu_name(char *)
@@ -156,7 +159,7 @@ cdef extern from "dfp.h" nogil:
     void dfp_release_workspace()
 
 
-cdef extern from "pool.h" nogil:
+cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_pool_statistics:
         size_t in_use, cached, peak_in_use
     void *dfp_pool_take(size_t)
@@ -266,6 +269,18 @@ def matmul(int64_t m, int64_t n, int64_t k, bint transpose_a, bint transpose_b,
     description.bias = address(bias)
     with nogil:
         status = kernels.matmul(&description, &ta, &tb, &c[0])
+    check(status)
+
+
+def matmul_int8(int64_t m, int64_t n, int64_t k, bint transpose_a, bint transpose_b,
+                const int8_t[::1] a, const int8_t[::1] b, int32_t[::1] c):
+    cdef dfp_matmul description
+    cdef dfp_status status
+    description.m, description.n, description.k = m, n, k
+    description.transpose_a, description.transpose_b = transpose_a, transpose_b
+    description.flush_every, description.bias = 0, NULL
+    with nogil:
+        status = kernels.matmul_int8(&description, &a[0], &b[0], &c[0])
     check(status)
 
 
@@ -565,6 +580,13 @@ def add_aligned(const int16_t[::1] large, int large_exponent, const int16_t[::1]
 def multiply(const int16_t[::1] a, const int16_t[::1] b, int32_t[::1] product):
     with nogil:
         kernels.multiply(&a[0], &b[0], a.shape[0], &product[0])
+
+
+def list_known_isas():
+    """Names of all instruction sets that kernels are written for, slowest first."""
+    cdef const char *const *names
+    cdef int n = dfp_list_known_isas(&names)
+    return [names[i].decode() for i in range(n)]
 
 
 def list_isas():

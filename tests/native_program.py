@@ -1,17 +1,26 @@
 """Builds the C programs that run kernels, and the pool of threads, without Python."""
 
 import functools
-import json
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ROOT / "include" / "dfp"
+HEADERS, SOURCES = ROOT / "include" / "dfp", ROOT / "src_pyx"
+#: {name: (compiler flags, model of an emulated CPU)} of every instruction set, slowest first.
+ISAS = {
+    name: (flags.split(), model)
+    for name, flags, model in re.findall(
+        r'^DFP_ISA\((\w+), .*, "(.*)", "(.*)"\)$',
+        (HEADERS / "isa" / "list.h").read_text(),
+        re.MULTILINE,
+    )
+}
 #: Of a caller of `isa_program small`.
 FLOAT_MODES = ("default", "flush", "downward", "upward", "toward-zero")
-FLAGS = ["-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", f"-I{SOURCES}"]
+FLAGS = ["-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", f"-I{HEADERS}"]
 
 
 def compile_c(*arguments, compiler=None):
@@ -29,27 +38,24 @@ def build_isa_program(folder, *flags, isas=None, link=(), compiler=None):
         folder: `pathlib.Path` for the results.
         flags: compiler flags for every file, such as "-O3".
         link: flags for linking only.
-        isas: names of instruction sets of x86-64 besides those that every compiler knows; None
-            for all there are, () for scalar alone.
+        isas: names of instruction sets besides scalar; None for all there are.
         compiler: command of a C compiler; None for the one of this machine.
 
     Returns:
         `pathlib.Path` of the program.
     """
-    known = {"scalar": []} | json.loads((SOURCES / "isa" / "flags.json").read_text())
-    isas = known if isas is None else isas
-    isas = {"scalar", "avx2", "avx512bw", *isas} if isas else {"scalar"}
+    isas = list(ISAS) if isas is None else ["scalar", *(name for name in isas if name != "scalar")]
     compile_ = functools.partial(compile_c, *FLAGS, *flags, compiler=compiler)
 
     def compile_isa(name):
         names = [f"-DDFP_ISA={name}", f'-DDFP_ISA_HEADER="isa/{name}.h"']
-        kernels, result = SOURCES / "generic" / "kernels.c", folder / f"{name}.o"
-        compile_(*known[name], *names, "-c", kernels, "-o", result)
+        kernels, result = SOURCES / "kernels.c", folder / f"{name}.o"
+        compile_(*ISAS[name][0], *names, "-c", kernels, "-o", result)
         return result
 
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(compile_isa, isas))
-    have = [f"-DDFP_HAVE_{name.upper()}" for name in isas] + ["-DDFP_X86_ISAS"] * (len(isas) > 1)
+    have = [f"-DDFP_HAVE_{name}={int(name in isas)}" for name in ISAS]
     sources = [SOURCES / name for name in ("cache.c", "dispatch.c", "threads.c")]
     sources.append(ROOT / "tests" / "native" / "isa_program.c")
     program = folder / "isa_program"

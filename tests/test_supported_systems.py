@@ -4,7 +4,7 @@ import runpy
 import sys
 
 import pytest
-from native_program import ROOT, SOURCES, compile_c
+from native_program import HEADERS, ROOT, compile_c
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from native_program import ROOT, SOURCES, compile_c
 )
 def test_the_kernels_refuse_other_arithmetic(define, needed):
     undefine = define.replace("-D", "-U").partition("=")[0]
-    source = SOURCES / "types.h"
+    source = HEADERS / "types.h"
     compile_c("-fsyntax-only", "-x", "c", source)
     with pytest.raises(AssertionError, match=needed):
         compile_c("-w", "-fsyntax-only", undefine, define, "-x", "c", source)

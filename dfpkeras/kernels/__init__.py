@@ -2,7 +2,7 @@
 
 Operands are `DFPTensor`; products are INT16 by INT16, summed in INT32 and flushed into FP32 as
 often as the data require for INT32 never to overflow (section 4 of the paper; the proof is in
-``include/dfp/accumulate.h``). The result is FP32: the sum times ``2**(exponent + exponent)``,
+``include/dfp/engine/flush_schedule.h``). The result is FP32: the sum times ``2**(exponent + exponent)``,
 within ``(flushes + 1) * 2**-24 * sum(|a * b|)`` of the exact result, and the same to the last bit
 for every instruction set and number of threads. If an operand is not finite, the result is all NaN.
 
@@ -32,6 +32,7 @@ from dfpkeras.kernels.depthwise_convolution import (
     depthwise_conv2d_forward,
 )
 from dfpkeras.kernels.elementwise import activation_backward, activation_forward, add, sum_gradients
+from dfpkeras.kernels.int8_matrix_product import matmul_int8
 from dfpkeras.kernels.matrix_product import matmul, sum_channels
 from dfpkeras.kernels.pooling import (
     average_pool,
@@ -75,6 +76,7 @@ __all__ = [
     "global_max_pool_backward",
     "info",
     "matmul",
+    "matmul_int8",
     "max_pool",
     "max_pool_backward",
     "set_isa",

@@ -6,8 +6,8 @@ from dfpkeras import _native
 
 VARIABLE = "DFPKERAS_MAX_ISA"
 
-#: Every instruction set that kernels are written for, slowest first.
-ISAS = ("scalar", "avx2", "avxvnni", "avx512bw", "avx512vnni")
+#: Every instruction set that kernels are written for, slowest first (include/dfp/isa/list.h).
+ISAS = tuple(_native.list_known_isas())
 
 _reason = ""
 

@@ -2,6 +2,7 @@
 #ifndef DFP_H
 #define DFP_H
 
+#include "pool.h"
 #include "threads.h"
 #include "types.h"
 
@@ -22,6 +23,8 @@ typedef struct {
     dfp_convolution depthwise_backward_data;
     dfp_convolution depthwise_backward_weights;
     dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
+    /* C = op(A) * op(B) of INT8 in INT32, exact; k <= DFP_INT8_MOST_PRODUCTS; without bias. */
+    dfp_status (*matmul_int8)(const dfp_matmul *m, const int8_t *a, const int8_t *b, int32_t *c);
     /* sums[c] = sum over pixels of q[pixel][c], rounded to FP32 once. */
     dfp_status (*sum_channels)(const dfp_tensor *q, int64_t pixels, int64_t channels, float *sums);
     /* NaN in all four for a channel that holds NaN or Inf, or whose FP32 sums overflow. */
@@ -71,7 +74,9 @@ typedef struct {
     int64_t (*run_multiply_adds)(int64_t repetitions, int with_memory);
 } dfp_kernels;
 
-#define DFP_MAX_ISAS 5
+/* The names of all instruction sets that kernels are written for, slowest first (isa/list.h). Returns
+ * their number. */
+int dfp_list_known_isas(const char *const **names);
 
 /* The instruction sets compiled into this library, slowest first; `runs` tells whether this CPU and
  * operating system can execute it. Returns their number. */
@@ -81,8 +86,8 @@ typedef struct {
 } dfp_isa;
 int dfp_list_isas(const dfp_isa **isas);
 
-/* The fastest instruction set that runs here and is not faster than `most` ("scalar", "avx2",
- * "avxvnni", "avx512bw", "avx512vnni"; NULL for no limit), or NULL if there is no such name. */
+/* The fastest instruction set that runs here and is not faster than `most` (a name, NULL for no
+ * limit), or NULL if there is no such name. */
 const dfp_kernels *dfp_best_isa(const char *most);
 
 /* The CPU's name, "" where it cannot be read; at most 48 characters and a 0. */

@@ -53,8 +53,8 @@ typedef struct {
     int64_t pairs;
 } dfp_weights_scratch;
 
-#include "backward_weights_pixels.h"
-#include "backward_weights_rows.h"
+#include "ops/backward_weights_pixels.h"
+#include "ops/backward_weights_rows.h"
 
 static void dfp_plan_parts(dfp_weights_gradient *g) {
     g->parts = DFP_PARTS_ELEMENTS / g->elements;

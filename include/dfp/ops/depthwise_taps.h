@@ -4,7 +4,7 @@
  *                     in[n, i / phases * step + r, j / phases * step + k, c] * w[tap][c]
  *
  * Forward has one phase, its step is the stride. In backward_data the strides are the phases (see
- * conv_backward_data.h). A block of 64 channels has its own flush schedule (see accumulate.h). */
+ * conv_backward_data.h). A block of 64 channels has its own flush schedule (see flush_schedule.h). */
 
 /* Result elements of a task. */
 #define DFP_DEPTHWISE_TASK (64 << 10)

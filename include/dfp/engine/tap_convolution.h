@@ -52,8 +52,6 @@ typedef struct {
     size_t extremes_offset; /* where a worker keeps those of its tasks: all minima, all maxima */
 } dfp_tap_convolution;
 
-static inline int64_t dfp_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static int dfp_consecutive(const dfp_taps *t) {
     for (int64_t i = 1; i < t->count; ++i)
         if (t->offset[i] != t->offset[i - 1] + 1) return 0;
@@ -97,12 +95,6 @@ static size_t dfp_tap_plan_bytes(const dfp_tap_convolution *t, int64_t taps) {
            dfp_round_up((size_t)blocks * (size_t)pairs * 2 * DFP_BLOCK * sizeof(int16_t), 64) +
            dfp_round_up((size_t)blocks * (size_t)(pairs + taps) * sizeof(dfp_span), 64) +
            dfp_round_up((size_t)blocks * sizeof(int64_t), 64);
-}
-
-static void *dfp_take(char **memory, size_t bytes) {
-    void *taken = *memory;
-    *memory += dfp_round_up(bytes, 64);
-    return taken;
 }
 
 /* Pixels of a task: enough to reuse the packed weights of a block that comes from the second-level

@@ -24,7 +24,7 @@ static int dfp_has_few_rows(const dfp_matmul *m) {
     return m->m <= DFP_FEW_ROWS && m->k % 2 == 0 && m->flush_every == 0;
 }
 
-static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, const dfp_tap_convolution *t,
+static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, dfp_tap_convolution *t,
                                         char *memory) {
     int64_t *rows = dfp_take(&memory, (size_t)m->k * sizeof(int64_t));
     for (int64_t k = 0; k < m->k; ++k) rows[k] = k * t->inner_stride;
@@ -42,6 +42,55 @@ static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, const dfp_tap_convo
     return dfp_run_few_rows(&f);
 }
 
+static size_t dfp_few_rows_bytes(const dfp_matmul *m, const dfp_tap_convolution *t) {
+    (void)t;
+    return (size_t)m->k * sizeof(int64_t);
+}
+
+/* INT16 moved: B is read once. */
+static int64_t dfp_few_rows_cost(const dfp_matmul *m) { return m->k * m->n; }
+
+static int dfp_accepts_all(const dfp_matmul *m) {
+    (void)m;
+    return 1;
+}
+
+static dfp_status dfp_multiply_one_tap(const dfp_matmul *m, dfp_tap_convolution *t, char *memory) {
+    (void)m;
+    return dfp_tap_run(t, memory);
+}
+
+static size_t dfp_one_tap_bytes(const dfp_matmul *m, const dfp_tap_convolution *t) {
+    (void)m;
+    return dfp_tap_plan_bytes(t, 1);
+}
+
+/* INT16 moved: B is read, written packed, and read again. */
+static int64_t dfp_one_tap_cost(const dfp_matmul *m) { return 3 * m->k * m->n; }
+
+/* An algorithm of the matrix product: what it takes, what it costs, and which results it gives. */
+typedef struct {
+    int (*accepts)(const dfp_matmul *m);
+    int64_t (*cost)(const dfp_matmul *m);
+    dfp_numerics numerics;
+    size_t (*bytes)(const dfp_matmul *m, const dfp_tap_convolution *t); /* of memory for run */
+    dfp_status (*run)(const dfp_matmul *m, dfp_tap_convolution *t, char *memory);
+} dfp_matmul_algorithm;
+
+static const dfp_matmul_algorithm dfp_matmul_algorithms[] = {
+    {dfp_has_few_rows, dfp_few_rows_cost, DFP_DIRECT, dfp_few_rows_bytes, dfp_multiply_few_rows},
+    {dfp_accepts_all, dfp_one_tap_cost, DFP_DIRECT, dfp_one_tap_bytes, dfp_multiply_one_tap},
+};
+
+/* The cheapest that takes the operation. */
+static const dfp_matmul_algorithm *dfp_matmul_algorithm_for(const dfp_matmul *m) {
+    const dfp_matmul_algorithm *best = NULL;
+    const size_t count = sizeof dfp_matmul_algorithms / sizeof *dfp_matmul_algorithms;
+    for (const dfp_matmul_algorithm *a = dfp_matmul_algorithms; a < dfp_matmul_algorithms + count; ++a)
+        if (a->accepts(m) && (!best || a->cost(m) < best->cost(m))) best = a;
+    return best;
+}
+
 static dfp_status dfp_run_matmul(const dfp_matmul *m, const dfp_tensor *a, dfp_tap_convolution *t,
                                  char *memory) {
     int64_t zero[2] = {0, 0};
@@ -53,12 +102,12 @@ static dfp_status dfp_run_matmul(const dfp_matmul *m, const dfp_tensor *a, dfp_t
         dfp_parallel(dfp_ceil_div(m->m, DFP_TRANSPOSE_ROWS), dfp_transpose_task, &job);
         t->in = transposed;
     }
-    return dfp_has_few_rows(m) ? dfp_multiply_few_rows(m, t, memory) : dfp_tap_run(t, memory);
+    return dfp_matmul_algorithm_for(m)->run(m, t, memory);
 }
 
 static size_t dfp_matmul_bytes(const dfp_matmul *m, const dfp_tap_convolution *t) {
     size_t transposed = m->transpose_a ? (size_t)(m->m * m->k) * sizeof(int16_t) : 0;
-    size_t rest = dfp_has_few_rows(m) ? (size_t)m->k * sizeof(int64_t) : dfp_tap_plan_bytes(t, 1);
+    size_t rest = dfp_matmul_algorithm_for(m)->bytes(m, t);
     return dfp_round_up(transposed, 64) + dfp_round_up(rest, 64);
 }
 

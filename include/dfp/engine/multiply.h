@@ -2,29 +2,30 @@
 
 typedef struct {
     int64_t count;
-    const int16_t *const *a;
-    float *const *c; /* column 0 of each row of C */
-} dfp_row_list;
+    const DFP_ELEMENT *const *a;
+    DFP_RESULT *const *c; /* column 0 of each row of C */
+} DFP_NAME(dfp_row_list);
 
 /* C += rows * B for the block of columns from `column` on, of `columns` in all, which is packed at
- * `block->b`; bias, if any, is that of column 0. Rows and columns of a tile are left to this. */
-static void dfp_multiply_block(const dfp_tile_job *block, const dfp_row_list *rows, int64_t column,
-                               int64_t columns) {
+ * `block->b`; its epilogue is that of column 0. Rows and columns of a tile are left to this. */
+static void DFP_NAME(dfp_multiply_block)(const DFP_NAME(dfp_tile_job) *block,
+                                         const DFP_NAME(dfp_row_list) *rows, int64_t column,
+                                         int64_t columns) {
     int64_t panels = dfp_block_panels(columns, column);
-    dfp_tile_job job = *block;
+    DFP_NAME(dfp_tile_job) job = *block;
     for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
         int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
         int64_t first = column + panel * DFP_PANEL, width = columns - first;
         if (width > count * DFP_PANEL) width = count * DFP_PANEL;
         job.b = block->b + panel * block->panel_stride;
-        if (block->finish.bias) job.finish.bias = block->finish.bias + first;
+        job.finish = DFP_NAME(dfp_finish_at)(block->finish, first);
         for (int64_t row = 0; row < rows->count; row += DFP_TILE_ROWS) {
             int64_t left = rows->count - row, valid = left < DFP_TILE_ROWS ? left : DFP_TILE_ROWS;
             for (int64_t r = 0; r < valid; ++r) {
                 job.rows[r] = rows->a[row + r];
                 job.c[r] = rows->c[row + r] + first;
             }
-            dfp_tile(&job, valid, count, width);
+            DFP_NAME(dfp_tile)(&job, valid, count, width);
         }
     }
 }

@@ -10,8 +10,8 @@
  * from the data of B and max|A| alone, so that it is the same for every instruction set, number of
  * threads and tile shape.
  */
-#ifndef DFP_ACCUMULATE_H
-#define DFP_ACCUMULATE_H
+#ifndef DFP_FLUSH_SCHEDULE_H
+#define DFP_FLUSH_SCHEDULE_H
 
 #include <string.h>
 
@@ -112,6 +112,23 @@ static inline int64_t dfp_schedule_fixed(int64_t pairs, int64_t flush_every, int
     for (int64_t k = flush_every / 2; k < pairs; k += flush_every / 2) ends[runs++] = (int32_t)k;
     ends[runs++] = (int32_t)pairs;
     return runs;
+}
+
+typedef struct {
+    int32_t max_a;
+    int64_t flush_every;
+} dfp_flush_rule;
+
+/* The schedule of one packed block as spans, whose number it returns. `segments` ends with an empty
+ * one; `ends` has room for `pairs` entries. */
+static int64_t dfp_plan_block(const int16_t *block, int64_t pairs, int64_t panels,
+                              dfp_flush_rule rule, const dfp_segment *segments, int64_t row_step,
+                              int32_t *ends, dfp_span *spans) {
+    if (rule.flush_every)
+        dfp_schedule_fixed(pairs, rule.flush_every, ends);
+    else
+        dfp_schedule(block, pairs, panels, rule.max_a, ends);
+    return dfp_make_spans(segments, row_step, ends, spans);
 }
 
 #endif

@@ -101,7 +101,7 @@ static void dfp_few_rows_task(void *context, int64_t task, int worker) {
         if (end > f->source.columns) end = f->source.columns;
         dfp_pack_source source = f->source;
         source.rows += 2 * first;
-        source.pairs = last - first;
+        source.groups = last - first;
         source.listed -= 2 * first;
         dfp_pack_panels(&source, column, dfp_ceil_div(end - column, DFP_PANEL),
                         s.packed + f->pairs * 2 * DFP_PANEL);

@@ -6,48 +6,50 @@
 
 #include DFP_ISA_HEADER
 
-#include "accumulate.h"
 #include "cache.h"
 #include "dfp.h"
-#include "threads.h"
-#include "types.h"
 
-#include "generic/scale.h"
-#include "generic/tile.h"
-#include "generic/pack.h"
-#include "generic/multiply.h"
-#include "generic/transpose.h"
-#include "generic/channel_extremes.h"
-#include "generic/tap_convolution.h"
-#include "generic/conv_forward.h"
-#include "generic/conv_backward_data.h"
-#include "generic/conv_backward_weights.h"
-#include "generic/few_rows.h"
-#include "generic/matmul.h"
-#include "generic/channel_sums.h"
-#include "generic/quantize.h"
-#include "generic/arithmetic.h"
-#include "generic/range.h"
-#include "generic/rows.h"
-#include "generic/activation_gradient.h"
-#include "generic/batch_norm_statistics.h"
-#include "generic/batch_norm_forward.h"
-#include "generic/batch_norm_reduce.h"
-#include "generic/batch_norm_backward.h"
-#include "generic/gradient_sum.h"
-#include "generic/pooling_windows.h"
-#include "generic/max_pool.h"
-#include "generic/average_pool.h"
-#include "generic/global_pool.h"
-#include "generic/frame.h"
-#include "generic/concatenate.h"
-#include "generic/depthwise.h"
-#include "generic/depthwise_taps.h"
-#include "generic/depthwise_weights.h"
-#include "generic/speed.h"
-
+#define DFP_JOIN_(a, b) a##b
+#define DFP_JOIN(a, b) DFP_JOIN_(a, b)
 #define DFP_STRING_(x) #x
 #define DFP_STRING(x) DFP_STRING_(x)
+
+#include "engine/scale.h"
+#include "engine/blocks.h"
+#include "engine/spans.h"
+#include "engine/flush_schedule.h"
+#include "formats/int16.h"
+#include "formats/int8.h"
+#include "engine/transpose.h"
+#include "engine/channel_extremes.h"
+#include "engine/tap_convolution.h"
+#include "engine/few_rows.h"
+#include "ops/quantize.h"
+#include "ops/arithmetic.h"
+#include "engine/range.h"
+#include "engine/rows.h"
+#include "ops/conv_forward.h"
+#include "ops/conv_backward_data.h"
+#include "ops/conv_backward_weights.h"
+#include "ops/matmul.h"
+#include "ops/matmul_int8.h"
+#include "ops/channel_sums.h"
+#include "ops/activation_gradient.h"
+#include "ops/batch_norm_statistics.h"
+#include "ops/batch_norm_forward.h"
+#include "ops/batch_norm_reduce.h"
+#include "ops/batch_norm_backward.h"
+#include "ops/gradient_sum.h"
+#include "ops/pooling_windows.h"
+#include "ops/max_pool.h"
+#include "ops/average_pool.h"
+#include "ops/global_pool.h"
+#include "ops/frame.h"
+#include "ops/concatenate.h"
+#include "ops/depthwise.h"
+#include "ops/depthwise_taps.h"
+#include "ops/depthwise_weights.h"
+#include "ops/speed.h"
 
 const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .name = DFP_STRING(DFP_ISA),
@@ -58,6 +60,7 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .depthwise_backward_data = dfp_depthwise_backward_data,
     .depthwise_backward_weights = dfp_depthwise_backward_weights,
     .matmul = dfp_matrix_multiply,
+    .matmul_int8 = dfp_matrix_multiply_int8,
     .sum_channels = dfp_sum_channels,
     .batch_norm_statistics = dfp_batch_norm_statistics,
     .batch_norm_forward = dfp_batch_norm_forward,

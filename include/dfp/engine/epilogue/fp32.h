@@ -1,0 +1,38 @@
+/* Sums in FP32: runs are added up, then scaled by a power of two, and a bias is added. */
+
+#define DFP_RESULT float
+#define DFP_EPILOGUE "engine/epilogue/fp32_flush.h"
+
+/* What happens to the FP32 sums once: nothing, or multiplication by a power of two and then, unless
+ * bias is NULL, the addition of one number per column. */
+typedef struct {
+    int scaled;
+    dfp_power scale;
+    const float *bias;
+} DFP_NAME(dfp_finish);
+
+/* Of the columns from `first` on. */
+static inline DFP_NAME(dfp_finish) DFP_NAME(dfp_finish_at)(DFP_NAME(dfp_finish) f, int64_t first) {
+    if (f.bias) f.bias += first;
+    return f;
+}
+
+/* What a border tile does in the micro-kernel: the rest is dfp_finish_row. */
+static inline DFP_NAME(dfp_finish) DFP_NAME(dfp_unfinished)(DFP_NAME(dfp_finish) f) {
+    f.scaled = 0;
+    return f;
+}
+
+static inline void DFP_NAME(dfp_finish_row)(const DFP_NAME(dfp_finish) * f, float *sum,
+                                            int64_t columns) {
+    for (int64_t c = 0; f->scaled && c < columns; ++c) {
+        sum[c] = sum[c] * f->scale.first * f->scale.second;
+        if (f->bias) sum[c] += f->bias[c];
+    }
+}
+
+/* What INT32 sums of vector v begin with. */
+static inline dfp_vi DFP_NAME(dfp_first_sum)(const DFP_NAME(dfp_finish) * f, int v) {
+    (void)f, (void)v;
+    return dfp_zero();
+}

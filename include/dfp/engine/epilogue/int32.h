@@ -1,0 +1,25 @@
+/* Raw INT32 sums, of one run, modulo 2^32. */
+
+#define DFP_RESULT int32_t
+#define DFP_EPILOGUE "engine/epilogue/int32_flush.h"
+
+/* What the sums of each column begin with. */
+typedef struct {
+    const uint32_t *start;
+} DFP_NAME(dfp_finish);
+
+static inline DFP_NAME(dfp_finish) DFP_NAME(dfp_finish_at)(DFP_NAME(dfp_finish) f, int64_t first) {
+    f.start += first;
+    return f;
+}
+
+static inline DFP_NAME(dfp_finish) DFP_NAME(dfp_unfinished)(DFP_NAME(dfp_finish) f) { return f; }
+
+static inline void DFP_NAME(dfp_finish_row)(const DFP_NAME(dfp_finish) * f, int32_t *sum,
+                                            int64_t columns) {
+    (void)f, (void)sum, (void)columns;
+}
+
+static inline dfp_vi DFP_NAME(dfp_first_sum)(const DFP_NAME(dfp_finish) * f, int v) {
+    return dfp_load_sums(f->start + v * DFP_LANES);
+}

@@ -1,0 +1,79 @@
+/* The micro-kernels of one format and the walk over one block of packed columns.
+ *
+ * Included once for each format, whose header (formats/) defines what is written in capitals here, and
+ * each epilogue (engine/epilogue/), which says what becomes of finished sums. */
+
+/* One tile: c[row][column] = epilogue(sum over k of row[k] * b[k]). */
+typedef struct {
+    const DFP_ELEMENT *rows[DFP_TILE_ROWS];
+    DFP_RESULT *c[DFP_TILE_ROWS];
+    /* Elements from one group of a row to the next. */
+    int64_t row_step;
+    const dfp_span *spans, *spans_end;
+    const DFP_ELEMENT *b;
+    int64_t panel_stride;
+    int from_zero; /* or from what c holds */
+    DFP_NAME(dfp_finish) finish;
+} DFP_NAME(dfp_tile_job);
+
+#define PANELS 1
+#include "engine/micro_kernel.h"
+#undef PANELS
+#if DFP_TILE_PANELS >= 4
+#define PANELS 2
+#include "engine/micro_kernel.h"
+#undef PANELS
+#define PANELS 3
+#include "engine/micro_kernel.h"
+#undef PANELS
+#define PANELS 4
+#include "engine/micro_kernel.h"
+#undef PANELS
+#endif
+
+static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_job) *t, int64_t panels) {
+#if DFP_TILE_PANELS >= 4
+    switch (panels) {
+        case 4: DFP_NAME(dfp_tile_4)(t); return;
+        case 3: DFP_NAME(dfp_tile_3)(t); return;
+        case 2: DFP_NAME(dfp_tile_2)(t); return;
+    }
+#endif
+    (void)panels;
+    DFP_NAME(dfp_tile_1)(t);
+}
+
+/* The tile at the right border of C, of which only `columns` columns exist: sums go to memory of its
+ * own and from there to C. */
+static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_job) *t, int64_t valid, int64_t panels,
+                                      int64_t columns) {
+    _Alignas(64) DFP_RESULT sums[DFP_TILE_ROWS * DFP_BLOCK];
+    DFP_NAME(dfp_tile_job) inner = *t;
+    size_t bytes = (size_t)columns * sizeof(DFP_RESULT);
+    inner.finish = DFP_NAME(dfp_unfinished)(t->finish);
+    for (int64_t r = 0; r < DFP_TILE_ROWS; ++r) {
+        inner.c[r] = sums + r * DFP_BLOCK;
+        if (!t->from_zero) memset(inner.c[r], 0, (size_t)panels * DFP_PANEL * sizeof(DFP_RESULT));
+        if (!t->from_zero && r < valid) memcpy(inner.c[r], t->c[r], bytes);
+    }
+    DFP_NAME(dfp_whole_tile)(&inner, panels);
+    for (int64_t r = 0; r < valid; ++r) {
+        DFP_NAME(dfp_finish_row)(&t->finish, sums + r * DFP_BLOCK, columns);
+        memcpy(t->c[r], sums + r * DFP_BLOCK, bytes);
+    }
+}
+
+/* A tile of which only the first `valid` rows and `columns` columns exist. */
+static inline void DFP_NAME(dfp_tile)(DFP_NAME(dfp_tile_job) *t, int64_t valid, int64_t panels,
+                                      int64_t columns) {
+    _Alignas(64) DFP_RESULT nowhere[DFP_BLOCK];
+    if (valid < DFP_TILE_ROWS) memset(nowhere, 0, sizeof nowhere);
+    for (int64_t r = valid; r < DFP_TILE_ROWS; ++r) {
+        t->rows[r] = t->rows[valid - 1];
+        t->c[r] = nowhere;
+    }
+    if (columns == panels * DFP_PANEL)
+        DFP_NAME(dfp_whole_tile)(t, panels);
+    else
+        DFP_NAME(dfp_border_tile)(t, valid, panels, columns);
+}

@@ -1,0 +1,10 @@
+/* After the engine was included for a format. */
+#undef DFP_NAME
+#undef DFP_ELEMENT
+#undef DFP_GROUP
+#undef DFP_LOAD
+#undef DFP_BROADCAST
+#undef DFP_MULTIPLY_ADD
+#undef DFP_INTERLEAVE
+#undef DFP_RESULT
+#undef DFP_EPILOGUE

@@ -1,0 +1,7 @@
+/* AVX-VNNI: vpdpbusd takes A unsigned. */
+#define DFP_INT8_OFFSET 128
+
+static inline dfp_vi dfp_multiply_add_int8(dfp_vi sum, dfp_vi a, dfp_vi b) {
+    dfp_vi unsigned_a = _mm256_xor_si256(a, _mm256_set1_epi8((char)0x80));
+    return _mm256_dpbusd_avx_epi32(sum, unsigned_a, b);
+}
