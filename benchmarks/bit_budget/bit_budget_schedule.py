@@ -2,8 +2,9 @@
 
 The rule is that of ``include/dfp/engine/flush_schedule.h``. Of the two operands one is broadcast
 (A), the other packed (B), in pairs along the reduction. A run may hold products as long as max|A|
-times the sum of |B| stays within INT32 in each of the 64 columns that share a schedule. Runs are extended
-greedily by steps of 8 pairs; a step that does not fit into an empty run is added pair by pair.
+times the sum of |B| stays within INT32 in each of the 64 columns that share a schedule. Runs are
+extended greedily by steps of 8 pairs; a step that does not fit into an empty run is added pair by
+pair.
 
 =================  ============  ===========  ====================================================
 direction          broadcast     packed       order of the reduction

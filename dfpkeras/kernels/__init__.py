@@ -2,9 +2,10 @@
 
 Operands are `DFPTensor`; products are INT16 by INT16, summed in INT32 and flushed into FP32 as
 often as the data require for INT32 never to overflow (section 4 of the paper; the proof is in
-``include/dfp/engine/flush_schedule.h``). The result is FP32: the sum times
-``2**(exponent + exponent)``, within ``(flushes + 1) * 2**-24 * sum(|a * b|)`` of the exact
-result, and the same to the last bit for every instruction set and number of threads. If an operand is not finite, the result is all NaN.
+``include/dfp/engine/flush_schedule.h``). The result is FP32: the sum times ``2**(exponent +
+exponent)``, within ``(flushes + 1) * 2**-24 * sum(|a * b|)`` of the exact result, and the same to
+the last bit for every instruction set and number of threads. If an operand is not finite, the
+result is all NaN.
 
 ``flush_every`` replaces the proven schedule by a fixed interval of that many products, an even
 number; it must be safe for the largest magnitudes present:
