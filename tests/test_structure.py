@@ -1,6 +1,7 @@
 """The plan of the package: who imports whom, one door for each question, nothing left behind."""
 
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -168,3 +169,23 @@ def test_other_signatures_are_refused():
         Wrappers().wrap(Layer, "call", print, parameters=("self", "inputs"))
     with pytest.raises(UnknownSignatureError, match=r"Layer.run is missing"):
         Wrappers().wrap(Layer, "run", print)
+
+
+def annotations(function):
+    signature = inspect.signature(function)
+    return [*(p.annotation for p in signature.parameters.values()), signature.return_annotation]
+
+
+def test_the_public_interface_has_types():
+    """All but the parts of batch norm."""
+    names = [name for name in dfpkeras.kernels.__all__ if not name.startswith("batch_norm")]
+    functions = [getattr(dfpkeras.kernels, name) for name in names]
+    functions += [dfpkeras.quantize, dfpkeras.report, dfpkeras.uninstall, dfpkeras.memory_stats]
+    missing = {
+        function.__name__
+        for function in functions
+        for annotation in annotations(function)
+        if annotation is inspect.Signature.empty
+    }
+    assert not missing
+    assert (PACKAGE / "py.typed").exists()

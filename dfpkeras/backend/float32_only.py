@@ -29,7 +29,7 @@ class ThreadFlag:
 _float32_only = ThreadFlag()
 
 
-def float32_only():
+def float32_only() -> contextlib.AbstractContextManager:
     """Returns a context within which, in this thread, every layer computes in float32.
 
     For what runs elsewhere: a function traced here holds TensorFlow's own operations alone, so it

@@ -28,7 +28,7 @@ class Decision(typing.NamedTuple):
     reason: str
 
 
-_last_call = weakref.WeakKeyDictionary()
+_last_call: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def decide(layer):

@@ -15,7 +15,7 @@ _OPTIONAL = ("keras", "tensorflow", "jax", "torch", "openvino", "scipy")
 _missing = None
 
 
-def install():
+def install() -> bool:
     """Wraps Keras' classes; calling it again changes nothing.
 
     Returns:
@@ -55,7 +55,7 @@ def install():
     return True
 
 
-def uninstall():
+def uninstall() -> None:
     """Takes everything out of Keras and TensorFlow again: layers of the policy "dfp16" compute in
     float32 from their next call on, and the policy can be asked for no more.
 

@@ -62,7 +62,7 @@ class LayerFamily:
         return tuple(dict.fromkeys(method.cls for method in self.methods))
 
 
-_families = []
+_families: list[LayerFamily] = []
 
 
 def register(family):

@@ -54,7 +54,7 @@ class Report:
         return text.getvalue()
 
 
-def report(model):
+def report(model: keras.Layer) -> Report:
     """Lists the layers of a Keras model and says of each whether it runs on the integer kernels.
 
     A layer that overrides Keras' ``call`` is judged by its latest call, if there was one: run the

@@ -9,6 +9,7 @@ from dfpkeras.kernels.product_operands import (
     is_trivial,
     tensor_parts,
 )
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.kernels.window_shapes import (
     check_output,
     check_rank,
@@ -21,16 +22,16 @@ from dfpkeras.runtime.memory import aligned_empty
 
 
 def conv2d_forward(
-    x,
-    w,
-    strides=1,
-    padding="valid",
-    dilation_rate=1,
-    groups=1,
-    flush_every=None,
-    bias=None,
-    want_extremes=False,
-):
+    x: DFPTensor,
+    w: DFPTensor,
+    strides: int | tuple[int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = 1,
+    groups: int = 1,
+    flush_every: int | None = None,
+    bias: np.ndarray | None = None,
+    want_extremes: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Two-dimensional convolution.
 
     Args:
@@ -60,12 +61,19 @@ def conv2d_forward(
     extremes = np.full((2, w.shape[3]), np.nan, np.float32) if want_extremes else None
     extra = (check_bias(bias, w.shape[3]), extremes)
     _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y, extra)
-    return (y, extremes) if want_extremes else y
+    return y if extremes is None else (y, extremes)
 
 
 def conv2d_backward_data(
-    dy, w, input_shape, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
-):
+    dy: DFPTensor,
+    w: DFPTensor,
+    input_shape: tuple[int, ...],
+    strides: int | tuple[int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = 1,
+    groups: int = 1,
+    flush_every: int | None = None,
+) -> np.ndarray:
     """Gradient of `conv2d_forward` with respect to ``x``.
 
     Args:
@@ -91,8 +99,15 @@ def conv2d_backward_data(
 
 
 def conv2d_backward_weights(
-    x, dy, kernel_shape, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
-):
+    x: DFPTensor,
+    dy: DFPTensor,
+    kernel_shape: tuple[int, ...],
+    strides: int | tuple[int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = 1,
+    groups: int = 1,
+    flush_every: int | None = None,
+) -> np.ndarray:
     """Gradient of `conv2d_forward` with respect to ``w``.
 
     Args:

@@ -16,7 +16,7 @@ from dfpkeras.runtime.argument_checks import check_integer, kind_of
 from dfpkeras.runtime.memory import aligned_empty
 
 
-def concatenate(tensors, axis=-1, bits=14):
+def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
     """Joins tensors along an axis.
 
     Args:
@@ -59,7 +59,7 @@ def concatenate(tensors, axis=-1, bits=14):
     return DFPTensor._wrap(y, *_native.concatenate(outer, operands, sizes, bits, y.reshape(-1)))
 
 
-def split(x, sizes, axis=-1):
+def split(x: DFPTensor, sizes: list[int], axis: int = -1) -> list[DFPTensor]:
     """Cuts a tensor apart along an axis; the gradient of `concatenate`.
 
     Args:
@@ -93,7 +93,7 @@ def split(x, sizes, axis=-1):
     return results
 
 
-def zero_pad(x, padding):
+def zero_pad(x: DFPTensor, padding: tuple) -> DFPTensor:
     """Zeros around images; the gradient of `crop`.
 
     Args:
@@ -110,7 +110,7 @@ def zero_pad(x, padding):
     return _change_borders("padding", check_rank("x", x, 4), padding, 1)
 
 
-def crop(x, cropping):
+def crop(x: DFPTensor, cropping: tuple) -> DFPTensor:
     """Images without their borders; the gradient of `zero_pad`.
 
     Args:

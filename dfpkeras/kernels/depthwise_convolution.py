@@ -22,7 +22,14 @@ from dfpkeras.runtime.float_environment import default_float_environment
 from dfpkeras.runtime.memory import aligned_empty
 
 
-def depthwise_conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, bias=None):
+def depthwise_conv2d_forward(
+    x: DFPTensor,
+    w: DFPTensor,
+    strides: int | tuple[int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = 1,
+    bias: np.ndarray | None = None,
+) -> np.ndarray:
     """Two-dimensional depthwise convolution.
 
     Args:
@@ -49,7 +56,14 @@ def depthwise_conv2d_forward(x, w, strides=1, padding="valid", dilation_rate=1, 
 
 
 @default_float_environment
-def depthwise_conv2d_backward_data(dy, w, input_shape, strides=1, padding="valid", dilation_rate=1):
+def depthwise_conv2d_backward_data(
+    dy: DFPTensor,
+    w: DFPTensor,
+    input_shape: tuple[int, ...],
+    strides: int | tuple[int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = 1,
+) -> np.ndarray:
     """Gradient of `depthwise_conv2d_forward` with respect to ``x``.
 
     Args:
@@ -74,8 +88,13 @@ def depthwise_conv2d_backward_data(dy, w, input_shape, strides=1, padding="valid
 
 
 def depthwise_conv2d_backward_weights(
-    x, dy, kernel_shape, strides=1, padding="valid", dilation_rate=1
-):
+    x: DFPTensor,
+    dy: DFPTensor,
+    kernel_shape: tuple[int, ...],
+    strides: int | tuple[int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = 1,
+) -> np.ndarray:
     """Gradient of `depthwise_conv2d_forward` with respect to ``w``.
 
     Args:

@@ -24,7 +24,12 @@ _ONE, _ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
 
 
 @default_float_environment
-def activation_forward(x, activation, bits=14, bounds=None):
+def activation_forward(
+    x: DFPTensor | np.ndarray,
+    activation: str | None,
+    bits: int = 14,
+    bounds: tuple[float, float] | None = None,
+) -> DFPTensor:
     """An activation.
 
     Args:
@@ -48,7 +53,12 @@ def activation_forward(x, activation, bits=14, bounds=None):
     return _combine(x, None, activation, bits, bounds)
 
 
-def add(a, b, activation=None, bits=14):
+def add(
+    a: DFPTensor | np.ndarray,
+    b: DFPTensor | np.ndarray,
+    activation: str | None = None,
+    bits: int = 14,
+) -> DFPTensor:
     """A sum, and an activation of it.
 
     Args:
@@ -69,7 +79,9 @@ def add(a, b, activation=None, bits=14):
     return _combine(a, b, activation, check_bits(bits))
 
 
-def activation_backward(dy, y, activation, bits=14):
+def activation_backward(
+    dy: DFPTensor | np.ndarray, y: DFPTensor | None, activation: str | None, bits: int = 14
+) -> DFPTensor:
     """Gradient of an activation with respect to its argument.
 
     Args:
@@ -104,7 +116,9 @@ def activation_backward(dy, y, activation, bits=14):
     return DFPTensor._wrap(dz, *scale)
 
 
-def sum_gradients(gradients, y=None, activation=None, bits=14):
+def sum_gradients(
+    gradients: list, y: DFPTensor | None = None, activation: str | None = None, bits: int = 14
+) -> DFPTensor:
     """Sum of the gradients of a tensor that several operations read, and the activation's gradient.
 
     Args:

@@ -10,7 +10,9 @@ from dfpkeras.runtime.memory import aligned_empty
 MOST_PRODUCTS = 131_071
 
 
-def matmul_int8(a, b, transpose_a=False, transpose_b=False):
+def matmul_int8(
+    a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False
+) -> np.ndarray:
     """Matrix product, exact.
 
     Args:

@@ -17,7 +17,14 @@ from dfpkeras.runtime.memory import aligned_empty
 
 
 @default_float_environment
-def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None, bias=None):
+def matmul(
+    a: DFPTensor,
+    b: DFPTensor,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    flush_every: int | None = None,
+    bias: np.ndarray | None = None,
+) -> np.ndarray:
     """Matrix product.
 
     Args:
@@ -53,7 +60,7 @@ def matmul(a, b, transpose_a=False, transpose_b=False, flush_every=None, bias=No
     return c
 
 
-def sum_channels(dy):
+def sum_channels(dy: DFPTensor) -> np.ndarray:
     """Gradient of a bias: the sum over all axes but the last, exact before one rounding to FP32.
 
     Args:

@@ -32,7 +32,12 @@ from dfpkeras.runtime.memory import aligned_empty
 MOST_WINDOW_PIXELS = 2**16 - 1
 
 
-def max_pool(x, pool_size, strides=None, padding="valid"):
+def max_pool(
+    x: DFPTensor,
+    pool_size: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: str = "valid",
+) -> DFPTensor:
     """The maximum of each window and channel.
 
     Args:
@@ -53,7 +58,15 @@ def max_pool(x, pool_size, strides=None, padding="valid"):
     return _pooled(_native.max_pool_forward, geometry, x, (), _output_shape(geometry))
 
 
-def max_pool_backward(dy, x, y, pool_size, strides=None, padding="valid", bits=15):
+def max_pool_backward(
+    dy: DFPTensor,
+    x: DFPTensor,
+    y: DFPTensor,
+    pool_size: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: str = "valid",
+    bits: int = 15,
+) -> DFPTensor:
     """Gradient of `max_pool` with respect to ``x``.
 
     As in TensorFlow, the gradient of a window goes to its first maximum, row by row.
@@ -84,7 +97,13 @@ def max_pool_backward(dy, x, y, pool_size, strides=None, padding="valid", bits=1
     return _pooled(_native.max_pool_backward, geometry, dy, extra, x.shape)
 
 
-def average_pool(x, pool_size, strides=None, padding="valid", bits=14):
+def average_pool(
+    x: DFPTensor,
+    pool_size: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: str = "valid",
+    bits: int = 14,
+) -> DFPTensor:
     """The average of each window and channel; what is padded does not count (as in TensorFlow).
 
     Args:
@@ -104,7 +123,14 @@ def average_pool(x, pool_size, strides=None, padding="valid", bits=14):
     return _pooled(_native.average_pool_forward, geometry, x, extra, _output_shape(geometry))
 
 
-def average_pool_backward(dy, input_shape, pool_size, strides=None, padding="valid", bits=15):
+def average_pool_backward(
+    dy: DFPTensor,
+    input_shape: tuple[int, ...],
+    pool_size: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: str = "valid",
+    bits: int = 15,
+) -> DFPTensor:
     """Gradient of `average_pool` with respect to ``x``.
 
     Args:
@@ -128,7 +154,7 @@ def average_pool_backward(dy, input_shape, pool_size, strides=None, padding="val
     return _pooled(_native.average_pool_backward, geometry, dy, (bits,), shape)
 
 
-def global_average_pool(x):
+def global_average_pool(x: DFPTensor) -> np.ndarray:
     """The average of each image and channel.
 
     Args:
@@ -151,7 +177,9 @@ def global_average_pool(x):
 
 
 @default_float_environment
-def global_average_pool_backward(dy, input_shape, bits=15):
+def global_average_pool_backward(
+    dy: DFPTensor | np.ndarray, input_shape: tuple[int, ...], bits: int = 15
+) -> DFPTensor:
     """Gradient of `global_average_pool` with respect to ``x``.
 
     Args:
@@ -172,7 +200,7 @@ def global_average_pool_backward(dy, input_shape, bits=15):
     return _spread(_floats(dy) / np.float32(pixels), None, None, shape, check_bits(bits))
 
 
-def global_max_pool(x):
+def global_max_pool(x: DFPTensor) -> DFPTensor:
     """The maximum of each image and channel.
 
     Args:
@@ -190,7 +218,9 @@ def global_max_pool(x):
 
 
 @default_float_environment
-def global_max_pool_backward(dy, x, y, bits=15):
+def global_max_pool_backward(
+    dy: DFPTensor | np.ndarray, x: DFPTensor, y: DFPTensor, bits: int = 15
+) -> DFPTensor:
     """Gradient of `global_max_pool` with respect to ``x``; equal maxima share it (as in Keras).
 
     Args:

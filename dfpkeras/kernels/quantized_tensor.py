@@ -165,7 +165,9 @@ class DFPTensor:
         return f"DFPTensor(shape={self.shape}, exponent={self.exponent}, max_abs={self.max_abs})"
 
 
-def quantize(x, bits=MAX_BITS, rounding="nearest", seed=None):
+def quantize(
+    x: np.ndarray, bits: int = MAX_BITS, rounding: str = "nearest", seed: int | None = None
+) -> DFPTensor:
     """Quantises a FP32 array to dynamic fixed point (section 3 of the paper).
 
     ``exponent = floor(log2(max|x|)) - (bits - 1)``, raised to -128 if smaller, and

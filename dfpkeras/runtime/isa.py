@@ -12,22 +12,22 @@ ISAS = tuple(_native.list_known_isas())
 _reason = ""
 
 
-def available_isas():
+def available_isas() -> list[str]:
     """Names of the instruction sets that were compiled and run on this machine, slowest first."""
     return [name for name, runs in _native.list_isas() if runs]
 
 
-def compiled_isas():
+def compiled_isas() -> list[str]:
     """Names of the instruction sets that were compiled, slowest first."""
     return [name for name, _ in _native.list_isas()]
 
 
-def get_isa():
+def get_isa() -> str:
     """Name of the instruction set in use."""
     return _native.isa()
 
 
-def set_isa(name):
+def set_isa(name: str) -> None:
     """Uses the named instruction set from now on. Results do not depend on it.
 
     Raises:

@@ -6,7 +6,7 @@ from dfpkeras import _native
 from dfpkeras.runtime import isa, threads
 
 
-def info():
+def info() -> dict:
     """What the kernels run on: a dict of the CPU's name, instruction sets, threads and caches."""
     return {
         "cpu": _native.cpu_name(),

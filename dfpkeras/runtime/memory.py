@@ -7,7 +7,7 @@ import numpy as np
 
 from dfpkeras import _native
 
-_owners = weakref.WeakSet()
+_owners: weakref.WeakSet = weakref.WeakSet()
 
 
 def aligned_empty(shape, dtype):
@@ -25,7 +25,7 @@ def aligned_empty(shape, dtype):
     return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
-def memory_stats():
+def memory_stats() -> dict[str, int]:
     """What the memory pool holds, in bytes.
 
     Returns:
@@ -36,7 +36,7 @@ def memory_stats():
     return dict(zip(("in_use", "cached", "peak_in_use"), _native.memory_statistics(), strict=True))
 
 
-def release_memory():
+def release_memory() -> None:
     """Returns all memory to the system that no result is using, and weights kept as integers.
 
     ``keras.utils.clear_session()`` does so too.

@@ -13,7 +13,7 @@ MAX_THREADS = 256
 _reason = ""
 
 
-def set_num_threads(num_threads):
+def set_num_threads(num_threads: int) -> None:
     """Sets the number of threads of every kernel call from now on. Results do not depend on it.
 
     Args:
@@ -26,7 +26,7 @@ def set_num_threads(num_threads):
     _set(_in_range("num_threads", check_integer("num_threads", num_threads)), "set_num_threads")
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """The number of threads that kernels use."""
     return _native.get_num_threads()
 

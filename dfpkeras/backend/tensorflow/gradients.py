@@ -16,7 +16,7 @@ _TYPE = "DFPKerasGradient"
 _ATTRIBUTE = "_dfp_gradients"
 
 _numbers = itertools.count()
-_gradients = weakref.WeakValueDictionary()
+_gradients: "weakref.WeakValueDictionary[str, _Gradient]" = weakref.WeakValueDictionary()
 
 
 def differentiable(values, inputs, gradient, float32_values=None):
