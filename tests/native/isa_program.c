@@ -173,18 +173,16 @@ static void run_matmuls(const dfp_kernels *k) {
 /* Extreme values among them; the last one has the longest reduction. */
 static void run_int8_matmuls(const dfp_kernels *k) {
     static const dfp_matmul products[] = {
-        {1, 1, 1, 0, 0, 0, 0},     {7, 17, 33, 0, 0, 0, 0},  {6, 64, 40, 1, 0, 0, 0},
-        {13, 100, 8, 0, 1, 0, 0},  {97, 33, 31, 1, 1, 0, 0}, {12, 129, 64, 0, 0, 0, 0},
+        {1, 1, 1, 0, 0, 0, 0},      {7, 17, 33, 0, 0, 0, 0},  {6, 64, 40, 1, 0, 0, 0},
+        {13, 100, 8, 0, 1, 0, 0},   {97, 33, 31, 1, 1, 0, 0}, {12, 129, 64, 0, 0, 0, 0},
         {2, 3, 131071, 0, 1, 0, 0},
     };
     for (int i = 0; i < (int)(sizeof products / sizeof *products); ++i) {
         const dfp_matmul *m = &products[i];
         int8_t *a = guarded((size_t)(m->m * m->k)), *b = guarded((size_t)(m->k * m->n));
         int32_t *c = guarded((size_t)(m->m * m->n) * 4);
-        for (int64_t j = 0; j < m->m * m->k; ++j)
-            a[j] = m->k > 1000 ? -128 : (int8_t)next_random();
-        for (int64_t j = 0; j < m->k * m->n; ++j)
-            b[j] = m->k > 1000 ? -128 : (int8_t)next_random();
+        for (int64_t j = 0; j < m->m * m->k; ++j) a[j] = m->k > 1000 ? -128 : (int8_t)next_random();
+        for (int64_t j = 0; j < m->k * m->n; ++j) b[j] = m->k > 1000 ? -128 : (int8_t)next_random();
         if (k->matmul_int8(m, a, b, c)) exit(2);
         print_hash("matmul_int8", i, c, (size_t)(m->m * m->n) * 4);
     }
