@@ -189,6 +189,11 @@ def save(model, x, path):
     tf.saved_model.save(model, path, signatures=traced(model, x))
 
 
+def save_without_gradients(model, x, path):
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(model, path, signatures=traced(model, x), options=options)
+
+
 def freeze(model, x, path):
     convert_variables_to_constants_v2(traced(model, x))
 
@@ -197,7 +202,7 @@ def convert_to_lite(model, x, path):
     tf.lite.TFLiteConverter.from_concrete_functions([traced(model, x)], model).convert()
 
 
-@pytest.mark.parametrize("hand_over", [save, freeze, convert_to_lite])
+@pytest.mark.parametrize("hand_over", [save, save_without_gradients, freeze, convert_to_lite])
 def test_kernels_do_not_leave_the_process_unseen(hand_over, tmp_path):
     model, _, x = build("batch_norm_add")
     with pytest.raises(ValueError, match=r"dfpkeras\.float32_only\(\)"):

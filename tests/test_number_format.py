@@ -197,6 +197,28 @@ def test_layers_of_different_formats_hand_each_other_no_wrong_integers():
     assert np.max(np.abs(exact - coarse)) > 1e-2
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"rounding": "stochastic"}, {"activation_bits": 9}],
+    ids=str,
+)
+def test_an_eager_tensor_has_the_integers_of_each_format(other):
+    """The same tensor, quantised for one layer, is read by another of the same bits or rounding."""
+    layers = [
+        keras.layers.Dense(
+            3, use_bias=False, dtype=dfpkeras.DFP16Policy(**(EIGHT_BITS | arguments))
+        )
+        for arguments in ({}, other)
+    ]
+    numbers = random_array(4, 5)
+    x = keras.ops.convert_to_tensor(numbers)
+    layers[0](x)
+    shared = layers[1](x).numpy()
+    np.testing.assert_array_equal(shared, layers[1](keras.ops.convert_to_tensor(numbers)).numpy())
+    layers[1].set_weights(layers[0].get_weights())
+    assert not np.array_equal(layers[0](x), layers[1](x))
+
+
 # Saving and copying
 
 NINE_BITS = {"weight_bits": 9, "rounding": "stochastic", "flush_every": 16}
