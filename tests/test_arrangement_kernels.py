@@ -46,6 +46,7 @@ def assert_joined(result, expected):
     assert result.max_abs == np.abs(expected.data.astype(np.int64)).max(initial=0)
 
 
+@pytest.mark.slow
 @given(concatenations(), st.sampled_from([14, 15, 7]), st.booleans())
 def test_concatenate(on_every_isa, case, bits, from_the_end):
     parts, axis = case

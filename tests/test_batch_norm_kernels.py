@@ -196,6 +196,7 @@ def assert_statistics(result, x):
     np.testing.assert_array_equal(result.maximum, maximum)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_statistics(on_every_isa, case):
     results = on_every_isa(partial(kernels.batch_norm_statistics, case.given_x))
@@ -342,6 +343,7 @@ def assert_forward(result, case):
     np.testing.assert_array_equal(result.data, rounded)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_forward(on_every_isa, case):
     results = on_every_isa(lambda: forward(case))
@@ -350,6 +352,7 @@ def test_forward(on_every_isa, case):
     assert same(forward(case, extremes=False), results["scalar"])
 
 
+@pytest.mark.slow
 @EVERY_LARGER_SHAPE
 @EVERY_ACTIVATION
 @EVERY_X_KIND
@@ -529,6 +532,7 @@ def assert_sums(sums, case):
         np.testing.assert_array_equal(sums.sum_dz, np.ldexp(exact.astype(np.float64), dz.exponent))
 
 
+@pytest.mark.slow
 @given(cases())
 def test_reduction(on_every_isa, case):
     results = on_every_isa(lambda: reduce(case))
@@ -536,6 +540,7 @@ def test_reduction(on_every_isa, case):
     assert all(same(result, results["scalar"]) for result in results.values())
 
 
+@pytest.mark.slow
 @EVERY_LARGER_SHAPE
 @EVERY_ACTIVATION
 @EVERY_DY_KIND
@@ -597,6 +602,7 @@ def assert_backward(dx, dz, case):
     assert_dz(dz, expected_dz, case.bits, max_dz.max())
 
 
+@pytest.mark.slow
 @given(cases())
 def test_backward(on_every_isa, case):
     results = on_every_isa(lambda: backward(case))
@@ -605,6 +611,7 @@ def test_backward(on_every_isa, case):
     assert same(backward(case, want_dz=False), results["scalar"][0])
 
 
+@pytest.mark.slow
 @EVERY_LARGER_SHAPE
 @EVERY_ACTIVATION
 @EVERY_DY_KIND
@@ -622,6 +629,7 @@ def backward_frozen(case, max_dz=None):
     )
 
 
+@pytest.mark.slow
 @given(cases(), st.booleans())
 def test_backward_frozen(on_every_isa, on_every_thread_count, case, with_max):
     dz, *_ = gradient_of(case)
@@ -871,6 +879,7 @@ def test_no_gamma_and_no_beta_are_1_and_0(training):
 # --- the normalised input -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(cases())
 def test_the_normalised_input_is_what_a_pass_of_its_own_would_give(
     on_every_isa, on_every_thread_count, case
@@ -929,6 +938,7 @@ def limited(x, activation, bits):
     return exponent, oracle.quantize_to(oracle.activate(x, activation), exponent, bits)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_activation_of_floats(on_every_isa, on_every_thread_count, case):
     call = partial(kernels.activation_forward, case.x, case.activation, case.bits)
@@ -939,6 +949,7 @@ def test_activation_of_floats(on_every_isa, on_every_thread_count, case):
     assert y.max_abs == np.abs(data.astype(np.int64)).max()
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(-126, 20))
 @example(Case(5, 3, "normal", "float32", "integers", None, "relu6", 2, 0), 3)
 @example(Case(5, 3, "normal", "float32", "integers", None, "relu6", 15, 0), -12)
@@ -953,6 +964,7 @@ def test_activation_of_a_tensor_is_exact(on_every_isa, on_every_thread_count, ca
     assert y.max_abs == np.abs(y.data.astype(np.int64)).max()
 
 
+@pytest.mark.slow
 @given(cases())
 def test_add(on_every_isa, on_every_thread_count, case):
     a = case.other(case.dy_kind, 11)
@@ -978,6 +990,7 @@ def test_add_of_many_elements(on_every_isa, on_every_thread_count, shape):
     np.testing.assert_array_equal(y.data, oracle.quantize_to(total, y.exponent, 14))
 
 
+@pytest.mark.slow
 @given(cases())
 def test_activation_backward(on_every_isa, on_every_thread_count, case):
     dz, dy, y = gradient_of(case)
@@ -1055,6 +1068,7 @@ def test_results_are_aligned_and_from_the_pool():
     assert dfpkeras.memory_stats()["in_use"] - before >= sum(r.data.nbytes for r in results)
 
 
+@pytest.mark.slow
 def test_concurrent_callers_get_what_a_single_caller_gets():
     cases = [larger_case(shape, "relu") for shape in LARGER_SHAPES[:4]]
     calls = [partial(f, case) for case in cases for f in (forward, reduce, backward)]

@@ -88,6 +88,7 @@ def preactivation_model():
     return keras.Model(inputs, layers.Conv2D(3, 1)(layers.BatchNormalization()(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_a_batch_norm_reads_the_integers_of_what_it_normalises(training, run_eagerly):
@@ -116,6 +117,7 @@ def test_a_batch_norm_reads_the_integers_of_what_it_normalises(training, run_eag
         assert np.abs(actual - exact).max() < 2 * QUANTIZATION_TOLERANCE * largest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_fit_follows_float32(run_eagerly):
     keras.utils.set_random_seed(3)

@@ -49,6 +49,7 @@ def layers_of(model):
     return collections.Counter(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "application"),
     [("resnet50", keras.applications.ResNet50), ("vgg16", keras.applications.VGG16)],
@@ -390,6 +391,7 @@ def test_json(tiny, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_plot(tiny, tmp_path):
     path = tmp_path / "results.png"
     assert bench("--plot", path) == 0

@@ -151,6 +151,7 @@ def test_batch_noise_is_what_its_halves_disagree_about():
 # ---- capturing -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_captured_tensors_give_the_gradients_of_the_kernels():
     keras.utils.set_random_seed(0)
     source = type("Source", (), {"image_shape": (16, 16, 3), "num_classes": 10})
@@ -226,6 +227,7 @@ def work(tmp_path):
     return tmp_path / "work"
 
 
+@pytest.mark.slow
 def test_tables_speed_and_report(work, tmp_path, monkeypatch):
     monkeypatch.setattr(bit_budget, "RESULTS", tmp_path)
     monkeypatch.setattr(speed, "NETWORK", "one")

@@ -14,6 +14,7 @@ from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
 PIXELS = (0, 1, 2)
 
 
+@pytest.mark.slow
 @given(case=convolution_cases())
 def test_extremes_of_a_convolution(on_every_isa, on_every_thread_count, case):
     x, w = tensor(case.x), tensor(case.w)

@@ -102,6 +102,7 @@ def test_out_of_memory_advises_a_smaller_batch(allocate):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_training_without_memory_is_one_line(little, tmp_path, monkeypatch, capsys):
     def needs_terabytes(images):
         huge = tf.random.uniform((tf.shape(images)[0] * 2**18, 2**18))
@@ -216,6 +217,7 @@ def run(finished, tmp_path):
     return tmp_path / "runs" / "x"
 
 
+@pytest.mark.slow
 @every_damage
 def test_a_damaged_config(run, damage, capsys):
     _damage(run / "config.json", damage)
@@ -273,6 +275,7 @@ def test_damaged_checkpoints_are_set_aside(run, damage, capsys):
     assert path.with_suffix(".damaged").exists()
 
 
+@pytest.mark.slow
 def test_without_a_sound_checkpoint_training_begins_anew(run, capsys):
     (path,) = (run / "checkpoints" / "dfp16").iterdir()
     _damage(path, "cut")
@@ -281,6 +284,7 @@ def test_without_a_sound_checkpoint_training_begins_anew(run, capsys):
     assert path.exists()
 
 
+@pytest.mark.slow
 @every_damage
 @pytest.mark.parametrize("command", ["check", "train", "speed"])
 def test_a_damaged_conversion(directory, damage, command, tmp_path, capsys):
@@ -299,6 +303,7 @@ def test_a_damaged_conversion(directory, damage, command, tmp_path, capsys):
 # Environment variables
 
 
+@pytest.mark.slow
 def test_a_wrong_environment_variable_is_one_line():
     # A log level of the user's would let TensorFlow's own messages pass.
     environment = {k: v for k, v in os.environ.items() if k != dfpkeras_command.LOG_LEVEL}

@@ -26,6 +26,8 @@ from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.console import make_console, make_progress
 from dfpkeras.integration.report import LayerReport, Report
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = ["lr[low]", "[/bold]", "[red]x[/red]", ":smile:", "a$x^{$b_", "%s {0}"]
 every_name = pytest.mark.parametrize("name", HOSTILE)
 

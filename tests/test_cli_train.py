@@ -26,6 +26,8 @@ from dfpkeras.cli.main import main
 from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.data.tfrecords import ImageRecords
 
+pytestmark = pytest.mark.slow
+
 METRICS = [
     *("accuracy", "top_5_accuracy", "loss"),
     *("val_accuracy", "val_top_5_accuracy", "val_loss", "learning_rate"),

@@ -63,6 +63,7 @@ def test_there_is_a_model_for_every_layer():
     assert not {cls for family in registry.families() for cls in family.classes} - tried
 
 
+@pytest.mark.slow
 @every_model
 def test_vectorized(name):
     model, twin, x = build(name)
@@ -79,6 +80,7 @@ def test_vectorized(name):
     }
 
 
+@pytest.mark.slow
 def test_a_function_that_was_traced_before_is_vectorized():
     model, twin, x = build("convolution")
 
@@ -94,6 +96,7 @@ def test_a_function_that_was_traced_before_is_vectorized():
     assert_close(run(model), run(twin), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "in_graph"),
     [(name, True) for name in MODELS] + [(name, False) for name in ("batch_norm_add", "depthwise")],
@@ -120,6 +123,7 @@ def test_loss_of_a_jacobian(name, in_graph):
     assert in_graph or hits["conv_forward"]
 
 
+@pytest.mark.slow
 def test_hessian_of_kernels_gradient():
     """The gradient was computed by kernels before it is vectorised."""
     model = keras.Sequential([layers.Dense(4, activation="tanh"), layers.Dense(1)])
@@ -139,6 +143,7 @@ def test_hessian_of_kernels_gradient():
     assert relative_error(hessian(model), hessian(twin)) < QUANTIZATION_TOLERANCE
 
 
+@pytest.mark.slow
 @every_model
 def test_compiled_by_xla(name):
     model, twin, x = build(name)
@@ -164,6 +169,7 @@ def test_xla_around_a_function_that_was_traced_before():
     assert relative_error(compiled(x), twin(x)) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_float32_model_whose_loss_is_a_dfp16_network():
     features, _, x = build("convolution")
     with dtype_policy("float32"):
@@ -202,6 +208,7 @@ def convert_to_lite(model, x, path):
     tf.lite.TFLiteConverter.from_concrete_functions([traced(model, x)], model).convert()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hand_over", [save, save_without_gradients, freeze, convert_to_lite])
 def test_kernels_do_not_leave_the_process_unseen(hand_over, tmp_path):
     model, _, x = build("batch_norm_add")
@@ -212,6 +219,7 @@ def test_kernels_do_not_leave_the_process_unseen(hand_over, tmp_path):
         hand_over(model, x, str(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_a_function_traced_in_float32_only_is_what_float32_computes(tmp_path):
     model, twin, x = build("batch_norm_add")
     function = tf.function(model)
@@ -243,6 +251,7 @@ def test_a_module_that_was_called_before_is_saved(tmp_path):
     assert relative_error(loaded(x), twin(x)) < 1e-6
 
 
+@pytest.mark.slow
 @every_model
 def test_eager_tensors_inside_a_graph(name):
     """Constants and features that were computed eagerly, given to each layer in a graph."""
@@ -294,6 +303,7 @@ def memory_of_used_model(name):
     return [weakref.ref(weight.value.handle) for weight in model.weights]
 
 
+@pytest.mark.slow
 @every_model
 def test_deleted_models_leave_no_weights(name):
     memory = memory_of_used_model(name)
@@ -302,6 +312,7 @@ def test_deleted_models_leave_no_weights(name):
     assert not [handle for handle in memory if handle() is not None]
 
 
+@pytest.mark.slow
 @every_model
 def test_forward_mode(name):
     model, twin, x = build(name)

@@ -27,12 +27,14 @@ CHECKS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @CHECKS
 @given(case=convolution_cases())
 def test_matches_oracle(check, on_every_isa, case):
     check(case, on_every_isa)
 
 
+@pytest.mark.slow
 @CHECKS
 @given(case=convolution_cases(kinds=("aligned_max", "aligned_max")))
 def test_matches_oracle_on_adversarial_data(check, on_every_isa, case):

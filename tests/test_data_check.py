@@ -61,6 +61,7 @@ BAD_RECORDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD_RECORDS)
 def test_every_bad_record_is_named(directory, jpegs, kind):
     make, problem = BAD_RECORDS[kind]
@@ -134,6 +135,7 @@ def test_the_command_fails_and_prints_the_faults(directory, capsys):
 # The speed
 
 
+@pytest.mark.slow
 def test_the_speed_of_the_images_and_of_a_step_is_printed(directory, capsys):
     arguments = ["--image-size", "32", "--batch-size", "4", "--classes", "20", "--seconds", "0.1"]
     assert main(["data", "speed", str(directory), *arguments]) == 0

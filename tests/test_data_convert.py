@@ -92,6 +92,7 @@ def test_labels_count_the_sorted_synsets_also_the_empty_one(images, out):
     assert find_images(images).empty_classes("train") == ["n03"]
 
 
+@pytest.mark.slow
 def test_training_reads_what_was_converted(images, out):
     convert(images, out)
     data = ImageRecords(out, 16, num_classes=4)

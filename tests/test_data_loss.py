@@ -108,6 +108,7 @@ LOSSES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", LOSSES)
 def test_what_a_conversion_wrote_is_there(directory, lose, capsys):
     named = lose(directory)

@@ -93,6 +93,7 @@ def test_an_image_size_that_cannot_be_cut_out_is_refused(tmp_path, fields):
 # Crops of training images
 
 
+@pytest.mark.slow
 def test_random_crops_without_resizing_are_parts_of_the_image():
     jpeg, whole = ramps()
     size = 200
@@ -135,6 +136,7 @@ def test_scale_jitter_covers_its_range_and_nothing_else():
     assert abs(shorter.mean() - (low + high) / 2) < 4
 
 
+@pytest.mark.slow
 def test_random_crops_equal_pillows_resizing_and_a_crop():
     """A window in the image, resized, is the window in the resized image up to rounding."""
     photograph = Image.open(io.BytesIO(photographs()[10]))
@@ -151,6 +153,7 @@ def test_random_crops_equal_pillows_resizing_and_a_crop():
         assert min(differences) < 8 < np.median(differences) / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", [4, 1])
 def test_padded_crops_are_shifted_images_with_black_borders(pad):
     jpeg, whole = noise(32, 32)
@@ -177,6 +180,7 @@ def test_padding_comes_after_the_evaluations_square():
     np.testing.assert_array_equal(crop, whole[4:36, 14:46])
 
 
+@pytest.mark.slow
 def test_large_images_are_decoded_at_a_lower_resolution_with_little_loss():
     jpeg = photographs()[10]
     whole = tf.io.decode_jpeg(jpeg)
@@ -193,6 +197,7 @@ def test_large_images_are_decoded_at_a_lower_resolution_with_little_loss():
 # Colours and mirroring
 
 
+@pytest.mark.slow
 def test_mirroring_can_be_switched_off():
     jpeg, _ = ramps()
     for flip, expected in ((True, 0.5), (False, 0.0)):
@@ -202,6 +207,7 @@ def test_mirroring_can_be_switched_off():
         assert abs(mirrored.mean() - expected) <= (0.1 if flip else 0)
 
 
+@pytest.mark.slow
 def test_colour_noise_has_the_spread_of_imagenets_components():
     jpeg = jpeg_of(np.full((8, 8, 3), 128, np.uint8))
     images = train_images(jpeg, 4, 3000, lighting=0.1)
@@ -253,6 +259,7 @@ def test_evaluation_without_resizing_cuts_out_the_centre():
 # Seeds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_crop", ["random-resized", "random", "pad"])
 def test_the_same_seed_makes_the_same_images(tmp_path, train_crop):
     write_directory(tmp_path, thumbnails())

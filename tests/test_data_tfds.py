@@ -48,6 +48,7 @@ def labels_of(batches):
     return [int(label) for _, labels in batches for label in labels]
 
 
+@pytest.mark.slow
 def test_images_and_labels_are_read(directory, jpegs):
     data = ImageRecords(directory, SIZE, num_classes=20)
     assert (data.num_train, data.num_validation) == (20, 2)
@@ -58,6 +59,7 @@ def test_images_and_labels_are_read(directory, jpegs):
     assert label == 1
 
 
+@pytest.mark.slow
 def test_features_count_if_the_files_were_renamed(directory):
     for path in sorted(directory.glob("*tfrecord*")):
         path.rename(directory / re.sub(r".*-(train|validation)\.tfrecord", r"\1", path.name))
@@ -72,6 +74,7 @@ def test_two_layouts_in_one_directory_are_refused(directory, jpegs):
         ImageRecords(directory, SIZE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [-1, 20])
 def test_a_bad_label_is_named_as_it_is_written(directory, jpegs, label):
     path = directory / name("train", 1, 2)

@@ -35,6 +35,7 @@ def labels_of(batches):
 # What is read, and in which order
 
 
+@pytest.mark.slow
 def test_every_record_is_read_once_per_epoch(directory):
     data = ImageRecords(directory, SIZE, num_classes=20)
     assert (data.num_train, data.num_validation) == (20, 4)
@@ -45,6 +46,7 @@ def test_every_record_is_read_once_per_epoch(directory):
     assert labels_of(data.validation_batches(batch_size=3)) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_an_epoch_may_end_early(directory):
     data = ImageRecords(directory, SIZE, num_classes=20)
     whole = [labels.numpy().tolist() for _, labels in data.train_batches(8, 0, 0, 2)]
@@ -52,6 +54,7 @@ def test_an_epoch_may_end_early(directory):
     assert [labels.numpy().tolist() for _, labels in short] == [*whole[:2], *whole[3:5]]
 
 
+@pytest.mark.slow
 def test_images_belong_to_their_labels(directory, jpegs):
     data = ImageRecords(directory, SIZE, num_classes=20)
     for image, label in data.validation_batches(1, normalize=False):
@@ -65,6 +68,7 @@ def test_images_belong_to_their_labels(directory, jpegs):
     assert np.corrcoef(means, seen)[0, 1] > 0.75
 
 
+@pytest.mark.slow
 def test_order_and_pixels_follow_the_seed_and_the_epoch_alone(directory):
     data = ImageRecords(directory, SIZE, num_classes=20)
     unbroken = list(data.train_batches(20, seed=5, initial_epoch=0, epochs=3))
@@ -80,6 +84,7 @@ def test_order_and_pixels_follow_the_seed_and_the_epoch_alone(directory):
     assert len(orders) == 4, "every epoch and every seed must have an order of its own"
 
 
+@pytest.mark.slow
 def test_augmentation_differs_between_epochs(directory):
     data = ImageRecords(directory, SIZE, num_classes=20)
     first, second = data.train_batches(20, seed=0, initial_epoch=0, epochs=2)
@@ -88,6 +93,7 @@ def test_augmentation_differs_between_epochs(directory):
     assert changed.all()
 
 
+@pytest.mark.slow
 def test_shuffling_goes_across_files(directory):
     """Label k is in file k % 3; neither the files nor the places in them may stay in order."""
     data = ImageRecords(directory, SIZE, num_classes=20)
@@ -147,6 +153,7 @@ def windows_of_random_crops(count):
     return top, left, crop_height, crop_width, flipped
 
 
+@pytest.mark.slow
 def test_random_crops_have_the_areas_and_shapes_asked_for():
     top, left, height, width, flipped = windows_of_random_crops(400)
     area, aspect = height * width, width * 320 / (height * 240)
@@ -177,6 +184,7 @@ def test_the_same_seed_makes_the_same_crop():
     assert np.abs(crops[0] - crops[3]).max() > 1
 
 
+@pytest.mark.slow
 def test_grey_jpegs_get_three_channels(tmp_path):
     grey = Image.open(io.BytesIO(photographs()[0])).convert("L").resize((40, 30))
     buffer = io.BytesIO()
@@ -243,6 +251,7 @@ def read_until_error(data, split, batch_size):
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("kind", BAD_RECORDS)
 def test_a_bad_record_is_named(directory, jpegs, kind, split):
@@ -263,6 +272,7 @@ def test_a_bad_record_is_named(directory, jpegs, kind, split):
             data.raise_for_bad_record(split, 2, batch, batch_size, seed=7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD_RECORDS)
 def test_a_bad_first_record_is_named_before_anything_is_read(directory, jpegs, kind):
     make, problem = BAD_RECORDS[kind]
@@ -272,6 +282,7 @@ def test_a_bad_first_record_is_named_before_anything_is_read(directory, jpegs, k
         ImageRecords(directory, SIZE)
 
 
+@pytest.mark.slow
 def test_damaged_bytes_are_named(directory):
     """The record's checksum does not fit any more."""
     path = directory / "train-00001-of-00003"
@@ -332,6 +343,7 @@ def test_missing_files_are_named(tmp_path, jpegs):
         ImageRecords(tmp_path, SIZE)
 
 
+@pytest.mark.slow
 def test_empty_files_among_others_do_not_matter(directory):
     (directory / "train-00000-empty").touch()
     data = ImageRecords(directory, SIZE, num_classes=20)

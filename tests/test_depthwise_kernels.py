@@ -161,11 +161,13 @@ def check(case, on_every_isa):
             )
 
 
+@pytest.mark.slow
 @given(case=cases())
 def test_matches_oracle(on_every_isa, case):
     check(case, on_every_isa)
 
 
+@pytest.mark.slow
 @given(case=cases(kinds=("aligned_max", "aligned_max")))
 def test_no_sum_overflows(on_every_isa, case):
     check(case, on_every_isa)

@@ -66,6 +66,7 @@ def step_of(model, training=True):
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("run_eagerly", [False, True])
 @pytest.mark.parametrize("build", [plain, preactivated, four_consumers, biased])
@@ -127,6 +128,7 @@ def test_the_bias_in_front_of_a_batch_norm(training):
     assert (bias == 0).all() if training else (bias != 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-4, 1, 1e4])
 def test_an_activation_saturates_nothing_in_inference(scale):
     """The exponent comes from the convolution's extremes."""
@@ -169,6 +171,7 @@ def two_branches(normalized):
     return keras.Model(inputs, layers.Dense(2)(layers.ReLU()(layers.Add()([a, b]))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(5, 5), (1, 5), (5, 1), (0, 1), (1, 0)])
 @pytest.mark.parametrize("normalized", [False, True])
 def test_unknown_numbers_of_images_may_broadcast(normalized, sizes):

@@ -16,10 +16,13 @@ EMULATOR = Path(__file__).parent / "emulator"
 #: Of the results of all kernels, by kernel.
 HASHES = Path(__file__).parent / "native" / "hashes.json"
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64",
-    reason="the emulator executes x86-64 Linux programs in this process's own memory",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux" or platform.machine() != "x86_64",
+        reason="the emulator executes x86-64 Linux programs in this process's own memory",
+    ),
+]
 
 # Bochs' models that stop right at each instruction set.
 MODELS = {name: model for name, (_, model) in ISAS.items()}

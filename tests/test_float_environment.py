@@ -110,7 +110,7 @@ CALLS = {
 }
 
 OTHERS = {"quantize": quantize, "dequantize": DFPTensor.dequantize, "arithmetic": _arithmetic}
-NO_ARITHMETIC = {"available_isas", "get_isa", "info", "set_isa"}
+NO_ARITHMETIC = {"available_isas", "get_isa", "info", "matmul_int8", "set_isa"}  # in FP32
 
 
 def _bits(result):

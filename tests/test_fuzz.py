@@ -4,6 +4,8 @@ import fuzz_command_line
 import interrupted_runs
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_damaged_files_and_wrong_values():
     with interrupted_runs.little() as patch:

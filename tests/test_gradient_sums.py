@@ -44,6 +44,7 @@ def expected_sum(gradients, y, activation, bits):
     return exponent, oracle.quantize_to(total, 0, bits)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**32),
     st.sampled_from(SIZES),

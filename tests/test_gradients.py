@@ -113,6 +113,7 @@ def kernel_hits():
     return {name: count for name, count in hits.items() if not name.startswith("quantize")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_against_float32(name, in_graph):
@@ -289,6 +290,7 @@ def gradient_penalty(model, x, of_input):
     return outer.gradient(penalty, sources)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_input", [True, False], ids=["of_input", "of_kernels"])
 @pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("kind", ["conv2d", "depthwise", "dense"])
@@ -304,6 +306,7 @@ def test_second_order_gradients(kind, in_graph, of_input):
         assert relative_error(actual, wanted) < QUANTIZATION_TOLERANCE
 
 
+@pytest.mark.slow
 def test_jacobian_and_forward_mode():
     model = two_layers("dense")
     twin = float32_twin(model)

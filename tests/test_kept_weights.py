@@ -57,6 +57,7 @@ def test_inference_quantises_weights_once():
     np.testing.assert_array_equal(model.predict(X, verbose=0), expected(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FOLDER = pathlib.Path(__file__).with_name("keras_own_tests")
 
 # Layers with an integer path, layers that must be left alone, and what handles any layer.

@@ -48,6 +48,7 @@ def test_an_explicit_dtype_wins(name):
     assert type(type(layer).from_config(layer.get_config()).dtype_policy) is keras.DTypePolicy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["file", "json", "clone", "pickle", "deepcopy"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_round_trips(name, how, tmp_path):

@@ -12,6 +12,7 @@ from dfpkeras import kernels
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 
+@pytest.mark.slow
 @given(case=matmul_cases())
 def test_matches_oracle(on_every_isa, case):
     check_matmul(
@@ -19,6 +20,7 @@ def test_matches_oracle(on_every_isa, case):
     )
 
 
+@pytest.mark.slow
 @given(case=matmul_cases(kinds=("aligned_max", "aligned_max")))
 def test_matches_oracle_on_adversarial_data(on_every_isa, case):
     check_matmul(

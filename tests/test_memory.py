@@ -26,6 +26,7 @@ def address(array):
     return array.__array_interface__["data"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (300, 7, 11), LARGE, (2**20 + 1,)])
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_arrays_are_aligned_writable_and_contiguous(shape, dtype):
@@ -38,11 +39,13 @@ def test_arrays_are_aligned_writable_and_contiguous(shape, dtype):
     assert (array == 7).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(0,), (3, 0, 2)])
 def test_empty_arrays(shape):
     assert memory.aligned_empty(shape, np.float32).shape == shape
 
 
+@pytest.mark.slow
 def test_memory_is_reused_after_the_last_view_is_gone():
     array = memory.aligned_empty(LARGE, np.float32)
     where, view = address(array), array[3:5]
@@ -76,6 +79,7 @@ def test_what_is_kept_is_bounded_at_any_time(steps):
         assert stats["in_use"] + stats["cached"] <= 1.5 * stats["peak_in_use"]
 
 
+@pytest.mark.slow
 def test_a_failed_request_leaves_no_trace():
     before = memory.memory_stats()
     with pytest.raises(MemoryError, match="bytes could not be allocated"):
@@ -83,6 +87,7 @@ def test_a_failed_request_leaves_no_trace():
     assert memory.memory_stats() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clear_session", [keras.utils.clear_session, keras.backend.clear_session])
 def test_clear_session_releases_what_no_result_uses(clear_session):
     gc.collect()
@@ -100,6 +105,7 @@ def test_clear_session_releases_what_no_result_uses(clear_session):
     assert (kept == 3).all()
 
 
+@pytest.mark.slow
 def test_poison_fills_memory_that_is_new_or_no_longer_in_use():
     with poisoned_memory():
         array = memory.aligned_empty((300, 7), np.float32)
@@ -112,6 +118,7 @@ def test_poison_fills_memory_that_is_new_or_no_longer_in_use():
         assert (memory.aligned_empty((300, 7), np.int16) > 2**14).all()
 
 
+@pytest.mark.slow
 def test_sizes_no_longer_in_use_make_room():
     for size in (900_000, 700_000, 500_000):
         array = memory.aligned_empty((size,), np.float32)
@@ -120,6 +127,7 @@ def test_sizes_no_longer_in_use_make_room():
         assert address(memory.aligned_empty((size,), np.float32)) == where
 
 
+@pytest.mark.slow
 def test_concurrent_use_never_hands_out_a_block_twice():
     def work(seed):
         rng = np.random.default_rng(seed)

@@ -11,6 +11,8 @@ from poison import dangling_view, poisoned_memory
 
 from dfpkeras.ops import integer_convolution
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 STEPS = 4
 IMAGES = random_array(STEPS, 6, 12, 10, 5, seed=1)

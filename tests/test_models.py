@@ -37,6 +37,7 @@ def test_resnet_small_is_made_of_ordinary_layers():
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
 
 
+@pytest.mark.slow
 def test_resnet_small_learns():
     keras.utils.set_random_seed(0)
     images = np.random.default_rng(0).standard_normal((16, 12, 12, 1)).astype(np.float32)
@@ -50,6 +51,7 @@ def test_resnet_small_learns():
     assert losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV2", "mobilenetv2", "MOBILENETV2"])
 def test_names_of_keras_applications_in_any_case(name):
     model = build_model(name, (32, 32, 3), 7)
@@ -99,6 +101,7 @@ def test_case_and_hyphens_do_not_count(name, found):
     assert find_name(name) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20", "googlenet-bn"])
 def test_built_by_name_a_model_returns_logits(name):
     model = build_model(name, (32, 32, 1), 7)
@@ -106,6 +109,7 @@ def test_built_by_name_a_model_returns_logits(name):
     assert model.get_layer("predictions").activation is keras.activations.linear
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_by_name():
     model = build_model("GoogLeNet", (32, 32, 3), 7, auxiliary_heads=True)
     assert set(model.output) == {"logits", "auxiliary_1", "auxiliary_2"}
@@ -165,6 +169,7 @@ def test_functions_that_will_not_do(users_folder, path, message):
         build_model(path, (4, 5, 2), 3)
 
 
+@pytest.mark.slow
 def test_models_that_scale_pixels_themselves():
     assert scales_its_input(build_model("EfficientNetB0", (32, 32, 3), 10))
     # These would, but are built without it.

@@ -137,6 +137,7 @@ def test_kernels_get_the_flush_interval(monkeypatch):
 EIGHT_BITS = {"activation_bits": 8, "weight_bits": 8, "gradient_bits": 8}
 
 
+@pytest.mark.slow
 def test_stochastic_rounding_is_repeatable_and_differs():
     losses = {
         rounding: [trained(make(**EIGHT_BITS, rounding=rounding))[0] for _ in range(2)]
@@ -162,6 +163,7 @@ def test_rounding_of_what_a_kernel_wrote(role):
     assert not quantize_to(x, nearest).data[1:].any()
 
 
+@pytest.mark.slow
 def test_models_of_different_formats_do_not_disturb_each_other():
     """Their steps taken in turns give what each gives alone."""
     formats = [{}, EIGHT_BITS, EIGHT_BITS | {"rounding": "stochastic"}, {"flush_every": 32}]
@@ -254,6 +256,7 @@ trips = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @trips
 def test_a_copied_model_computes_what_the_original_does(trip, tmp_path):
     model = make(**NINE_BITS)
@@ -268,6 +271,7 @@ def test_a_copied_model_computes_what_the_original_does(trip, tmp_path):
     assert loss != trained(make())[0]
 
 
+@pytest.mark.slow
 @trips
 def test_a_map_of_three_formats(trip, tmp_path):
     policies = keras.dtype_policies.DTypePolicyMap("dfp16")

@@ -40,6 +40,7 @@ def test_forward_of_many_input_channels(on_every_isa, bits):
     assert (sums == 4 * 1900 * (2**bits - 1) ** 2).all()
 
 
+@pytest.mark.slow
 @EVERY_BIT_WIDTH
 def test_backward_data_of_many_output_channels(on_every_isa, bits):
     check_backward_data(adversarial((1, 3, 3, 3), (2, 2, 3, 1900), bits), on_every_isa)
@@ -55,6 +56,7 @@ def test_backward_weights_of_one_long_row(on_every_isa, bits):
     check_backward_weights(adversarial((1, 1, 5003, 2), (1, 3, 2, 3), bits), on_every_isa)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits_b", BIT_WIDTHS)
 @pytest.mark.parametrize("bits_a", [2, 8, 13, 14, 15])
 def test_matmul_of_every_pair_of_widths(on_every_isa, bits_a, bits_b):
@@ -87,6 +89,7 @@ def row_and_column_at_the_limit(max_a, excess):
     return reference.Operand(a[None].copy(), 0), reference.Operand(b[:, None].copy(), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("excess, expected", [(-1, 2**24 + 2), (0, 2**24 + 2), (1, 2**24)])
 @pytest.mark.parametrize("max_a", [1, 2, 3, 100, 1000, 32766, 32767])
 def test_a_run_ends_exactly_at_the_proven_limit(on_every_isa, max_a, excess, expected):

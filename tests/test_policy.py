@@ -161,6 +161,7 @@ ROUND_TRIPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trip", ROUND_TRIPS)
 @pytest.mark.parametrize("make", [small_cnn, nested_model])
 @pytest.mark.parametrize("policy_afterwards", ["dfp16", "float32"])
@@ -221,6 +222,7 @@ np.save("y.npy", np.stack([model.predict(x, verbose=0) for model in models]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_where_dfpkeras_is_not_imported_saved_models_load_as_float32(
     tmp_path, monkeypatch, run_python
@@ -343,6 +345,7 @@ for ask in (
 """
 
 
+@pytest.mark.slow
 def test_another_keras_backend_gets_kernels_and_a_clear_error():
     environment = os.environ | {"KERAS_BACKEND": "numpy"}
     done = subprocess.run(

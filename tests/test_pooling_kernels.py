@@ -127,6 +127,7 @@ def each(results, check, *arguments):
 # --- maximum --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(cases())
 def test_max_pool(on_every_isa, case):
     results = on_every_isa(lambda: kernels.max_pool(tensor(case.x), *case.arguments))
@@ -138,6 +139,7 @@ def max_pool_backward(case, bits=15):
     return kernels.max_pool_backward(dy, x, y, *case.arguments, bits)
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from([15, 14, 6, 2]))
 def test_max_pool_backward(on_every_isa, case, bits):
     results = on_every_isa(partial(max_pool_backward, case, bits))
@@ -240,6 +242,7 @@ def test_an_exponent_beyond_the_largest_is_not_finite():
 # --- average --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from([14, 15, 6, 2]))
 def test_average_pool(on_every_isa, case, bits):
     results = on_every_isa(lambda: kernels.average_pool(tensor(case.x), *case.arguments, bits=bits))
@@ -247,6 +250,7 @@ def test_average_pool(on_every_isa, case, bits):
     each(results, assert_near, oracle.exact_average(case.x, case.pooling), bits)
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from([15, 14, 6, 2]))
 def test_average_pool_backward(on_every_isa, case, bits):
     results = on_every_isa(
@@ -260,6 +264,7 @@ def test_average_pool_backward(on_every_isa, case, bits):
     each(results, assert_near, exact, bits)
 
 
+@pytest.mark.slow
 @EVERY_LARGER_CASE
 def test_average_pool_of_many_pixels(
     on_every_isa, on_every_thread_count, shape, pool_size, strides, padding

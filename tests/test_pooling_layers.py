@@ -111,6 +111,7 @@ def results(policy, make, graph, *inputs):
     return (tf.function(run) if graph else run)(*inputs)
 
 
+@pytest.mark.slow
 @EVERY_LAYER
 @pytest.mark.parametrize("graph", [False, True])
 def test_values_and_gradients(shape, cls, arguments, kernels, graph):
@@ -124,6 +125,7 @@ def test_values_and_gradients(shape, cls, arguments, kernels, graph):
     assert_near(actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("axis", [1, 2, 3, -1])
 def test_concatenate(axis, graph):
@@ -163,6 +165,7 @@ def test_what_has_no_integer_path_is_what_keras_computes(make, inputs, options):
     assert not hits
 
 
+@pytest.mark.slow
 @EVERY_LAYER
 @pytest.mark.parametrize("policy", ["dfp16", "float32"])
 def test_without_integers_or_policy_keras_computes(shape, cls, arguments, kernels, policy):
@@ -234,6 +237,7 @@ def many_layers(size=16):
     return keras.Model(inputs, layers.Dense(3)(layers.Concatenate()(x)))
 
 
+@pytest.mark.slow
 def test_nothing_is_dequantised_between_integer_layers():
     with dtype_policy():
         model = many_layers()
@@ -276,6 +280,7 @@ def networks():
     return [resnet_stem, inception, dense_block]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", networks(), ids=lambda body: body.__name__)
 def test_fit_and_predict_follow_float32(body):
     keras.utils.set_random_seed(3)
@@ -311,6 +316,7 @@ def test_unknown_sizes():
         assert relative_error(actual, twin.predict(images, verbose=0)) < QUANTIZATION_TOLERANCE
 
 
+@pytest.mark.slow
 def test_export(tmp_path):
     with dtype_policy():
         model = many_layers()

@@ -27,6 +27,7 @@ TORCHVISION_ALEXNET = 61_100_840
 FOURTH_CONVOLUTION = (384 - 256) * (384 * 9 + 1) + (384 - 256) * 256 * 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "published"),
     [
@@ -79,6 +80,7 @@ def test_googlenet_module_by_module():
     assert counted["inception_3a"] == pytest.approx(TABLE_1["inception_3a"], abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "size", "features"),
     [
@@ -112,6 +114,7 @@ def test_pooling_without_top():
         VGG16(**options, pooling="mean")
 
 
+@pytest.mark.slow
 def test_grouped_convolutions():
     model = AlexNet(groups=2, input_shape=(64, 64, 3), alpha=0.11)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -129,6 +132,7 @@ def test_initial_weights_of_alexnet():
     assert ones == ["conv2", "conv4", "conv5", "fc6", "fc7"]
 
 
+@pytest.mark.slow
 def test_auxiliary_heads():
     model = GoogLeNet(auxiliary_heads=True, classes=9, alpha=0.25)
     assert {name: y.shape for name, y in model.output.items()} == dict.fromkeys(
@@ -147,6 +151,7 @@ def test_auxiliary_heads():
         GoogLeNet(auxiliary_heads=True, include_top=False)
 
 
+@pytest.mark.slow
 def test_batch_norm_replaces_local_response_normalization():
     model = GoogLeNet(batch_norm=True, alpha=0.1, input_shape=(32, 32, 3))
     kinds = [type(layer).__name__ for layer in model.layers]
@@ -173,6 +178,7 @@ def test_wrong_arguments(build, options, message):
         build(**options)
 
 
+@pytest.mark.slow
 def test_channels_first():
     keras.config.set_image_data_format("channels_first")
     try:

@@ -12,6 +12,8 @@ import dfpkeras
 from dfpkeras.models import VGG16, AlexNet, GoogLeNet, ResNet20, ResNet50
 from dfpkeras.ops.kernel_hits import hits
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 
 CLASSES = 3

@@ -52,6 +52,7 @@ def assert_valid(x, tensor, bits, rounding):
     assert (np.sign(tensor.data) * np.sign(x) >= 0).all()
 
 
+@pytest.mark.slow
 @EVERY_ROUNDING
 @given(shape=shapes, kind=data_kinds, bits=bit_widths, seed=seeds)
 def test_matches_oracle(on_every_isa, rounding, shape, kind, bits, seed):
@@ -63,6 +64,7 @@ def test_matches_oracle(on_every_isa, rounding, shape, kind, bits, seed):
         np.testing.assert_array_equal(tensor.data, results["scalar"].data)
 
 
+@pytest.mark.slow
 @EVERY_ROUNDING
 @given(size=st.integers(1, 100), bits=bit_widths, scale=st.integers(-149, 127), seed=seeds)
 def test_ties_and_quarters_at_every_scale(on_every_isa, rounding, size, bits, scale, seed):
@@ -240,6 +242,7 @@ def test_input_is_not_changed():
     np.testing.assert_array_equal(x, copy)
 
 
+@pytest.mark.slow
 @given(size=st.integers(1, 200), bits=bit_widths, exponent=st.integers(-128, 126), seed=seeds)
 def test_dequantize_is_exact(on_every_isa, size, bits, exponent, seed):
     data = np.random.default_rng(seed).integers(-(2**bits) + 1, 2**bits, size).astype(np.int16)
@@ -255,6 +258,7 @@ def test_dequantize_is_exact(on_every_isa, size, bits, exponent, seed):
 # --- properties of all roundings ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @EVERY_ROUNDING
 @given(size=st.integers(1, 200), bits=bit_widths, seed=seeds)
 def test_rounding_is_symmetric_in_sign(rounding, size, bits, seed):

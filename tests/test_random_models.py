@@ -9,10 +9,13 @@ import itertools
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import assume, given, settings
 from keras_support import assert_no_lost_gradient, dtype_policy, relative_errors
 from random_models import cases
+
+pytestmark = pytest.mark.slow
 
 #: What Keras and TensorFlow say of a model that they cannot train under float32 either: PReLU on
 #: images of an unknown size, or a gradient that TensorFlow does not have on this CPU.

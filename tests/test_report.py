@@ -125,6 +125,7 @@ def test_a_shared_layer_is_listed_once():
     assert [path for path in paths if "shared" in path] == ["net/one/shared"]
 
 
+@pytest.mark.slow
 def test_lora_and_quantized_layers():
     adapted = layers.Dense(3)
     adapted.build((None, 4))
@@ -136,6 +137,7 @@ def test_lora_and_quantized_layers():
     assert dfpkeras.report(quantized).rows[0].reason == "its dtype policy is 'int8_from_dfp16'"
 
 
+@pytest.mark.slow
 def test_the_report_agrees_with_the_kernels_on_mobilenet():
     model = keras.applications.MobileNetV2(
         weights=None, alpha=0.35, input_shape=(32, 32, 3), classes=4

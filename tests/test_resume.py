@@ -23,6 +23,8 @@ from dfpkeras.cli.run_directory import RunDirectory
 from dfpkeras.data import tfrecords
 from dfpkeras.training import checkpoints
 
+pytestmark = pytest.mark.slow
+
 SPEED = ["images_per_second", "train_seconds", "timed_images", "timed_seconds"]
 OFTEN = ["--checkpoint-minutes", "1e-9"]
 

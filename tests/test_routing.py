@@ -90,6 +90,7 @@ MODES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_modes(mode):
     run, expected = MODES[mode]
@@ -98,6 +99,7 @@ def test_modes(mode):
     assert hits == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -111,6 +113,7 @@ def test_compile_options(options, expected):
     assert hits == expected
 
 
+@pytest.mark.slow
 def test_tape_around_a_function():
     model = small_cnn()
     function = tf.function(model)
@@ -122,6 +125,7 @@ def test_tape_around_a_function():
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.slow
 def test_other_policies_run_no_integer_kernel():
     with dtype_policy("float32"):
         model = compiled_cnn()
@@ -129,6 +133,7 @@ def test_other_policies_run_no_integer_kernel():
     assert not hits
 
 
+@pytest.mark.slow
 def test_training_follows_float32():
     """Sixty steps on a learnable problem: the two losses fall together."""
     images = random_array(256, 8, 8, 3)
@@ -274,6 +279,7 @@ CONTROL_FLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["eager", "graph", "tape_around_graph"])
 @pytest.mark.parametrize("name", CONTROL_FLOW)
 def test_control_flow(name, how):
@@ -449,6 +455,7 @@ def saved_model_export(model, path):
     return lambda x: loaded.signatures["serving_default"](tf.constant(x))["output_0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("export", [keras_export, archive_export, saved_model_export])
 def test_export(export, tmp_path):
     model = compiled_cnn()
@@ -480,6 +487,7 @@ def test_export_to_other_formats_traces_float32(monkeypatch):
     assert hits == EAGER_FORWARD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "convolutions", "depthwise"),
     [
@@ -506,6 +514,7 @@ def test_applications(name, options, convolutions, depthwise):
     assert hits["quantize_activation"] == 2
 
 
+@pytest.mark.slow
 def test_two_threads_train_at_once():
     models = [compiled_cnn(), compiled_cnn()]
     losses = {}

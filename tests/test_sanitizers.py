@@ -9,10 +9,13 @@ from native_program import build_isa_program
 
 from dfpkeras.kernels import available_isas
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64",
-    reason="the program lists the x86-64 instruction sets",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux" or platform.machine() != "x86_64",
+        reason="the program lists the x86-64 instruction sets",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from keras_support import (
 
 import dfpkeras  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 SCENARIOS = {}
 
 

@@ -5,7 +5,10 @@ import subprocess
 import sys
 import tarfile
 
+import pytest
 from native_program import ROOT
+
+pytestmark = pytest.mark.slow
 
 SOURCES = ("include", "src_pyx", "dfpkeras", "setup.py", "pyproject.toml", "LICENSE", "README.md")
 

@@ -173,6 +173,7 @@ def test_shared_time_is_that_of_every_moment(found):
     assert sum(times.values()) == pytest.approx(sum(expected.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["dfp16", "float32"])
 def test_profile_of_a_step(policy):
     with dtype_policy(policy):
@@ -234,6 +235,7 @@ def test_contender_that_hangs_is_given_up(process):
     assert hanging._process.returncode == -9
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_a_process_is_told(process):
     dying, wrong = map(process, ("dies", "no_model"))
     with pytest.raises(ContenderError, match=r"its process ended: exit code 7: a last word$"):
@@ -412,6 +414,7 @@ def run(tmp_path_factory):
     return printed, json.loads(files[0].read_text()), files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_json(run):
     results = run[1]
     (comparison,) = results["comparisons"]

@@ -34,6 +34,7 @@ def test_arrows_point_down():
     assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "statement"),
     [

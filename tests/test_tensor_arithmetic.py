@@ -90,6 +90,7 @@ def int32_data(rng, kind, size):
     return data.astype(np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
 @given(
     kind=st.sampled_from(["random", "minimum", "maximum"]),

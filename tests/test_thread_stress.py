@@ -6,9 +6,10 @@ import sys
 import pytest
 from native_program import build_thread_program
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="forks, and counts threads in /proc"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="forks, and counts threads in /proc"),
+]
 
 
 # ---- the pool of threads by itself -----------------------------------------------------------

@@ -8,6 +8,8 @@ from keras_support import QUANTIZATION_TOLERANCE, dtype_policy, random_array, re
 
 from dfpkeras.ops.kernel_hits import hits
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 
 IMAGES = random_array(6, 8, 8, 4)

@@ -15,6 +15,8 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "training_equa
 import training_equality_report as report
 import training_equality_runs as runs
 
+pytestmark = pytest.mark.slow
+
 STEPS, WINDOW = 60, 10
 
 

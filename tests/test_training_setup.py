@@ -91,6 +91,7 @@ def test_a_cosine_without_warm_up():
     np.testing.assert_allclose(rates(schedule, 0, 10, 20), [0.1, 0.05, 0], atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["resnet50", "googlenet", "digits"])
 def test_schedules_survive_their_configuration(recipe):
     schedule = schedule_of(recipe, 10)
@@ -245,6 +246,7 @@ def test_auxiliary_heads_count_with_their_weights(config_with_heads):
     assert found["logits_accuracy"] == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 def test_metrics_are_of_the_logits_alone_and_named_as_usual(config_with_heads):
     model = compile_model(config_with_heads, FakeData())
     logs = model.fit(batches(model), validation_data=batches(model), verbose=0).history
@@ -260,6 +262,7 @@ def test_metrics_are_of_the_logits_alone_and_named_as_usual(config_with_heads):
     assert names == plain | {f"val_{name}" for name in plain}
 
 
+@pytest.mark.slow
 def test_a_compiled_model_with_heads_survives_its_file(config_with_heads, tmp_path):
     model = compile_model(config_with_heads, FakeData())
     model.fit(batches(model), verbose=0)
