@@ -19,7 +19,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-# Results must be the same on every instruction set: no fused multiply-adds behind our back.
+# Results must be the same on every instruction set: no fused multiply-adds that nobody wrote.
 FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off"]
 
 # {name: compiler flags} of every instruction set, slowest first.

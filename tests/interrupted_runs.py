@@ -32,7 +32,7 @@ def train_and_die(moment, arguments, log):
 
     Args:
         moment: name of a function of this module.
-        arguments: list of str, behind ``train``.
+        arguments: list of str, after ``train``.
         log: path of a file that gets what is printed.
 
     Returns:
@@ -88,7 +88,7 @@ def tiny_model(input_shape, classes):
     return keras.Model(layers.inputs, layers.outputs[0])
 
 
-def behind_the_third_step():
+def after_the_third_step():
     _die_after(RunRecorder, "on_train_batch_end", 3)
 
 

@@ -34,7 +34,7 @@ def resident_bytes():
 
 
 class MemoryRecord(keras.callbacks.Callback):
-    """Notes what the pool and the process hold behind each step of all epochs."""
+    """Notes what the pool and the process hold after each step of all epochs."""
 
     def __init__(self):
         super().__init__()

@@ -411,7 +411,7 @@ def test_missing_peers_are_named(monkeypatch):
         (("--plot", "absent/results.png"), "--plot: absent/results.png: there is no such dir"),
         (("--plot", "results.jpg"), "the name of a PNG file must end in .png"),
         (("--json", "."), "--json: .: cannot be written"),
-        (("--network", "lenet"), "--network: lenet: needed is one of resnet50, vgg16"),
+        (("--network", "lenet"), "--network: lenet: expected one of resnet50, vgg16"),
     ],
 )
 def test_wrong_files_and_names_are_refused_before_measuring(

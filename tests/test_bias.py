@@ -17,7 +17,7 @@ def random_tensor(rng, *shape, bits=15):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 70), st.sampled_from([1, 2]))
-def test_a_bias_is_what_adding_it_behind_would_be(on_every_isa, seed, filters, groups):
+def test_a_bias_is_what_adding_it_afterwards_would_be(on_every_isa, seed, filters, groups):
     rng = np.random.default_rng(seed)
     x = random_tensor(rng, 2, 5, 4, 3 * groups)
     w = random_tensor(rng, 3, 2, 3, filters * groups)

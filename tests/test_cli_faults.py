@@ -170,7 +170,7 @@ def test_paths_that_lead_nowhere(command, kind, tmp_path, capsys):
     path = _make_path(kind, tmp_path)
     line = error_of(capsys, *arguments, path)
     # A file is a good place for JSON, and so is a dangling link: the network is what is wrong.
-    assert path.name in line or "nothing: needed is" in line or "resnet5000" in line
+    assert path.name in line or "nothing: expected" in line or "resnet5000" in line
 
 
 def test_an_unreadable_directory(directory, monkeypatch, capsys):

@@ -397,7 +397,7 @@ def test_resume_without_a_run(runs, capsys):
         (["--classes", "5"], "--classes needs --data"),
         (["--pad", "2"], "--pad needs --data"),
         (["--auxiliary-weights", "0.3"], "model 'resnet-small' has no auxiliary heads"),
-        (["--recipe", "resnet51"], "--recipe: resnet51: no such recipe; needed is one of alexnet"),
+        (["--recipe", "resnet51"], "--recipe: resnet51: no such recipe; expected one of alexnet"),
     ],
 )
 def test_wrong_options(runs, capsys, options, message):
@@ -448,7 +448,7 @@ def test_missing_packages_name_the_extra(runs, capsys, monkeypatch):
 
 def test_another_backend_is_refused(runs, capsys, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    assert "Keras' backend is torch; needed is TensorFlow" in error_of(capsys, runs)
+    assert "Keras' backend is torch; expected TensorFlow" in error_of(capsys, runs)
 
 
 # Run directories

@@ -84,7 +84,7 @@ def test_damaged_bytes_are_named_and_what_was_not_read(directory):
     path.write_bytes(content)
     (fault,) = faults_of(directory)
     assert fault.startswith(f"{path}: record 3 (counting from 0): damaged")
-    assert fault.endswith("the 3 records behind it were not read")
+    assert fault.endswith("the 3 records after it were not read")
 
 
 @pytest.mark.parametrize("cut", [1, 8, 500])

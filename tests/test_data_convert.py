@@ -371,13 +371,13 @@ def test_lists_of_a_flat_validation_folder(images, tmp_path, kind):
 
 
 BAD_LISTS = {
-    "none": (None, r"needed is a list of their classes \(--validation-list\)"),
+    "none": (None, r"expected a list of their classes \(--validation-list\)"),
     "empty": ([], "does not list .* 0.JPEG"),
     "short": (["n01"] * 5, "5 lines, but .*val holds 6 images"),
     "unknown synset": (["n01"] * 5 + ["n05"], "line 6: train has no folder for class n05"),
-    "number": (["1"] * 6, r"line 1: 1 is a number; needed is .*--validation-synsets"),
+    "number": (["1"] * 6, r"line 1: 1 is a number; expected .*--validation-synsets"),
     "columns exchanged": (["n01 n01 0.JPEG"], "line 1: train has no folder for class 0.JPEG"),
-    "first synset unknown": (["n99"] * 6, "line 1: needed is <file> <class>; got 'n99'"),
+    "first synset unknown": (["n99"] * 6, "line 1: expected <file> <class>; got 'n99'"),
     "unlisted": (["n01 0.JPEG n01"], r"does not list n01 3.JPEG \(5 such\)"),
 }
 
@@ -427,7 +427,7 @@ def empty_train(images):
 
 BAD_FOLDERS = {
     "nothing": (remove("train", "validation"), "no folder train"),
-    "no validation": (remove("validation"), "no folder validation and val; needed is one"),
+    "no validation": (remove("validation"), "no folder validation and val; expected one"),
     "two": (lambda images: (images / "val").mkdir(), "both folders validation and val"),
     "no classes": (remove(*(f"train/{synset}" for synset in SYNSETS)), "train: no folders in it"),
     "no images": (empty_train, r"train: no images \(\*.JPEG, \*.jpg\) in it"),

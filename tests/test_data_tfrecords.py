@@ -318,7 +318,7 @@ def test_the_window_does_not_matter_for_a_truncated_jpeg():
         preprocessing.evaluation_image(jpeg[: int(0.98 * len(jpeg))], 8)
 
 
-def test_bytes_behind_a_jpeg_do_not_matter():
+def test_bytes_after_a_jpeg_do_not_matter():
     """Such a file is decoded as a whole; colours at the window's edges may differ a little."""
     jpeg = photographs()[0]
     expected = preprocessing.evaluation_image(jpeg, 32)

@@ -158,10 +158,10 @@ def test_a_function_of_the_user(users_folder):
         ("users_broken_module:logits", "cannot import users_broken_module: ZeroDivisionError"),
         ("users_models:absent", "module users_models has no function absent"),
         ("users_models:number", "module users_models has no function number"),
-        ("users_models:no_model", "needed is a function that returns a keras.Model; .* str"),
+        ("users_models:no_model", "expected a function that returns a keras.Model; .* str"),
         ("users_models:other_arguments", "with input_shape and classes: .*shape"),
-        ("users_models:", "needed is MODULE:FUNCTION"),
-        (":logits", "needed is MODULE:FUNCTION"),
+        ("users_models:", "expected MODULE:FUNCTION"),
+        (":logits", "expected MODULE:FUNCTION"),
     ],
 )
 def test_functions_that_will_not_do(users_folder, path, message):

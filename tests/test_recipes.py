@@ -186,7 +186,7 @@ def test_a_wrong_recipe_is_refused(tmp_path, text, message):
 
 
 def test_a_recipe_that_does_not_exist(tmp_path):
-    with pytest.raises(RecipeError, match=r"resnet51: no such recipe; needed is one of alexnet, "):
+    with pytest.raises(RecipeError, match=r"resnet51: no such recipe; expected one of alexnet, "):
         load_recipe("resnet51")
     with pytest.raises(RecipeError, match=r"none\.toml: cannot be read"):
         load_recipe(str(tmp_path / "none.toml"))

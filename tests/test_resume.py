@@ -103,7 +103,7 @@ def test_a_run_killed_at_every_moment_ends_with_the_bits_of_an_unbroken_one(
     checkpoints = path / "checkpoints" / "dfp16"
     resumed = False
     for moment, left in (
-        ("behind_the_third_step", ["epoch-0000-batch-000003.keras"]),
+        ("after_the_third_step", ["epoch-0000-batch-000003.keras"]),
         ("in_a_checkpoint", [".partial-epoch-0000-batch-000004.keras"]),
         ("in_validation", ["epoch-0000-batch-000004.keras"]),
         ("between_history_and_checkpoint", ["epoch-0000-batch-000004.keras"]),
@@ -385,7 +385,7 @@ def not_handled(number, frame):
     raise AssertionError(f"signal {number} was not handled")
 
 
-def test_a_hangup_saves_behind_the_current_step(parent, capsys):
+def test_a_hangup_saves_after_the_current_step(parent, capsys):
     """The digits, in float32."""
     # Neither ignored, as under nohup, nor the end of the tests.
     path, before = parent / "runs" / "digits", signal.signal(signal.SIGHUP, not_handled)
@@ -400,7 +400,7 @@ def test_a_hangup_saves_behind_the_current_step(parent, capsys):
     assert_same_bits(RunDirectory(path), unbroken, "float32")
 
 
-def test_sigterm_saves_behind_the_current_step(parent, options, unbroken, capsys):
+def test_sigterm_saves_after_the_current_step(parent, options, unbroken, capsys):
     path = parent / "runs" / "terminated"
     run = stopped(path, options, signal.SIGTERM, (1, 2), capsys)
     assert run.latest_checkpoint("dfp16")[1:] == (1, 3)

@@ -509,7 +509,7 @@ def test_applications(name, options, convolutions, depthwise):
     assert hits["depthwise_backward_data"] == depthwise
     norms = [y for y in model.layers if isinstance(y, layers.BatchNormalization)]
     assert hits["batch_norm_statistics"] == hits["batch_norm_backward"] == len(norms)
-    # Behind another layer a convolution finds integers: the images are left, and what the global
+    # After another layer a convolution finds integers: the images are left, and what the global
     # average pooling computed.
     assert hits["quantize_activation"] == 2
 

@@ -69,8 +69,8 @@ def test_image_size_is_for_what_a_users_model_leaves_open():
     [
         (Case(None, "absent_module:f", 2), "--model absent_module:f: .*No module named"),
         (user_case("absent"), "--model step_models:absent: .* has no function absent"),
-        (user_case("no_model"), "needed is a function that returns a keras.Model.* returned str"),
-        (user_case("subclassed"), "needed is a model whose inputs are known"),
+        (user_case("no_model"), "expected a function that returns a keras.Model.* returned str"),
+        (user_case("subclassed"), "expected a model whose inputs are known"),
         (Case("vgg16", None, 2, image_size=8), "--network vgg16: .*at least 32"),
     ],
 )
@@ -195,7 +195,7 @@ def test_profile_of_a_step(policy):
     assert tuple(found) == (*all_kinds(), BETWEEN)
     for kind in ("convolution", "batch norm", "pooling", "dense", "optimizer"):
         assert found[kind] > 0
-    if policy == "float32":  # The kernels of batch norm compute the ReLU behind it.
+    if policy == "float32":  # The kernels of batch norm compute the ReLU after it.
         assert found["activation"] > 0
     assert (found["conversion"] > 0) == (policy == "dfp16")
     assert found[BETWEEN] >= 0
@@ -459,11 +459,11 @@ def test_tables_name_every_contender_and_the_conversions(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--step", "--network", "lenet"), "--network: lenet: needed is resnet-small, the name"),
-        (("--network", "resnet101"), "--network: resnet101: needed is one of resnet50, vgg16"),
+        (("--step", "--network", "lenet"), "--network: lenet: expected resnet-small, the name"),
+        (("--network", "resnet101"), "--network: resnet101: expected one of resnet50, vgg16"),
         (("--step", "--seconds", "1"), "--seconds: only for layers, without --step"),
         (("--steps", "3", "--inference"), "--inference, --steps: only for use with --step"),
-        (("--batch-size", "1", "32"), "--batch-size: needed is one number without --step"),
+        (("--batch-size", "1", "32"), "--batch-size: expected one number without --step"),
         (("--step", "--plot", "plot.jpg"), "the name of a PNG file must end in .png"),
     ],
 )

@@ -76,7 +76,7 @@ close(TorchStep(case, model, network).run()[0], KerasStep(case, model).run())
 learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
 assert learned == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
 
-# Zeros are part of the layer behind them, and nothing is written twice.
+# Zeros are part of the layer after them, and nothing is written twice.
 assert not [m for m in network.modules() if isinstance(m, torch.nn.ZeroPad2d)]
 stem = network.layers[0]
 assert stem.padding == (3, 3)

@@ -71,7 +71,7 @@ def write_fashion_mnist(source, split, per_class, target):
 
 
 def read_idx(path, header):
-    """Returns the bytes of a compressed idx file behind its header: uint8 (count,)."""
+    """Returns the bytes of a compressed idx file after its header: uint8 (count,)."""
     with gzip.open(path) as file:
         return np.frombuffer(file.read(), np.uint8)[header:]
 

@@ -85,7 +85,7 @@ def _googlenet():
     layers = [_conv(224, 3, 64, 7, 2), _conv(56, 64, 64, 1), _conv(56, 64, 192, 3)]
     for module in INCEPTIONS.values():
         layers += inception(*module)
-    # The auxiliary classifiers are behind modules 4a and 4d, in training only.
+    # The auxiliary classifiers are after modules 4a and 4d, in training only.
     layers += [_conv(4, 512, 128, 1), _conv(4, 528, 128, 1)]
     layers += 2 * [Dense(2048, 1024), Dense(1024, 1000)]
     layers.append(Dense(1024, 1000))

@@ -48,7 +48,7 @@ def _expand(names):
     for name in names:
         if name not in (*NETWORKS, ALL):
             raise CommandError(
-                f"--network: {name}: needed is one of {', '.join((*NETWORKS, ALL))}, or --step for "
+                f"--network: {name}: expected one of {', '.join((*NETWORKS, ALL))}, or --step for "
                 "the whole step of any model in keras.applications"
             )
     return NETWORKS if ALL in names else names

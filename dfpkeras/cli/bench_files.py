@@ -18,7 +18,7 @@ def check_files(json_path, plot_path):
         raise CommandError(f"--plot: {plot_path}: the name of a PNG file must end in .png")
     if plot_path and importlib.util.find_spec("matplotlib") is None:
         raise CommandError(
-            "--plot: matplotlib: not installed; needed is the extra bench: pip install "
+            "--plot: matplotlib: not installed; expected the extra bench: pip install "
             '"dfpkeras[bench]"'
         )
 

@@ -71,7 +71,7 @@ def _expand(names):
     for name in names:
         if name != ALL and not is_network(name):
             raise CommandError(
-                f"--network: {name}: needed is resnet-small, the name of a model in "
+                f"--network: {name}: expected resnet-small, the name of a model in "
                 f"keras.applications, or {ALL}"
             )
     return NETWORKS if ALL in names else names

@@ -187,7 +187,7 @@ def _run_bench(arguments):
         run_bench_step(networks=arguments.network, batch_sizes=batch_sizes, **chosen)
         return
     if len(batch_sizes or ()) > 1:
-        raise CommandError(f"--batch-size: needed is one number without --step; got {batch_sizes}")
+        raise CommandError(f"--batch-size: expected one number without --step; got {batch_sizes}")
     run_bench(arguments.network, batch_size=(batch_sizes or (16,))[0], **chosen)
 
 

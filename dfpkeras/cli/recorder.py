@@ -60,7 +60,7 @@ class RunRecorder(TrainingSpeed):
 
     @contextlib.contextmanager
     def stopped_by_signals(self):
-        """Lets Ctrl-C, SIGTERM and SIGHUP end training behind the current step, with a checkpoint.
+        """Lets Ctrl-C, SIGTERM and SIGHUP end training after the current step, with a checkpoint.
 
         A second signal does not wait for the step. One that the process was started to ignore, as
         ``nohup`` does with SIGHUP, stays ignored.
@@ -89,7 +89,7 @@ class RunRecorder(TrainingSpeed):
 
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
-        # Behind the last step the epoch's own checkpoint is next.
+        # After the last step the epoch's own checkpoint is next.
         due = self._stop_requested or time.monotonic() >= self._last_time + self._interval
         if due and batch + 1 < self.params["steps"]:
             with self._warning_of_errors():
@@ -114,7 +114,7 @@ class RunRecorder(TrainingSpeed):
             self._save(self._epoch + 1)
 
     def _save(self, epoch, batch=0):
-        """Writes rows before the checkpoint, behind which they are not computed again."""
+        """Writes rows before the checkpoint, after which they are not computed again."""
         self._last_time = time.monotonic()
         while self._unwritten_rows:
             self._run.add_to_history(self._unwritten_rows[0])

@@ -14,7 +14,7 @@ def require_packages(*names):
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise CommandError(
-            f"{', '.join(missing)}: not installed; needed is the extra train: "
+            f"{', '.join(missing)}: not installed; the extra train is needed: "
             'pip install "dfpkeras[train]"'
         )
     for name in names:

@@ -168,7 +168,7 @@ def _load_data(config):
 def _require_tensorflow_backend():
     if keras.backend.backend() != "tensorflow":
         raise CommandError(
-            f"Keras' backend is {keras.backend.backend()}; needed is TensorFlow: "
+            f"Keras' backend is {keras.backend.backend()}; expected TensorFlow: "
             "set KERAS_BACKEND=tensorflow"
         )
 

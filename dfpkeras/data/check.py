@@ -137,8 +137,8 @@ class _FileCheck:
             for number, record in read_records(self._path, count):
                 yield number, record
         except DataError as error:
-            behind = count - number - 2
-            self._report.faults.append(f"{error}; the {behind} records behind it were not read")
+            after = count - number - 2
+            self._report.faults.append(f"{error}; the {after} records after it were not read")
 
     def _check(self, record):
         encoded, label = self._layout.read(record)

@@ -112,13 +112,13 @@ def _require_folder(directory, *names):
     found = [directory / name for name in names if (directory / name).is_dir()]
     if len(found) != 1:
         number = "both folders" if found else "no folder"
-        raise DataError(f"{directory}: {number} {' and '.join(names)}; needed is one")
+        raise DataError(f"{directory}: {number} {' and '.join(names)}; expected one")
     return found[0]
 
 
 def _check_class_names(train, synsets):
     if not synsets:
-        raise DataError(f"{train}: no folders in it; needed is one for each class")
+        raise DataError(f"{train}: no folders in it; expected one for each class")
     for synset in synsets:
         if "\n" in synset or "\r" in synset:
             raise DataError(f"{train}: the name of the folder {synset!r} has more than one line")

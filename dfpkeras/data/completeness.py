@@ -18,7 +18,7 @@ class _NumberedFile(NamedTuple):
     before: str
     number: str
     total: str
-    behind: str
+    after: str
 
 
 def find_file_faults(paths, split, manifest):
@@ -76,7 +76,7 @@ def _find_gaps(paths):
     for path in sorted(paths):
         if match := _NUMBERED.fullmatch(path.name):
             file = _NumberedFile(path, *match.groups())
-            sets.setdefault((file.before, file.behind), []).append(file)
+            sets.setdefault((file.before, file.after), []).append(file)
     return [fault for files in sets.values() for fault in _find_gaps_in_set(files)]
 
 
@@ -99,11 +99,11 @@ def _find_gaps_in_set(files):
 
 
 def _name_missing(files, total, seen):
-    example, before, digits, written_total, behind = files[0]
+    example, before, digits, written_total, after = files[0]
     folder = example.parent
     gaps = (number for number in range(total) if number not in seen)
     faults = [
-        f"{folder}/{before}{number:0{len(digits)}d}-of-{written_total}{behind}: missing"
+        f"{folder}/{before}{number:0{len(digits)}d}-of-{written_total}{after}: missing"
         for number in itertools.islice(gaps, _LISTED)
     ]
     others = total - len(seen) - len(faults)

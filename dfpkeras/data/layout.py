@@ -148,7 +148,7 @@ def find_layout(directory):
     if len(found) == 2:
         raise DataError(
             f"{directory}: holds files of two layouts, {IMAGENET.describe_files()} as well as "
-            f"{TFDS.describe_files()}; needed is one of them"
+            f"{TFDS.describe_files()}; expected one of them"
         )
     return _by_features(found[0], directory) if found else IMAGENET
 

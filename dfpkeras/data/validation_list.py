@@ -28,7 +28,7 @@ def read_labels(folder, names, labels, list_path, synsets_path):
     """
     if list_path is None:
         raise DataError(
-            f"{folder}: images without class folders; needed is a list of their classes "
+            f"{folder}: images without class folders; expected a list of their classes "
             "(--validation-list)"
         )
     return _ListReader(folder, names, labels, list_path, synsets_path).read()
@@ -69,7 +69,7 @@ class _ListReader:
         # File names may hold spaces.
         path, _, text = line.rpartition("\t" if "\t" in line else " ")
         if not path:
-            raise DataError(f"{self._path}: line {number}: needed is <file> <class>; got {line!r}")
+            raise DataError(f"{self._path}: line {number}: expected <file> <class>; got {line!r}")
         return self._file_name(path.strip()), text.strip()
 
     def _file_name(self, path):
@@ -88,7 +88,7 @@ class _ListReader:
     def _numbered_synset(self, line, number):
         if self._numbered is None:
             raise DataError(
-                f"{self._path}: line {line}: {number} is a number; needed is also a list with a "
+                f"{self._path}: line {line}: {number} is a number; expected also a list with a "
                 "synset per line, the first one for number 1 (--validation-synsets)"
             )
         if not 1 <= number <= len(self._numbered):

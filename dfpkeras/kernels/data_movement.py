@@ -152,7 +152,7 @@ def _check_borders(name, borders):
 
 
 def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
-    """``x`` as images of this size with borders added (or taken away) before and behind."""
+    """``x`` as images of this size with borders added (or taken away) before and after."""
     if not x.is_finite:
         return _nonfinite(shape)
     y = aligned_empty(shape, np.int16)

@@ -37,7 +37,7 @@ def AlexNet(
     5, with 61,838,248 parameters. (Torchvision's alexnet follows it with 256 instead of 384 filters
     in the fourth convolution and no local response normalisation: 61,100,840.)
 
-    Both have local response normalisation behind the first two convolutions, dropout of 0.5 behind
+    Both have local response normalisation after the first two convolutions, dropout of 0.5 after
     the two hidden dense layers, and the initialisation of 2012, section 5: normal
     weights with a standard deviation of 0.01, biases of one in convolutions 2, 4 and 5 and in the
     hidden dense layers, other biases of zero. Images get two pixels of zeros on every side, which

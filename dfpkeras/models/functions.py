@@ -16,7 +16,7 @@ def find_function(path):
     """
     module, colon, name = path.partition(":")
     if not (module and colon and name):
-        raise ValueError(f"{path}: needed is MODULE:FUNCTION, such as mymodels.small:build")
+        raise ValueError(f"{path}: expected MODULE:FUNCTION, such as mymodels.small:build")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that it hides nothing installed
     try:

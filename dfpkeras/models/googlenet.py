@@ -41,7 +41,7 @@ def GoogLeNet(
 
     It has 6,998,552 parameters, and 13,378,280 with both auxiliary heads: average pooling of 5x5
     with stride 3, a 1x1 convolution of 128 filters, a dense layer of 1024 units, dropout of 0.7 and
-    the classifier, behind modules 4a and 4d (section 5). They are for training; the model without
+    the classifier, after modules 4a and 4d (section 5). They are for training; the model without
     them is ``keras.Model(model.inputs, model.output["logits"])``.
 
     Local response normalisation has the constants of AlexNet, weights begin as
@@ -57,7 +57,7 @@ def GoogLeNet(
         classifier_activation: of each classifier; None for logits.
         name: of the model.
         auxiliary_heads: whether to return the auxiliary classifiers' outputs, too.
-        batch_norm: batch normalisation behind every convolution, whose biases it makes useless, in
+        batch_norm: batch normalisation after every convolution, whose biases it makes useless, in
             place of local response normalisation: Ioffe and Szegedy, "Batch Normalization" (2015),
             section 4.2.1.
         alpha: width multiplier of all layers but the classifiers.

@@ -23,7 +23,7 @@ def ResNet50(
 
     In v1 (He et al., "Deep Residual Learning for Image Recognition", 2015) a stage that halves the
     image does so in the first 1x1 convolution of its first block. In v1.5 the 3x3 convolution
-    behind it does (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1). Both have the
+    after it does (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1). Both have the
     same layers, names and 25,636,712 parameters: a file of weights fits either.
 
     Args:

@@ -102,12 +102,12 @@ def _call_users_function(path, **options):
         inspect.signature(function).bind(**options)
     except TypeError as error:
         raise ValueError(
-            f"{path}: needed is a function that can be called with input_shape and classes: {error}"
+            f"{path}: expected a function that can be called with input_shape and classes: {error}"
         ) from error
     model = function(**options)
     if not isinstance(model, keras.Model):
         raise ValueError(
-            f"{path}: needed is a function that returns a keras.Model; it returned "
+            f"{path}: expected a function that returns a keras.Model; it returned "
             f"{type(model).__name__}"
         )
     return model
@@ -118,7 +118,7 @@ def _unknown(name):
     similar = difflib.get_close_matches(_key(name), known, n=3)
     hint = [known[match] for match in similar] or ["resnet-small", "resnet50", "MobileNetV2"]
     return (
-        f"unknown model {name!r}; needed is {', '.join([_SMALL_RESNET, *_OWN])}, the name of a "
+        f"unknown model {name!r}; expected {', '.join([_SMALL_RESNET, *_OWN])}, the name of a "
         "model in keras.applications, or module:function of your own "
         f"(similar: {', '.join(hint)})"
     )

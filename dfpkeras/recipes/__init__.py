@@ -42,7 +42,7 @@ def read_recipe(recipe):
     """
     if not recipe.endswith(".toml") and recipe not in recipe_names():
         raise RecipeError(
-            f"{recipe}: no such recipe; needed is one of {', '.join(recipe_names())}, or a file "
+            f"{recipe}: no such recipe; expected one of {', '.join(recipe_names())}, or a file "
             "whose name ends in .toml"
         )
     path = Path(recipe) if recipe.endswith(".toml") else DIRECTORY / f"{recipe}.toml"

@@ -1,4 +1,4 @@
-"""Checkpoints behind which training goes on to the last bit.
+"""Checkpoints after which training goes on to the last bit.
 
 A checkpoint is a ``.keras`` file, as ``keras.models.load_model`` reads it, with two more members:
 what Keras does not save (the state of random generators in layers, and the sums of the metrics of

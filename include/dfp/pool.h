@@ -20,7 +20,7 @@ typedef struct {
 dfp_pool_statistics dfp_pool_read(void);
 
 /* For tests: whether blocks that are new or given back are filled with a pattern (NaN as float32),
- * so that whoever reads a result that is no longer his, or was never written, computes nonsense. */
+ * so that whoever reads a result that is gone, or was never written, computes nonsense. */
 void dfp_pool_poison(int on);
 
 #endif

@@ -47,7 +47,7 @@ typedef struct {
 } dfp_scale;
 
 /* A two-dimensional convolution; x is NHWC, w is HWIO, y is NHWC. in_channels and out_channels count
- * all groups. pad_* are the zeros before the first row and column; those behind the last one follow
+ * all groups. pad_* are the zeros before the first row and column; those after the last one follow
  * from the output's size. flush_every counts products; 0 asks for the proven schedule. */
 typedef struct {
     int64_t batch;

@@ -95,7 +95,7 @@ def provide_imports():
     conftest = types.ModuleType("conftest")
     conftest.skip_if_backend = skip_if_backend
     sys.modules["conftest"] = conftest
-    # Tests of other backends use it; loaded behind TensorFlow and Keras, which look for it.
+    # Tests of other backends use it; loaded after TensorFlow and Keras, which look for it.
     sys.modules.setdefault("jax", types.ModuleType("jax"))
 
 

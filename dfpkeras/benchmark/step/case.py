@@ -110,12 +110,12 @@ def _call(path):
     model = found()
     if not isinstance(model, keras.Model):
         raise ModelError(
-            f"--model {path}: needed is a function that returns a keras.Model; it returned "
+            f"--model {path}: expected a function that returns a keras.Model; it returned "
             f"{type(model).__name__}"
         )
     if not model.built or not getattr(model, "inputs", None):
         raise ModelError(
-            f"--model {path}: needed is a model whose inputs are known, such as a functional or "
+            f"--model {path}: expected a model whose inputs are known, such as a functional or "
             "sequential one with a keras.Input"
         )
     return model

@@ -33,10 +33,10 @@ class TorchNetwork(nn.Module):
     """The layers of a functional or sequential Keras model, with its weights.
 
     Convolutions compute in channels_last memory format; padding is part of the convolution or
-    maximum behind it, and activations and additions work in place where the value before is not
+    maximum after it, and activations and additions work in place where the value before is not
     needed, as in PyTorch's own definitions of these networks. Zeros on one side only ("same" with
     strides) become zeros on both: results are shifted by a pixel, sizes and work are the same. The
-    zeros in front of a maximum become -inf, which makes no difference behind a ReLU.
+    zeros in front of a maximum become -inf, which makes no difference after a ReLU.
 
     Args:
         model: a `keras.Model` on the PyTorch backend, its images channels_last.

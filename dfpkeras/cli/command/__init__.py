@@ -61,7 +61,7 @@ def _load():
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend == "tensorflow" and importlib.util.find_spec("tensorflow") is None:
         raise StartError(
-            'tensorflow is not installed; needed is the extra train: pip install "dfpkeras[train]"'
+            'tensorflow is not installed; the extra train is needed: pip install "dfpkeras[train]"'
         )
     try:
         import keras

@@ -5,7 +5,7 @@
 #define EACH_ROW DFP_UNROLL for (int r = 0; r < DFP_TILE_ROWS; ++r)
 #define EACH_VECTOR DFP_UNROLL for (int v = 0; v < VECTORS; ++v)
 
-static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_job) *t) {
+static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_job) * t) {
     const DFP_ELEMENT *row0 = t->rows[0], *row1 = t->rows[1], *row2 = t->rows[2];
     const DFP_ELEMENT *row3 = t->rows[3], *row4 = t->rows[4], *row5 = t->rows[5];
     const DFP_ELEMENT *b = t->b;
@@ -21,7 +21,7 @@ static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_job) *
                                              v % VECTORS_PER_PANEL * DFP_GROUP * DFP_LANES);
 #define DFP_ROW(r)                                                                                 \
     do {                                                                                           \
-        dfp_vi a = DFP_BROADCAST(row##r + k);                                                 \
+        dfp_vi a = DFP_BROADCAST(row##r + k);                                                      \
         EACH_VECTOR sum[r][v] = DFP_MULTIPLY_ADD(sum[r][v], a, column[v]);                         \
     } while (0)
             DFP_ROW(0);

@@ -8,8 +8,8 @@ typedef struct {
 
 /* C += rows * B for the block of columns from `column` on, of `columns` in all, which is packed at
  * `block->b`; its epilogue is that of column 0. Rows and columns of a tile are left to this. */
-static void DFP_NAME(dfp_multiply_block)(const DFP_NAME(dfp_tile_job) *block,
-                                         const DFP_NAME(dfp_row_list) *rows, int64_t column,
+static void DFP_NAME(dfp_multiply_block)(const DFP_NAME(dfp_tile_job) * block,
+                                         const DFP_NAME(dfp_row_list) * rows, int64_t column,
                                          int64_t columns) {
     int64_t panels = dfp_block_panels(columns, column);
     DFP_NAME(dfp_tile_job) job = *block;

@@ -16,8 +16,8 @@ typedef struct {
 
 static const DFP_ELEMENT DFP_NAME(dfp_zeros)[DFP_PANEL];
 
-static inline const DFP_ELEMENT *DFP_NAME(dfp_row_of)(const DFP_NAME(dfp_pack_source) *s, int64_t k,
-                                                      int64_t column) {
+static inline const DFP_ELEMENT *DFP_NAME(dfp_row_of)(const DFP_NAME(dfp_pack_source) * s,
+                                                      int64_t k, int64_t column) {
     return s->rows[k] < 0 ? DFP_NAME(dfp_zeros) : s->matrix + s->rows[k] + column;
 }
 
@@ -30,13 +30,14 @@ static inline void DFP_NAME(dfp_fetch_row)(const DFP_ELEMENT *matrix, const int6
 }
 
 /* Columns lie side by side: the rows of a group are read once for all panels. */
-static void DFP_NAME(dfp_pack_rows)(const DFP_NAME(dfp_pack_source) *s, int64_t first_column,
+static void DFP_NAME(dfp_pack_rows)(const DFP_NAME(dfp_pack_source) * s, int64_t first_column,
                                     int64_t panels, DFP_ELEMENT *to) {
     const DFP_ELEMENT *matrix = s->matrix + first_column;
     for (int64_t k = 0; k < s->groups; ++k, to += DFP_GROUP * DFP_PANEL) {
         const DFP_ELEMENT *row[DFP_GROUP];
         int64_t step[DFP_GROUP];
-        for (int64_t r = DFP_GROUP * k + DFP_ROWS_AHEAD; r < DFP_GROUP * (k + 1) + DFP_ROWS_AHEAD; ++r)
+        for (int64_t r = DFP_GROUP * k + DFP_ROWS_AHEAD; r < DFP_GROUP * (k + 1) + DFP_ROWS_AHEAD;
+             ++r)
             DFP_NAME(dfp_fetch_row)(matrix, s->rows, s->listed, r, panels * DFP_PANEL);
         DFP_UNROLL for (int i = 0; i < DFP_GROUP; ++i) {
             row[i] = DFP_NAME(dfp_row_of)(s, DFP_GROUP * k + i, first_column);
@@ -51,7 +52,7 @@ static void DFP_NAME(dfp_pack_rows)(const DFP_NAME(dfp_pack_source) *s, int64_t 
 }
 
 /* Up to 16 columns of one row, zeros after them. */
-static inline void DFP_NAME(dfp_copy_columns)(const DFP_NAME(dfp_pack_source) *s, int64_t row,
+static inline void DFP_NAME(dfp_copy_columns)(const DFP_NAME(dfp_pack_source) * s, int64_t row,
                                               int64_t first_column, int64_t columns,
                                               DFP_ELEMENT *to) {
     memset(to, 0, DFP_PANEL * sizeof *to);
@@ -60,7 +61,7 @@ static inline void DFP_NAME(dfp_copy_columns)(const DFP_NAME(dfp_pack_source) *s
     for (int64_t c = 0; c < columns; ++c) to[c] = from[c * s->column_stride];
 }
 
-static void DFP_NAME(dfp_pack_group)(const DFP_NAME(dfp_pack_source) *s, int64_t k,
+static void DFP_NAME(dfp_pack_group)(const DFP_NAME(dfp_pack_source) * s, int64_t k,
                                      int64_t first_column, int64_t columns, DFP_ELEMENT *to) {
     DFP_ELEMENT copied[DFP_GROUP][DFP_PANEL];
     const DFP_ELEMENT *row[DFP_GROUP];
@@ -80,7 +81,7 @@ static int DFP_NAME(dfp_rows_are_consecutive)(const int64_t *rows, int64_t count
 }
 
 /* Packs the next 8 groups if they lie side by side in memory, as in a transposed matrix. */
-static int DFP_NAME(dfp_pack_eight)(const DFP_NAME(dfp_pack_source) *s, int64_t k,
+static int DFP_NAME(dfp_pack_eight)(const DFP_NAME(dfp_pack_source) * s, int64_t k,
                                     int64_t first_column, DFP_ELEMENT *to) {
     int64_t half = 8 * s->column_stride, columns = s->columns - first_column;
     const DFP_ELEMENT *from = s->matrix + first_column * s->column_stride;
@@ -93,7 +94,7 @@ static int DFP_NAME(dfp_pack_eight)(const DFP_NAME(dfp_pack_source) *s, int64_t 
     return 8;
 }
 #else
-static int DFP_NAME(dfp_pack_eight)(const DFP_NAME(dfp_pack_source) *s, int64_t k,
+static int DFP_NAME(dfp_pack_eight)(const DFP_NAME(dfp_pack_source) * s, int64_t k,
                                     int64_t first_column, DFP_ELEMENT *to) {
     (void)s, (void)k, (void)first_column, (void)to;
     return 0;
@@ -101,7 +102,7 @@ static int DFP_NAME(dfp_pack_eight)(const DFP_NAME(dfp_pack_source) *s, int64_t 
 #endif
 
 /* Any layout of the matrix. */
-static void DFP_NAME(dfp_pack_columns)(const DFP_NAME(dfp_pack_source) *s, int64_t first_column,
+static void DFP_NAME(dfp_pack_columns)(const DFP_NAME(dfp_pack_source) * s, int64_t first_column,
                                        DFP_ELEMENT *to) {
     for (int64_t k = 0; k < s->groups;) {
         int packed = DFP_NAME(dfp_pack_eight)(s, k, first_column, to);
@@ -115,7 +116,7 @@ static void DFP_NAME(dfp_pack_columns)(const DFP_NAME(dfp_pack_source) *s, int64
 }
 
 /* Packs any number of panels, one after the other. */
-static void DFP_NAME(dfp_pack_panels)(const DFP_NAME(dfp_pack_source) *s, int64_t first_column,
+static void DFP_NAME(dfp_pack_panels)(const DFP_NAME(dfp_pack_source) * s, int64_t first_column,
                                       int64_t panels, DFP_ELEMENT *to) {
     int64_t whole = s->column_stride == 1 ? (s->columns - first_column) / DFP_PANEL : 0;
     if (whole > panels) whole = panels;

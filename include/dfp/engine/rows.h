@@ -1,8 +1,8 @@
 /* A tensor [pixels][channels] cut into rows of whole pixels and rows into rectangular parts.
  *
  * A row is about 512 elements, and where few pixels make it so a multiple of every vector. What is
- * known per channel is repeated along one row, so that the kernels walk over rows without a thought
- * of channels, quick for one channel as for a thousand. Rows and parts depend on the shape alone;
+ * known per channel is repeated along one row, so that the kernels walk over rows and need not
+ * know about channels: they are as quick for one as for a thousand. Rows and parts depend on the shape alone;
  * parts are the tasks of every kernel. */
 
 #define DFP_ROW 512
@@ -60,7 +60,7 @@ static int64_t dfp_padded_row(const dfp_rows *r) {
 
 static size_t dfp_row_bytes(const dfp_rows *r) { return (size_t)dfp_padded_row(r) * sizeof(float); }
 
-/* row[pixel][c] = numbers[c] * factor for a whole row, zeros behind it. */
+/* row[pixel][c] = numbers[c] * factor for a whole row, zeros after it. */
 static void dfp_repeat(const dfp_rows *r, const float *numbers, double factor, float *row) {
     for (int64_t c = 0; c < r->channels; ++c) row[c] = (float)(numbers[c] * factor);
     for (int64_t i = r->channels; i < r->length; ++i) row[i] = row[i - r->channels];

@@ -242,11 +242,11 @@ typedef struct {
     int64_t count;
     const int16_t **window;
     float **out;
-    float *cells; /* where cells go first, one behind the other, or NULL */
+    float *cells; /* where cells go first, one after the other, or NULL */
 } dfp_pixels;
 
 /* Copies the rows [first, last] of the grid of one image to scratch (or finds them in place) and
- * appends their pixels. Returns the scratch memory behind them. */
+ * appends their pixels. Returns the scratch memory after them. */
 static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int64_t image,
                                 int64_t first, int64_t last, int16_t *scratch, dfp_pixels *pixels) {
     int64_t top = first * t->step_h + t->rows.offset[0];
@@ -312,7 +312,7 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
     }
 }
 
-/* Where a worker keeps the smallest number of each output channel; the largest lie behind them. */
+/* Where a worker keeps the smallest number of each output channel; the largest lie after them. */
 static float *dfp_extremes_of(const dfp_tap_convolution *t, int worker) {
     return (float *)(t->workers + (size_t)worker * t->worker_bytes + t->extremes_offset);
 }

@@ -31,7 +31,7 @@ typedef struct {
 #undef PANELS
 #endif
 
-static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_job) *t, int64_t panels) {
+static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_job) * t, int64_t panels) {
 #if DFP_TILE_PANELS >= 4
     switch (panels) {
         case 4: DFP_NAME(dfp_tile_4)(t); return;
@@ -45,8 +45,8 @@ static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_job) *t, int
 
 /* The tile at the right border of C, of which only `columns` columns exist: sums go to memory of its
  * own and from there to C. */
-static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_job) *t, int64_t valid, int64_t panels,
-                                      int64_t columns) {
+static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_job) * t, int64_t valid,
+                                      int64_t panels, int64_t columns) {
     _Alignas(64) DFP_RESULT sums[DFP_TILE_ROWS * DFP_BLOCK];
     DFP_NAME(dfp_tile_job) inner = *t;
     size_t bytes = (size_t)columns * sizeof(DFP_RESULT);
@@ -64,7 +64,7 @@ static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_job) *t, int64_t v
 }
 
 /* A tile of which only the first `valid` rows and `columns` columns exist. */
-static inline void DFP_NAME(dfp_tile)(DFP_NAME(dfp_tile_job) *t, int64_t valid, int64_t panels,
+static inline void DFP_NAME(dfp_tile)(DFP_NAME(dfp_tile_job) * t, int64_t valid, int64_t panels,
                                       int64_t columns) {
     _Alignas(64) DFP_RESULT nowhere[DFP_BLOCK];
     if (valid < DFP_TILE_ROWS) memset(nowhere, 0, sizeof nowhere);

@@ -3,7 +3,7 @@
  * where the pixels that one tap sees lie side by side at any offset.
  *
  * One row of it holds out_w + reach_w values, reach_w = (kernel_w - 1) * dilation_w / stride_w, and
- * begins `pitch` values behind the last one: the zeros at the end of one row are those at the
+ * begins `pitch` values after the last one: the zeros at the end of one row are those at the
  * beginning of the next where all phases have both. Pixels of one image then follow each other,
  * pitch - out_w columns of which belong to no output; dy is packed with zeros there. Pairs are
  * adjacent values of this sequence; it begins anew with each image, and is padded to even length. */
@@ -39,9 +39,9 @@ static void dfp_plan_rows(dfp_weights_gradient *g) {
     int64_t shared = g->reach_w;
     for (int64_t phase = 0; phase < c->stride_w; ++phase) {
         dfp_inside in = dfp_phase_inside(g, phase);
-        int64_t behind = g->row_values - in.first - in.count;
+        int64_t after = g->row_values - in.first - in.count;
         if (shared > in.first) shared = in.first;
-        if (shared > behind) shared = behind;
+        if (shared > after) shared = after;
     }
     g->pitch = g->row_values - shared;
     g->rows_per_block = DFP_BLOCK_PIXELS / c->out_w;

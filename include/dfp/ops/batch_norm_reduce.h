@@ -1,6 +1,6 @@
 /* Per channel: sum of dz, sum of dz * (x - mean), max|dz|, in one read.
  *
- * FP32 within a part, lane by lane in ascending order, FP64 behind: lanes pairwise, parts in
+ * FP32 within a part, lane by lane in ascending order, FP64 after: lanes pairwise, parts in
  * ascending order. With an integer dy the sum of dz is exact: 128 rows of 32767 stay below 2^24. */
 
 typedef struct {

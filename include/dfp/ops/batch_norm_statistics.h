@@ -134,7 +134,7 @@ static void dfp_moments_task(void *context, int64_t task, int worker) {
     dfp_finish_moments(m, part, &l, task);
 }
 
-/* Part 0 takes in part `index`, behind `count` pixels. */
+/* Part 0 takes in part `index`, after `count` pixels. */
 static void dfp_merge_moments(const dfp_moments *m, int64_t index, double count, double added) {
     int64_t channels = m->rows.channels;
     const double *mean = m->mean + index * channels, *squares = m->squares + index * channels;

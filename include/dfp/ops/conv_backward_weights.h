@@ -1,7 +1,7 @@
 /* dw[kh, kw, ci, co] = sum over output pixels of x[tap pixel, ci] * dy[pixel, co].
  *
  * The reduction runs over output pixels. The packed operand is dy, the broadcast one x, whose pairs of
- * pixels are laid out so that the micro-kernel reads them one behind the other: see
+ * pixels are laid out so that the micro-kernel reads them one after the other: see
  * backward_weights_pixels.h (1x1 without padding) and backward_weights_rows.h (everything else).
  *
  * The order of the FP32 additions depends on the shape alone:

@@ -1,8 +1,8 @@
 /* Depthwise convolution: every channel has a kernel of its own. Channels are the lanes.
  *
  * Two INT16 of one channel, of two taps or of two pixels, make a pair for the multiply-add. Pixels are
- * read in place through lists of pointers, in which zeros stand for the padding; the channels behind
- * the last whole vector are copied, with zeros behind them. */
+ * read in place through lists of pointers, in which zeros stand for the padding; the channels after
+ * the last whole vector are copied, with zeros after them. */
 
 /* Rows of pixels, and columns [first, first + width), some of which may lie outside. */
 typedef struct {

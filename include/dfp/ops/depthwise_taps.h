@@ -42,13 +42,13 @@ static inline int64_t dfp_second_vector(int64_t pairs) {
     return DFP_LANES / DFP_PANEL * pairs * 2 * DFP_PANEL + DFP_LANES % DFP_PANEL * 2;
 }
 
-/* Of the weights of a step, behind which `pairs` pairs follow. */
+/* Of the weights of a step, after which `pairs` pairs follow. */
 static inline int16_t *dfp_step_weights(const dfp_depthwise_phase *p, int64_t pairs, int64_t c) {
     return p->weights + c / DFP_PANEL * pairs * 2 * DFP_PANEL + c % DFP_PANEL * 2;
 }
 
-/* The weights of one tap for a step of channels from c on; zeros behind the last channel, and for the
- * tap behind the last one. */
+/* The weights of one tap for a step of channels from c on; zeros after the last channel, and for the
+ * tap after the last one. */
 static void dfp_tap_weights(const dfp_depthwise *d, const dfp_taps *rows, const dfp_taps *columns,
                             int64_t tap, int64_t c, int16_t *to) {
     int64_t channels = d->source.channels,

@@ -24,8 +24,7 @@ static int dfp_has_few_rows(const dfp_matmul *m) {
     return m->m <= DFP_FEW_ROWS && m->k % 2 == 0 && m->flush_every == 0;
 }
 
-static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, dfp_tap_convolution *t,
-                                        char *memory) {
+static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, dfp_tap_convolution *t, char *memory) {
     int64_t *rows = dfp_take(&memory, (size_t)m->k * sizeof(int64_t));
     for (int64_t k = 0; k < m->k; ++k) rows[k] = k * t->inner_stride;
     dfp_few_rows f = {
@@ -86,7 +85,8 @@ static const dfp_matmul_algorithm dfp_matmul_algorithms[] = {
 static const dfp_matmul_algorithm *dfp_matmul_algorithm_for(const dfp_matmul *m) {
     const dfp_matmul_algorithm *best = NULL;
     const size_t count = sizeof dfp_matmul_algorithms / sizeof *dfp_matmul_algorithms;
-    for (const dfp_matmul_algorithm *a = dfp_matmul_algorithms; a < dfp_matmul_algorithms + count; ++a)
+    for (const dfp_matmul_algorithm *a = dfp_matmul_algorithms; a < dfp_matmul_algorithms + count;
+         ++a)
         if (a->accepts(m) && (!best || a->cost(m) < best->cost(m))) best = a;
     return best;
 }

@@ -82,7 +82,7 @@ typedef struct {
     char *workers;
     size_t worker_bytes;
     int64_t kept_rows;  /* of winners, a power of two; row o is kept at o % kept_rows */
-    int64_t winner_row; /* elements of one, behind which a vector may be stored */
+    int64_t winner_row; /* elements of one, after which a vector may be stored */
     int32_t *largest;   /* of each task */
 } dfp_max_pool_gradient;
 

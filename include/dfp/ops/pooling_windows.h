@@ -60,7 +60,7 @@ static dfp_extent dfp_rows_of(const dfp_row_tasks *t, int64_t task) {
     return (dfp_extent){first, end < t->rows ? end : t->rows};
 }
 
-/* A tensor that vectors are read from; what lies behind its end reads as 0. */
+/* A tensor that vectors are read from; what lies after its end reads as 0. */
 typedef struct {
     const int16_t *data, *end;
 } dfp_readable;
