@@ -20,7 +20,9 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 # Results must be the same on every instruction set: no fused multiply-adds that nobody wrote.
-FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off"]
+# Aligned loops: where the compiler happens to put a micro-kernel's loop is worth up to 5 %, so that
+# any change elsewhere seemed to make convolutions faster or slower (docs/design/kernels.md).
+FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", "-falign-loops=64"]
 
 # {name: compiler flags} of every instruction set, slowest first.
 ISAS = {

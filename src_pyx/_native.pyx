@@ -95,11 +95,15 @@ cdef extern from "dfp.h" nogil:
         int32_t bits
     ctypedef dfp_status (*dfp_convolution)(
         const dfp_conv *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
+    ctypedef enum dfp_direction:
+        DFP_FORWARD
+        DFP_BACKWARD_DATA
+        DFP_BACKWARD_WEIGHTS
+    ctypedef struct dfp_conv_algorithm:
+        const char *name
+        dfp_convolution run
     ctypedef struct dfp_kernels:
         const char *name
-        dfp_convolution conv_forward
-        dfp_convolution conv_backward_data
-        dfp_convolution conv_backward_weights
         dfp_convolution depthwise_forward
         dfp_convolution depthwise_backward_data
         dfp_convolution depthwise_backward_weights
@@ -150,6 +154,8 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_isa:
         const dfp_kernels *kernels
         int runs
+    const dfp_conv_algorithm *dfp_choose_conv(
+        const dfp_kernels *, dfp_direction, const dfp_conv *)
     int dfp_list_known_isas(const char *const **)
     int dfp_list_isas(const dfp_isa **)
     const dfp_kernels *dfp_best_isa(const char *)
@@ -223,20 +229,39 @@ cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int 
     check(status)
 
 
-def conv_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, extremes, y):
-    """`bias` may be None, and `extremes`, whose rows get the minimum and maximum by channel."""
-    convolve(kernels.conv_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias,
-             extremes, y)
+DIRECTIONS = {
+    "forward": DFP_FORWARD,
+    "backward_data": DFP_BACKWARD_DATA,
+    "backward_weights": DFP_BACKWARD_WEIGHTS,
+}
 
 
-def conv_backward_data(geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max, dx):
-    convolve(kernels.conv_backward_data, geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max,
-             None, None, dx)
+cdef class ConvolutionPlan:
+    """A convolution in one direction, and the algorithm that the instruction set in use has for it.
 
+    Owns no operand and can be run any number of times, by several threads at once.
+    """
 
-def conv_backward_weights(geometry, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
-    convolve(kernels.conv_backward_weights, geometry, x, x_exponent, x_max, dy, dy_exponent,
-             dy_max, None, None, dw)
+    cdef tuple geometry
+    cdef const dfp_conv_algorithm *chosen
+
+    def __cinit__(self, str direction, tuple geometry):
+        """`geometry` holds the 16 numbers of dfp_conv before flush_every."""
+        cdef dfp_conv c = convolution((*geometry, 0))
+        self.geometry = geometry
+        self.chosen = dfp_choose_conv(kernels, DIRECTIONS[direction], &c)
+
+    @property
+    def algorithm(self):
+        """Its name."""
+        return self.chosen.name.decode()
+
+    def run(self, flush_every, a, a_exponent, a_max, b, b_exponent, b_max, result, bias=None,
+            extremes=None):
+        """a and b are x and w, dy and w, or x and dy. Forward adds `bias` and fills the rows of
+        `extremes` with the minimum and maximum by channel, unless they are None."""
+        convolve(self.chosen.run, (*self.geometry, flush_every), a, a_exponent, a_max, b,
+                 b_exponent, b_max, bias, extremes, result)
 
 
 def depthwise_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):

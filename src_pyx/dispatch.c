@@ -1,4 +1,4 @@
-/* Which kernels run here: CPUID says what the CPU can do, XGETBV which registers the operating system
+/* Which kernels run here, and which algorithm: CPUID says what the CPU can do, XGETBV which registers the operating system
  * (or a hypervisor) lets it use. */
 #include <string.h>
 
@@ -79,6 +79,14 @@ const dfp_kernels *dfp_best_isa(const char *most) {
     int n = dfp_list_isas(&isas), limit = most ? rank_of(most) : KNOWN;
     for (int i = 0; i < n; ++i)
         if (isas[i].runs && rank_of(isas[i].kernels->name) <= limit) best = isas[i].kernels;
+    return best;
+}
+
+const dfp_conv_algorithm *dfp_choose_conv(const dfp_kernels *kernels, dfp_direction direction,
+                                          const dfp_conv *c) {
+    const dfp_conv_algorithm *best = NULL, *list = kernels->conv[direction].list;
+    for (const dfp_conv_algorithm *a = list; a < list + kernels->conv[direction].count; ++a)
+        if (a->accepts(c) && (!best || a->cost(c) < best->cost(c))) best = a;
     return best;
 }
 

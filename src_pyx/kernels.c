@@ -28,6 +28,7 @@
 #include "ops/arithmetic.h"
 #include "engine/range.h"
 #include "engine/rows.h"
+#include "ops/conv_algorithms.h"
 #include "ops/conv_forward.h"
 #include "ops/conv_backward_data.h"
 #include "ops/conv_backward_weights.h"
@@ -51,11 +52,12 @@
 #include "ops/depthwise_weights.h"
 #include "ops/speed.h"
 
+#define DFP_LIST(algorithms) {algorithms, sizeof algorithms / sizeof *algorithms}
+
 const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .name = DFP_STRING(DFP_ISA),
-    .conv_forward = dfp_conv_forward,
-    .conv_backward_data = dfp_conv_backward_data,
-    .conv_backward_weights = dfp_conv_backward_weights,
+    .conv = {DFP_LIST(dfp_forward_algorithms), DFP_LIST(dfp_backward_data_algorithms),
+             DFP_LIST(dfp_backward_weights_algorithms)},
     .depthwise_forward = dfp_depthwise_forward,
     .depthwise_backward_data = dfp_depthwise_backward_data,
     .depthwise_backward_weights = dfp_depthwise_backward_weights,

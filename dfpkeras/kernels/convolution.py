@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dfpkeras import _native
+from dfpkeras.kernels.convolution_plan import plan_of
 from dfpkeras.kernels.product_operands import (
     check_bias,
     check_flush_every,
@@ -10,14 +10,7 @@ from dfpkeras.kernels.product_operands import (
     tensor_parts,
 )
 from dfpkeras.kernels.quantized_tensor import DFPTensor
-from dfpkeras.kernels.window_shapes import (
-    check_output,
-    check_rank,
-    check_shape,
-    convolution_geometry,
-    output_size,
-)
-from dfpkeras.runtime.argument_checks import check_integer
+from dfpkeras.kernels.window_shapes import check_output, check_rank, check_shape
 from dfpkeras.runtime.memory import aligned_empty
 
 
@@ -56,11 +49,12 @@ def conv2d_forward(
         ValueError: if shapes or arguments do not fit, or ``flush_every`` is not safe.
     """
     x, w = check_rank("x", x, 4), check_rank("w", w, 4)
-    geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate, groups)
-    y = aligned_empty((geometry["batch"], *output_size(geometry)), np.float32)
+    shapes = x.shape, "x", w.shape, "w"
+    plan = plan_of("forward", *shapes, strides, padding, dilation_rate, groups)
+    y = aligned_empty(plan.output_shape, np.float32)
     extremes = np.full((2, w.shape[3]), np.nan, np.float32) if want_extremes else None
     extra = (check_bias(bias, w.shape[3]), extremes)
-    _convolve(_native.conv_forward, geometry, x, w, "x", "w", flush_every, y, extra)
+    _convolve(plan, x, w, "x", "w", flush_every, y, extra)
     return y if extremes is None else (y, extremes)
 
 
@@ -90,12 +84,11 @@ def conv2d_backward_data(
     """
     dy, w = check_rank("dy", dy, 4), check_rank("w", w, 4)
     shape = check_shape("input_shape", input_shape, 4)
-    geometry = _geometry(
-        shape, "input_shape", w.shape, "w", strides, padding, dilation_rate, groups
-    )
-    check_output(dy.shape, geometry, "input_shape", shape)
+    shapes = shape, "input_shape", w.shape, "w"
+    plan = plan_of("backward_data", *shapes, strides, padding, dilation_rate, groups)
+    check_output(dy.shape, plan.output_shape, "input_shape", shape)
     dx = aligned_empty(shape, np.float32)
-    return _convolve(_native.conv_backward_data, geometry, dy, w, "dy", "w", flush_every, dx)
+    return _convolve(plan, dy, w, "dy", "w", flush_every, dx)
 
 
 def conv2d_backward_weights(
@@ -124,38 +117,16 @@ def conv2d_backward_weights(
     """
     x, dy = check_rank("x", x, 4), check_rank("dy", dy, 4)
     shape = check_shape("kernel_shape", kernel_shape, 4)
-    geometry = _geometry(
-        x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate, groups
-    )
-    check_output(dy.shape, geometry, "kernel_shape", shape)
+    shapes = x.shape, "x", shape, "kernel_shape"
+    plan = plan_of("backward_weights", *shapes, strides, padding, dilation_rate, groups)
+    check_output(dy.shape, plan.output_shape, "kernel_shape", shape)
     dw = aligned_empty(shape, np.float32)
-    return _convolve(_native.conv_backward_weights, geometry, x, dy, "x", "dy", flush_every, dw)
+    return _convolve(plan, x, dy, "x", "dy", flush_every, dw)
 
 
-def _geometry(x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate, groups):
-    groups = check_integer("groups", groups)
-    _check_channels(x_shape, x_name, w_shape, w_name, groups)
-    names = x_shape, x_name, w_shape, w_name, w_shape[3]
-    return convolution_geometry(*names, strides, padding, dilation_rate, groups)
-
-
-def _check_channels(x_shape, x_name, w_shape, w_name, groups):
-    channels, group_channels, filters = x_shape[3], w_shape[2], w_shape[3]
-    if groups < 1 or channels % groups or filters % groups:
-        raise ValueError(
-            f"groups: a divisor of the {channels} channels of {x_name} and the {filters} filters "
-            f"of {w_name} is needed, got {groups}"
-        )
-    if group_channels * groups != channels or not group_channels or not filters:
-        raise ValueError(
-            f"{w_name}: {channels // groups} channels (the {channels} of {x_name} / {groups} "
-            f"groups) and at least one filter are needed, got shape {w_shape}"
-        )
-
-
-def _convolve(kernel, geometry, a, b, a_name, b_name, flush_every, result, extra=()):
+def _convolve(plan, a, b, a_name, b_name, flush_every, result, extra=()):
     flush_every = check_flush_every(flush_every, a, a_name, b, b_name)
     if not is_trivial(result, a, b):
-        operands = (*tensor_parts(a), *tensor_parts(b), *extra, result.reshape(-1))
-        kernel((*geometry.values(), flush_every), *operands)
+        operands = (*tensor_parts(a), *tensor_parts(b))
+        plan.native.run(flush_every, *operands, result.reshape(-1), *extra)
     return result

@@ -16,7 +16,7 @@ from dfpkeras.kernels.window_shapes import (
     check_rank,
     check_shape,
     convolution_geometry,
-    output_size,
+    output_shape,
 )
 from dfpkeras.runtime.float_environment import default_float_environment
 from dfpkeras.runtime.memory import aligned_empty
@@ -50,7 +50,7 @@ def depthwise_conv2d_forward(
     """
     x, w = check_rank("x", x, 4), check_rank("w", w, 4)
     geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate)
-    y = aligned_empty((geometry["batch"], *output_size(geometry)), np.float32)
+    y = aligned_empty(output_shape(geometry), np.float32)
     extra = (check_bias(bias, y.shape[3]),)
     return _run(_native.depthwise_forward, geometry, _repeat(x, w.shape[3]), w, y, extra)
 
@@ -81,7 +81,7 @@ def depthwise_conv2d_backward_data(
     dy, w = check_rank("dy", dy, 4), check_rank("w", w, 4)
     shape = check_shape("input_shape", input_shape, 4)
     geometry = _geometry(shape, "input_shape", w.shape, "w", strides, padding, dilation_rate)
-    check_output(dy.shape, geometry, "input_shape", shape)
+    check_output(dy.shape, output_shape(geometry), "input_shape", shape)
     dx = aligned_empty((*shape[:3], dy.shape[3]), np.float32)
     _run(_native.depthwise_backward_data, geometry, dy, w, dx)
     return dx if w.shape[3] == 1 else _add_copies(dx, w.shape[3])
@@ -112,7 +112,7 @@ def depthwise_conv2d_backward_weights(
     x, dy = check_rank("x", x, 4), check_rank("dy", dy, 4)
     shape = check_shape("kernel_shape", kernel_shape, 4)
     geometry = _geometry(x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate)
-    check_output(dy.shape, geometry, "kernel_shape", shape)
+    check_output(dy.shape, output_shape(geometry), "kernel_shape", shape)
     dw = aligned_empty(shape, np.float32)
     return _run(_native.depthwise_backward_weights, geometry, _repeat(x, shape[3]), dy, dw)
 

@@ -92,12 +92,12 @@ def convolution_geometry(
     }
 
 
-def output_size(geometry):
-    return geometry["out_h"], geometry["out_w"], geometry["out_channels"]
+def output_shape(geometry):
+    """Of the forward result."""
+    return tuple(geometry[name] for name in ("batch", "out_h", "out_w", "out_channels"))
 
 
-def check_output(dy_shape, geometry, name, shape):
-    expected = (geometry["batch"], *output_size(geometry))
+def check_output(dy_shape, expected, name, shape):
     if dy_shape != expected:
         raise ValueError(
             f"dy: the shape {expected} of the forward result is needed for {name}={shape}, "

@@ -6,18 +6,13 @@
 #include "threads.h"
 #include "types.h"
 
-typedef dfp_status (*dfp_convolution)(const dfp_conv *c, const dfp_tensor *a, const dfp_tensor *b,
-                                      float *result);
-
 /* All operations of one instruction set. Tensors are C-contiguous and not empty; arguments have been
  * checked. Results are the same, bit for bit, for every instruction set and number of threads.
  * Functions that return dfp_status take turns on the thread pool (see threads.h). */
 typedef struct {
     const char *name;
-    dfp_convolution conv_forward;          /* x, w -> y */
-    dfp_convolution conv_backward_data;    /* dy, w -> dx */
-    dfp_convolution conv_backward_weights; /* x, dy -> dw */
-    /* The same with one kernel for each channel: in_channels = out_channels; groups, flush_every,
+    dfp_conv_algorithms conv[DFP_DIRECTIONS];
+    /* Convolutions with one kernel for each channel: in_channels = out_channels; groups, flush_every,
      * minimum and maximum are not used, the schedule is the proven one. */
     dfp_convolution depthwise_forward;
     dfp_convolution depthwise_backward_data;
@@ -73,6 +68,10 @@ typedef struct {
      * many multiply-adds that were. */
     int64_t (*run_multiply_adds)(int64_t repetitions, int with_memory);
 } dfp_kernels;
+
+/* The cheapest algorithm of this direction that accepts the convolution; there is one for each. */
+const dfp_conv_algorithm *dfp_choose_conv(const dfp_kernels *kernels, dfp_direction direction,
+                                          const dfp_conv *c);
 
 /* The names of all instruction sets that kernels are written for, slowest first (isa/list.h). Returns
  * their number. */

@@ -65,6 +65,27 @@ typedef struct {
     float *minimum, *maximum;
 } dfp_conv;
 
+/* What is computed: y from x and w, dx from dy and w, dw from x and dy. */
+typedef enum { DFP_FORWARD, DFP_BACKWARD_DATA, DFP_BACKWARD_WEIGHTS, DFP_DIRECTIONS } dfp_direction;
+
+typedef dfp_status (*dfp_convolution)(const dfp_conv *c, const dfp_tensor *a, const dfp_tensor *b,
+                                      float *result);
+
+/* One way to compute a convolution in one direction; the list of each direction is in the file of that
+ * direction (ops/conv_*.h). */
+typedef struct {
+    const char *name;
+    dfp_numerics numerics;
+    int (*accepts)(const dfp_conv *c);
+    double (*cost)(const dfp_conv *c); /* multiply-adds, or what takes as long */
+    dfp_convolution run;
+} dfp_conv_algorithm;
+
+typedef struct {
+    const dfp_conv_algorithm *list;
+    int count;
+} dfp_conv_algorithms;
+
 /* What follows a normalisation or an addition: nothing, max(z, 0), or min(max(z, 0), 6). */
 typedef enum { DFP_LINEAR, DFP_RELU, DFP_RELU6 } dfp_activation;
 

@@ -80,6 +80,11 @@ static const dfp_conv convolutions[] = {
     {1, 3, 3, 130, 3, 3, 129, 1, 1, 1, 1, 1, 1, 0, 0, 1, 16},
 };
 
+static dfp_status convolve(const dfp_kernels *k, dfp_direction direction, const dfp_conv *c,
+                           const dfp_tensor *a, const dfp_tensor *b, float *result) {
+    return dfp_choose_conv(k, direction, c)->run(c, a, b, result);
+}
+
 static void run_convolutions(const dfp_kernels *k) {
     for (int i = 0; i < (int)(sizeof convolutions / sizeof *convolutions); ++i) {
         const dfp_conv *c = &convolutions[i];
@@ -93,8 +98,9 @@ static void run_convolutions(const dfp_kernels *k) {
             dfp_tensor dy = tensor(ny, bits, kind);
             float *y = guarded((size_t)ny * 4), *dx = guarded((size_t)nx * 4);
             float *dw = guarded((size_t)nw * 4);
-            if (k->conv_forward(c, &x, &w, y) || k->conv_backward_data(c, &dy, &w, dx) ||
-                k->conv_backward_weights(c, &x, &dy, dw))
+            if (convolve(k, DFP_FORWARD, c, &x, &w, y) ||
+                convolve(k, DFP_BACKWARD_DATA, c, &dy, &w, dx) ||
+                convolve(k, DFP_BACKWARD_WEIGHTS, c, &x, &dy, dw))
                 exit(2);
             print_hash("forward", 3 * i + kind, y, (size_t)ny * 4);
             print_hash("backward_data", 3 * i + kind, dx, (size_t)nx * 4);
@@ -461,9 +467,9 @@ static void convolve_repeatedly(const dfp_kernels *k) {
     static int16_t dy[2 * 9 * 9 * 40];
     dfp_tensor tx = {x, 0, 1}, tw = {w, 0, 1}, tdy = {dy, 0, 1};
     for (int i = 0; i < 20 && y && dx && dw; ++i) {
-        k->conv_forward(&c, &tx, &tw, y);
-        k->conv_backward_data(&c, &tdy, &tw, dx);
-        k->conv_backward_weights(&c, &tx, &tdy, dw);
+        convolve(k, DFP_FORWARD, &c, &tx, &tw, y);
+        convolve(k, DFP_BACKWARD_DATA, &c, &tdy, &tw, dx);
+        convolve(k, DFP_BACKWARD_WEIGHTS, &c, &tx, &tdy, dw);
         k->depthwise_forward(&deep, &tx, &tw, y);
         k->depthwise_backward_data(&deep, &tx, &tw, dx);
         k->depthwise_backward_weights(&deep, &tx, &tx, dw);

@@ -3,9 +3,10 @@
 
 /* INT16 of one pair of a micro-panel. */
 #define DFP_MICRO (2 * DFP_TILE_ROWS)
-/* INT16 that are copied at once: a pair of a micro-panel, and four more that the next copy writes
- * again. Micro-panels lie four INT16 apart. */
-#define DFP_PIECE 16
+
+static int dfp_is_pointwise(const dfp_conv *c) {
+    return c->kernel_h * c->kernel_w == 1 && c->pad_top == 0 && c->pad_left == 0;
+}
 
 static void dfp_plan_pixels(dfp_weights_gradient *g) {
     int64_t pixels = g->c.batch * g->c.out_h * g->c.out_w;
@@ -16,12 +17,15 @@ static void dfp_plan_pixels(dfp_weights_gradient *g) {
     g->channel_values = 2 * g->pairs_per_block + 1;
 }
 
+/* DFP_PIECE values are copied at once: a pair of a micro-panel, and four more that the next copy writes
+ * again. Micro-panels lie four INT16 apart. */
 static inline int64_t dfp_micro_panel_values(const dfp_weights_gradient *g) {
     return g->pairs_per_block * DFP_MICRO + DFP_PIECE - DFP_MICRO;
 }
 
-/* Where the first pixel's value of this channel lies. */
-static inline int64_t dfp_pixels_of_channel(const dfp_weights_gradient *g, int64_t channel) {
+static int64_t dfp_place_in_micro_panels(const dfp_weights_gradient *g, int64_t tap,
+                                         int64_t channel) {
+    (void)tap;
     return channel / DFP_TILE_ROWS * dfp_micro_panel_values(g) + channel % DFP_TILE_ROWS * 2;
 }
 
@@ -73,4 +77,11 @@ static void dfp_gather_pixels(const dfp_weights_gradient *g, int64_t block, int6
         for (int64_t p = 0; p < panels; ++p)
             memcpy(to + p * panel_values, s->pair + p * DFP_MICRO, DFP_PIECE * sizeof(int16_t));
     }
+}
+
+static dfp_status dfp_backward_weights_by_pixels(const dfp_conv *c, const dfp_tensor *x,
+                                                 const dfp_tensor *dy, float *dw) {
+    static const dfp_weights_gathering by_pixels = {dfp_plan_pixels, dfp_place_in_micro_panels,
+                                                    dfp_gather_pixels};
+    return dfp_backward_weights_by(&by_pixels, c, x, dy, dw);
 }

@@ -8,6 +8,8 @@
  * pitch - out_w columns of which belong to no output; dy is packed with zeros there. Pairs are
  * adjacent values of this sequence; it begins anew with each image, and is padded to even length. */
 
+static int dfp_is_not_pointwise(const dfp_conv *c) { return !dfp_is_pointwise(c); }
+
 static int64_t dfp_odd_lines(int64_t values) {
     /* An odd number of cache lines: channels must not compete for the same cache sets. */
     return (dfp_ceil_div(values, DFP_LINE) | 1) * DFP_LINE;
@@ -56,8 +58,7 @@ static void dfp_plan_rows(dfp_weights_gradient *g) {
     g->row_step = 2;
 }
 
-/* Where the first pixel's value for this tap and channel lies. */
-static inline int64_t dfp_rows_of_tap(const dfp_weights_gradient *g, int64_t tap, int64_t channel) {
+static int64_t dfp_place_in_rows(const dfp_weights_gradient *g, int64_t tap, int64_t channel) {
     const dfp_conv *c = &g->c;
     int64_t row = tap / c->kernel_w * c->dilation_h, column = tap % c->kernel_w * c->dilation_w;
     int64_t phase = row % c->stride_h * c->stride_w + column % c->stride_w;
@@ -146,4 +147,11 @@ static void dfp_gather_block_rows(const dfp_weights_gradient *g, int64_t block, 
     }
     *segment = (dfp_segment){0, 0};
     s->pairs = k / 2;
+}
+
+static dfp_status dfp_backward_weights_by_rows(const dfp_conv *c, const dfp_tensor *x,
+                                               const dfp_tensor *dy, float *dw) {
+    static const dfp_weights_gathering by_rows = {dfp_plan_rows, dfp_place_in_rows,
+                                                  dfp_gather_block_rows};
+    return dfp_backward_weights_by(&by_rows, c, x, dy, dw);
 }

@@ -15,8 +15,14 @@
 #define DFP_MOST_PARTS 16
 #define DFP_PARTS_ELEMENTS (1 << 20)
 
+/* INT16 that are copied at once into the broadcast operand. */
+#define DFP_PIECE 16
+
+typedef struct dfp_weights_gathering dfp_weights_gathering;
+
 typedef struct {
     dfp_conv c;
+    const dfp_weights_gathering *gathering;
     const int16_t *x, *dy;
     dfp_flush_rule rule;
     float *dw;      /* part 0 */
@@ -24,7 +30,6 @@ typedef struct {
     dfp_power scale;
 
     int64_t group_in, group_out, taps, elements;
-    int pointwise;
     int64_t blocks, parts;
     int64_t segments_per_block, pairs_per_block; /* at most */
     int64_t channel_values; /* INT16 of one channel's broadcast operand in one block */
@@ -53,8 +58,15 @@ typedef struct {
     int64_t pairs;
 } dfp_weights_scratch;
 
-#include "ops/backward_weights_pixels.h"
-#include "ops/backward_weights_rows.h"
+/* How x becomes the broadcast operand. */
+struct dfp_weights_gathering {
+    void (*plan)(dfp_weights_gradient *g);
+    /* Where the first pixel's value for this tap and channel lies in the broadcast operand. */
+    int64_t (*place)(const dfp_weights_gradient *g, int64_t tap, int64_t channel);
+    /* Lays out `channels` channels of one block of pixels, from `channel` on, and lists its rows of dy. */
+    void (*gather)(const dfp_weights_gradient *g, int64_t block, int64_t channel, int64_t channels,
+                   dfp_weights_scratch *s);
+};
 
 static void dfp_plan_parts(dfp_weights_gradient *g) {
     g->parts = DFP_PARTS_ELEMENTS / g->elements;
@@ -142,8 +154,7 @@ static void dfp_list_weights_rows(const dfp_weights_gradient *g, const dfp_weigh
     for (int64_t tap = 0; tap < g->taps; ++tap) {
         float *dw = range->dw + (tap * g->group_in + range->channel) * g->c.out_channels;
         for (int64_t i = 0; i < range->channels; ++i, ++k, dw += g->c.out_channels) {
-            s->rows[k] = s->broadcast +
-                         (g->pointwise ? dfp_pixels_of_channel(g, i) : dfp_rows_of_tap(g, tap, i));
+            s->rows[k] = s->broadcast + g->gathering->place(g, tap, i);
             s->dw_rows[k] = dw;
         }
     }
@@ -172,10 +183,7 @@ static void dfp_accumulate_part(const dfp_weights_gradient *g, int64_t group, in
     int64_t first = part * g->blocks / g->parts, end = (part + 1) * g->blocks / g->parts;
     for (int64_t block = first; block < end; ++block) {
         int64_t in_channel = group * g->group_in + range->channel;
-        if (g->pointwise)
-            dfp_gather_pixels(g, block, in_channel, range->channels, s);
-        else
-            dfp_gather_block_rows(g, block, in_channel, range->channels, s);
+        g->gathering->gather(g, block, in_channel, range->channels, s);
         dfp_pack_source source = {
             g->dy + group * g->group_out, s->dy_rows,  s->pairs, g->group_out, 1,
             s->pairs * 2 * DFP_PANEL,     2 * s->pairs};
@@ -228,20 +236,17 @@ static dfp_status dfp_run_weights_gradient(dfp_weights_gradient *g) {
     return DFP_OK;
 }
 
-static dfp_status dfp_conv_backward_weights(const dfp_conv *c, const dfp_tensor *x,
-                                            const dfp_tensor *dy, float *dw) {
-    dfp_weights_gradient g = {.c = *c, .x = x->data, .dy = dy->data, .dw = dw};
+static dfp_status dfp_backward_weights_by(const dfp_weights_gathering *gathering, const dfp_conv *c,
+                                          const dfp_tensor *x, const dfp_tensor *dy, float *dw) {
+    dfp_weights_gradient g = {
+        .c = *c, .gathering = gathering, .x = x->data, .dy = dy->data, .dw = dw};
     g.rule = (dfp_flush_rule){x->max_abs, c->flush_every};
     g.scale = dfp_power_of_two(x->exponent + dy->exponent);
     g.group_in = c->in_channels / c->groups;
     g.group_out = c->out_channels / c->groups;
     g.taps = c->kernel_h * c->kernel_w;
     g.elements = g.taps * g.group_in * c->out_channels;
-    g.pointwise = g.taps == 1 && c->pad_top == 0 && c->pad_left == 0;
-    if (g.pointwise)
-        dfp_plan_pixels(&g);
-    else
-        dfp_plan_rows(&g);
+    gathering->plan(&g);
     dfp_plan_parts(&g);
     dfp_begin();
     dfp_plan_tasks(&g);
@@ -250,3 +255,11 @@ static dfp_status dfp_conv_backward_weights(const dfp_conv *c, const dfp_tensor 
     dfp_end();
     return status;
 }
+
+#include "ops/backward_weights_pixels.h"
+#include "ops/backward_weights_rows.h"
+
+static const dfp_conv_algorithm dfp_backward_weights_algorithms[] = {
+    {"direct", DFP_DIRECT, dfp_is_pointwise, dfp_conv_products, dfp_backward_weights_by_pixels},
+    {"direct", DFP_DIRECT, dfp_is_not_pointwise, dfp_conv_products, dfp_backward_weights_by_rows},
+};
