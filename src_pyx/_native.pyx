@@ -216,11 +216,11 @@ cdef dfp_conv convolution(tuple geometry) except *:
 
 cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int a_exponent,
               int a_max, const int16_t[::1] b, int b_exponent, int b_max, const float[::1] bias,
-              float[:, ::1] extremes, float[::1] result):
+              float[:, ::1] channel_range, float[::1] result):
     cdef dfp_conv c = convolution(geometry)
     c.bias = address(bias)
-    if extremes is not None:
-        c.minimum, c.maximum = &extremes[0, 0], &extremes[1, 0]
+    if channel_range is not None:
+        c.minimum, c.maximum = &channel_range[0, 0], &channel_range[1, 0]
     cdef dfp_tensor ta = describe(a, a_exponent, a_max)
     cdef dfp_tensor tb = describe(b, b_exponent, b_max)
     cdef dfp_status status
@@ -257,11 +257,11 @@ cdef class ConvolutionPlan:
         return self.chosen.name.decode()
 
     def run(self, flush_every, a, a_exponent, a_max, b, b_exponent, b_max, result, bias=None,
-            extremes=None):
+            channel_range=None):
         """a and b are x and w, dy and w, or x and dy. Forward adds `bias` and fills the rows of
-        `extremes` with the minimum and maximum by channel, unless they are None."""
+        `channel_range` with the minimum and maximum by channel, unless they are None."""
         convolve(self.chosen.run, (*self.geometry, flush_every), a, a_exponent, a_max, b,
-                 b_exponent, b_max, bias, extremes, result)
+                 b_exponent, b_max, bias, channel_range, result)
 
 
 def depthwise_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):
@@ -356,7 +356,7 @@ def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
                        const float[::1] minimum, const float[::1] maximum, residual,
                        int activation, int bits, int16_t[::1] y, const float[::1] unit_scale,
                        const float[::1] unit_offset, int unit_bits, int16_t[::1] normalized):
-    """Fills y and normalized; returns (exponent, max_abs) of y, then of normalized. The extremes
+    """Fills y and normalized; returns (exponent, max_abs) of y, then of normalized. The ranges
     may be None, and all that belongs to the normalised x."""
     cdef dfp_normalization n
     cdef dfp_result result = result_in(y)

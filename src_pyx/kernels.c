@@ -21,7 +21,7 @@
 #include "formats/int16.h"
 #include "formats/int8.h"
 #include "engine/transpose.h"
-#include "engine/channel_extremes.h"
+#include "engine/channel_range.h"
 #include "engine/tap_convolution.h"
 #include "engine/few_rows.h"
 #include "ops/quantize.h"

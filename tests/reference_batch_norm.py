@@ -107,7 +107,7 @@ def normalize_fp32(x, scale, offset, residual=None, activation=None):
 
 
 def forward_bound(x, scale, offset, residual=None, activation=None):
-    """The largest magnitude that the extremes of each channel and of the residual allow."""
+    """The largest magnitude that the range of each channel and the residual allow."""
     x, scale, offset = by_pixel(values(x)), scale.astype(np.float64), offset.astype(np.float64)
     ends = np.stack([x.min(axis=0), x.max(axis=0)]) * scale + offset
     reach = 0.0 if residual is None else np.abs(values(residual)).max()

@@ -131,7 +131,7 @@ def test_the_bias_in_front_of_a_batch_norm(training):
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-4, 1, 1e4])
 def test_an_activation_saturates_nothing_in_inference(scale):
-    """The exponent comes from the convolution's extremes."""
+    """The exponent comes from the channel range of the convolution."""
     model = functional(preactivated)
     ours, theirs = (m.predict(IMAGES * scale, verbose=0) for m in (model, float32_twin(model)))
     assert relative_error(ours, theirs) < QUANTIZATION_TOLERANCE

@@ -80,7 +80,7 @@ CALLS = {
     "concatenate": lambda k, o: k([o.x, o.xq, o.dyq]),
     "conv2d_backward_data": lambda k, o: k(o.a, o.kernel, o.x.shape, **_SAME),
     "conv2d_backward_weights": lambda k, o: k(o.a, o.b, o.kernel.shape, **_SAME),
-    "conv2d_forward": lambda k, o: k(o.a, o.kernel, bias=o.channels[0], want_extremes=True),
+    "conv2d_forward": lambda k, o: k(o.a, o.kernel, bias=o.channels[0], with_channel_range=True),
     "crop": lambda k, o: k(o.xq, ((1, 0), (2, 1))),
     "depthwise_conv2d_backward_data": lambda k, o: k(
         kernels.concatenate([o.a, o.b]), o.taps, o.x.shape, **_SAME

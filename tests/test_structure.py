@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -155,7 +156,8 @@ def test_wrapping_twice_and_undoing_is_exact():
 
     original, wrappers = Base.call, Wrappers()
     for _ in range(2):
-        wrappers.wrap(Derived, "call", lambda original, *args: "wrapped " + original(*args))
+        wrap = partial(wrappers.wrap, Derived, "call", parameters=())
+        wrap(lambda original, *args: "wrapped " + original(*args))
     assert Derived().call(0) == "wrapped base" and Base().call(0) == "base"
     wrappers.undo()
     assert "call" not in vars(Derived) and Derived.call is original
@@ -169,7 +171,7 @@ def test_other_signatures_are_refused():
     with pytest.raises(UnknownSignatureError, match=r"Layer.call takes \(self, x\), "):
         Wrappers().wrap(Layer, "call", print, parameters=("self", "inputs"))
     with pytest.raises(UnknownSignatureError, match=r"Layer.run is missing"):
-        Wrappers().wrap(Layer, "run", print)
+        Wrappers().wrap(Layer, "run", print, parameters=())
 
 
 def annotations(function):

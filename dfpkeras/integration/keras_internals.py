@@ -110,4 +110,4 @@ def _wrap_everywhere(name, home, wrapper):
     modules = [m for key, m in list(sys.modules.items()) if key.split(".")[0] == "keras"]
     for module in modules:
         if vars(module).get(name) is original:
-            _wrappers.wrap(module, name, wrapper)
+            _wrappers.wrap(module, name, wrapper, parameters=())

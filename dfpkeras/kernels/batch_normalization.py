@@ -48,7 +48,7 @@ class BatchNormStatistics(typing.NamedTuple):
     Attributes:
         mean: arithmetic mean.
         variance: biased variance, ``mean((x - mean)**2)``.
-        minimum, maximum: extremes.
+        minimum, maximum: channel range.
     """
 
     mean: np.ndarray
@@ -87,7 +87,7 @@ class BatchNormGradients(typing.NamedTuple):
 
 
 def batch_norm_statistics(x):
-    """Mean, biased variance and extremes of each channel.
+    """Mean, biased variance and range of each channel.
 
     FP32 sums of at most 128 distances from a value near the mean, added up in FP64: the variance
     keeps FP32's relative accuracy however far the mean is from 0. Integers are summed as integers,
@@ -157,7 +157,7 @@ def batch_norm_forward(
     Args:
         x: `DFPTensor` or ``float32`` array of shape (..., channels).
         scale, offset: ``float32`` arrays of shape (channels,), see `batch_norm_fold`.
-        minimum, maximum: ``float32`` arrays of shape (channels,): the extremes of each channel of
+        minimum, maximum: ``float32`` arrays of shape (channels,): the range of each channel of
             ``x``, as `batch_norm_statistics` finds them; what lies outside saturates. None if they
             are to be found first.
         residual: None, or a `DFPTensor` or ``float32`` array of the shape of ``x`` that is added.
@@ -169,13 +169,13 @@ def batch_norm_forward(
     Returns:
         A `DFPTensor` of the shape of ``x``, or with ``unit_fold`` a pair of them; the second is the
         normalised ``x`` in 15 bits. The exponent is ``floor(log2(bound)) - (bits - 1)``, at least
-        -126, for the largest magnitude that the extremes allow; larger only where FP32 could not
+        -126, for the largest magnitude that these ranges allow; larger only where FP32 could not
         hold ``scale`` or ``offset`` in these units. The non-finite tensor if ``x``, ``scale``,
         ``offset`` or ``residual`` holds NaN or Inf.
 
     Raises:
         TypeError: if an operand is of another type, or ``bits`` not an integer.
-        ValueError: if shapes do not fit, there is no channel, one extreme is missing,
+        ValueError: if shapes do not fit, there is no channel, half of the channel range is missing,
             ``activation`` is unknown or ``bits`` out of range.
     """
     check_operand("x", x)
@@ -318,7 +318,7 @@ def batch_norm_backward(
         mean: ``float32`` array of shape (channels,).
         factor_dz, factor_x, constant: ``float32`` arrays of shape (channels,), see
             `batch_norm_gradients`.
-        minimum, maximum: ``float32`` arrays of shape (channels,), the extremes of ``x``.
+        minimum, maximum: ``float32`` arrays of shape (channels,), the channel range of ``x``.
         max_dz: ``float32`` array of shape (channels,), ``max|dz|``, see `BatchNormSums`.
         y, activation: as in `batch_norm_backward_reduce`.
         bits: magnitude bits of ``dx``, and of ``dz`` if ``dy`` is a ``float32`` array, 2 to 15.

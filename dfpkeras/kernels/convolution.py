@@ -23,7 +23,7 @@ def conv2d_forward(
     groups: int = 1,
     flush_every: int | None = None,
     bias: np.ndarray | None = None,
-    want_extremes: bool = False,
+    with_channel_range: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Two-dimensional convolution.
 
@@ -36,13 +36,13 @@ def conv2d_forward(
         groups: integer that divides channels and filters.
         flush_every: None, or a fixed flush interval in products (see the module's description).
         bias: None, or a ``float32`` array of shape (filters,) that is added to the FP32 result.
-        want_extremes: whether to return the smallest and the largest number of each filter, too,
-            which are found while the result is in a cache.
+        with_channel_range: whether to return the smallest and the largest number of each filter,
+            too, which are found while the result is in a cache.
 
     Returns:
         ``float32`` array of shape (batch, new height, new width, filters), or with
-        ``want_extremes`` that and a ``float32`` array of shape (2, filters): minimum and maximum,
-        infinite or NaN where the result is not finite.
+        ``with_channel_range`` that and a ``float32`` array of shape (2, filters): minimum and
+        maximum, infinite or NaN where the result is not finite.
 
     Raises:
         TypeError: if an operand is not a `DFPTensor` or a number not an integer.
@@ -52,10 +52,10 @@ def conv2d_forward(
     shapes = x.shape, "x", w.shape, "w"
     plan = plan_of("forward", *shapes, strides, padding, dilation_rate, groups)
     y = aligned_empty(plan.output_shape, np.float32)
-    extremes = np.full((2, w.shape[3]), np.nan, np.float32) if want_extremes else None
-    extra = (check_bias(bias, w.shape[3]), extremes)
+    channel_range = np.full((2, w.shape[3]), np.nan, np.float32) if with_channel_range else None
+    extra = (check_bias(bias, w.shape[3]), channel_range)
     _convolve(plan, x, w, "x", "w", flush_every, y, extra)
-    return y if extremes is None else (y, extremes)
+    return y if channel_range is None else (y, channel_range)
 
 
 def conv2d_backward_data(

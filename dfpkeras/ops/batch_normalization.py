@@ -262,8 +262,8 @@ def _input(made):
 
 def _statistics_kernel(x, x_scale=None):
     hits.add("batch_norm_statistics")
-    mean, variance, *extremes = kernels.batch_norm_statistics(from_arrays(x, x_scale))
-    return [mean, variance, np.stack(extremes)]
+    mean, variance, *channel_range = kernels.batch_norm_statistics(from_arrays(x, x_scale))
+    return [mean, variance, np.stack(channel_range)]
 
 
 def _forward_kernel(

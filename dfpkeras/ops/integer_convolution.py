@@ -123,13 +123,13 @@ class _Convolution(BilinearProduct):
         operands = {"x": images, "x_scale": x.scale, **weights_operands(w), **bias}
         kernel = functools.partial(_forward, quantizer, *self._call(), request)
         dtypes = [backend.float32] * 2
-        (y, extremes), weights = call_forward(
+        (y, channel_range), weights = call_forward(
             kernel, operands, w, dtypes, self.number_format.weights
         )
         filters = shape[-1 if self.data_format == "channels_last" else 1]
-        extremes = backend.with_shape(extremes, [2, filters])
+        channel_range = backend.with_shape(channel_range, [2, filters])
         knows = self.groups is not None and self.data_format == "channels_last"
-        channel_range = ChannelRange(request, extremes) if knows else None
+        channel_range = ChannelRange(request, channel_range) if knows else None
         return Forward(self._restore(y, shape), weights, channel_range)
 
     def backward_data(self, dy, w, x_shape):
@@ -237,7 +237,7 @@ def _forward(quantizer, arguments, flush_every, request, x, x_scale, w, w_scale=
     kernel = _kernel_of("forward", arguments, flush_every)
     w, made = quantized_weights(quantizer, w, w_scale)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
-    wanted = {"want_extremes": True} if request.is_made else {}
+    wanted = {"with_channel_range": True} if request.is_made else {}
     y = kernel(unpack(x, x_scale), images, bias=bias, **wanted)
     y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
     return [y, found, *made]

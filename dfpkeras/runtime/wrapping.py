@@ -14,7 +14,7 @@ class Wrappers:
     def __init__(self):
         self._originals = {}
 
-    def wrap(self, owner, name, wrapper, parameters=None):
+    def wrap(self, owner, name, wrapper, parameters):
         """Replaces an attribute, a function, by one that calls ``wrapper(original, *args,
         **kwargs)``.
 
@@ -22,8 +22,8 @@ class Wrappers:
             owner: module or class.
             name: of the attribute; what was wrapped before stays as it is.
             wrapper: function.
-            parameters: names of the first parameters that the function must have, or None if
-                `wrapper` looks at none.
+            parameters: names of the first parameters that the function must have: those that
+                `wrapper` looks at, possibly none.
 
         Raises:
             UnknownSignatureError: there is no such function, or it has other parameters.
@@ -31,8 +31,7 @@ class Wrappers:
         if (owner, name) in self._originals:
             return
         original = _function(owner, name)
-        if parameters is not None:
-            _check_parameters(owner, name, original, parameters)
+        _check_parameters(owner, name, original, parameters)
 
         @functools.wraps(original)
         def wrapped(*args, **kwargs):

@@ -95,15 +95,17 @@ _wrappers = Wrappers()
 
 def install():
     """Wraps TensorFlow's functions. Calling it again changes nothing."""
-    _wrappers.wrap(parallel_for, "_pfor_impl", _vectorizing)
-    _wrappers.wrap(function_context, "make_function_context", _apart)
-    _wrappers.wrap(save, "_trace_gradient_functions", _refusing_to_save_gradients)
-    _wrappers.wrap(save, "_build_meta_graph", _refusing_to_save)
+    _wrappers.wrap(parallel_for, "_pfor_impl", _vectorizing, parameters=("loop_fn",))
+    _wrappers.wrap(function_context, "make_function_context", _apart, parameters=("scope_type",))
+    _wrappers.wrap(
+        save, "_trace_gradient_functions", _refusing_to_save_gradients, parameters=("graph",)
+    )
+    _wrappers.wrap(save, "_build_meta_graph", _refusing_to_save, parameters=("obj",))
     for name in (
         "convert_variables_to_constants_v2",
         "convert_variables_to_constants_v2_as_graph",
     ):
-        _wrappers.wrap(convert_to_constants, name, _refusing_to_freeze)
+        _wrappers.wrap(convert_to_constants, name, _refusing_to_freeze, parameters=("func",))
 
 
 def uninstall():

@@ -49,7 +49,8 @@ typedef struct {
     int64_t rows_per_task, row_tasks, column_tasks;
     char *workers;
     size_t worker_bytes, scratch_bytes, cell_bytes;
-    size_t extremes_offset; /* where a worker keeps those of its tasks: all minima, all maxima */
+    size_t
+        channel_range_offset; /* where a worker keeps those of its tasks: all minima, all maxima */
 } dfp_tap_convolution;
 
 static int dfp_consecutive(const dfp_taps *t) {
@@ -182,10 +183,10 @@ static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
     size_t ends = (size_t)t->pairs * sizeof(int32_t);
     size_t cells = t->cell_h ? (size_t)(pixels * dfp_cell_stride(t)) * sizeof(float) : 0;
     t->cell_bytes = dfp_round_up(cells, 64);
-    t->extremes_offset = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
-    if (t->extremes_offset < ends) t->extremes_offset = dfp_round_up(ends, 64);
-    size_t extremes = t->minimum ? 2 * (size_t)dfp_all_columns(t) * sizeof(float) : 0;
-    t->worker_bytes = dfp_round_up(t->extremes_offset + extremes, 64);
+    t->channel_range_offset = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
+    if (t->channel_range_offset < ends) t->channel_range_offset = dfp_round_up(ends, 64);
+    size_t ranges = t->minimum ? 2 * (size_t)dfp_all_columns(t) * sizeof(float) : 0;
+    t->worker_bytes = dfp_round_up(t->channel_range_offset + ranges, 64);
     t->workers = dfp_worker_workspace(t->worker_bytes);
     return t->workers ? DFP_OK : DFP_OUT_OF_MEMORY;
 }
@@ -313,32 +314,33 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
 }
 
 /* Where a worker keeps the smallest number of each output channel; the largest lie after them. */
-static float *dfp_extremes_of(const dfp_tap_convolution *t, int worker) {
-    return (float *)(t->workers + (size_t)worker * t->worker_bytes + t->extremes_offset);
+static float *dfp_channel_range_of(const dfp_tap_convolution *t, int worker) {
+    return (float *)(t->workers + (size_t)worker * t->worker_bytes + t->channel_range_offset);
 }
 
 /* Those of a block's results, which have just been written and are still in a cache. */
-static void dfp_find_extremes(const dfp_tap_convolution *t, int64_t group, int64_t block,
-                              const dfp_pixels *pixels, float *minimum) {
+static void dfp_find_channel_range(const dfp_tap_convolution *t, int64_t group, int64_t block,
+                                   const dfp_pixels *pixels, float *minimum) {
     int64_t first = block * DFP_BLOCK, end = first + DFP_BLOCK, before = group * t->out_columns;
     float *maximum = minimum + dfp_all_columns(t);
     if (end > t->out_columns) end = t->out_columns;
-    dfp_widen_extremes(pixels->out, pixels->count, first, end, minimum + before, maximum + before);
+    dfp_widen_channel_range(pixels->out, pixels->count, first, end, minimum + before,
+                            maximum + before);
 }
 
-static void dfp_clear_all_extremes(const dfp_tap_convolution *t) {
+static void dfp_clear_all_channel_ranges(const dfp_tap_convolution *t) {
     int64_t columns = dfp_all_columns(t);
-    dfp_clear_extremes(columns, t->minimum, t->maximum);
+    dfp_clear_channel_range(columns, t->minimum, t->maximum);
     for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
-        float *minimum = dfp_extremes_of(t, worker);
-        dfp_clear_extremes(columns, minimum, minimum + columns);
+        float *minimum = dfp_channel_range_of(t, worker);
+        dfp_clear_channel_range(columns, minimum, minimum + columns);
     }
 }
 
-static void dfp_merge_all_extremes(const dfp_tap_convolution *t) {
+static void dfp_merge_all_channel_ranges(const dfp_tap_convolution *t) {
     int64_t columns = dfp_all_columns(t);
     for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
-        const float *low = dfp_extremes_of(t, worker), *high = low + columns;
+        const float *low = dfp_channel_range_of(t, worker), *high = low + columns;
         for (int64_t c = 0; c < columns; ++c) {
             t->minimum[c] = low[c] < t->minimum[c] ? low[c] : t->minimum[c];
             t->maximum[c] = high[c] > t->maximum[c] ? high[c] : t->maximum[c];
@@ -368,7 +370,8 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
     int64_t end_block = (column_task + 1) * t->blocks / t->column_tasks;
     for (int64_t block = first_block; block < end_block; ++block) {
         dfp_tap_block(t, group, block, &pixels);
-        if (t->minimum) dfp_find_extremes(t, group, block, &pixels, dfp_extremes_of(t, worker));
+        if (t->minimum)
+            dfp_find_channel_range(t, group, block, &pixels, dfp_channel_range_of(t, worker));
     }
     if (t->cell_h) dfp_scatter_cells(t, row, end, pixels.cells);
 }
@@ -378,8 +381,8 @@ static dfp_status dfp_tap_run(dfp_tap_convolution *t, char *memory) {
     dfp_status status = dfp_tap_plan(t, memory);
     if (status != DFP_OK) return status;
     dfp_parallel(t->groups * t->blocks, dfp_tap_pack_task, t);
-    if (t->minimum) dfp_clear_all_extremes(t);
+    if (t->minimum) dfp_clear_all_channel_ranges(t);
     dfp_parallel(t->groups * t->row_tasks * t->column_tasks, dfp_tap_task, t);
-    if (t->minimum) dfp_merge_all_extremes(t);
+    if (t->minimum) dfp_merge_all_channel_ranges(t);
     return DFP_OK;
 }

@@ -1,6 +1,6 @@
 /* y = activation(x * scale + offset + residual) in one pass, rounded to nearest-even INT16.
  *
- * FP32 multiplication and addition are monotone, so the largest result follows from the extremes of
+ * FP32 multiplication and addition are monotone, so the largest result follows from the ranges of
  * each channel, and with it the exponent, before the pass; 2^-exponent is part of scale and offset.
  * What rounds up at the very top is clamped. The same pass can write the normalised x, which takes
  * half of x's memory until the backward pass. */

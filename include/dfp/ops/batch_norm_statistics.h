@@ -1,4 +1,4 @@
-/* Mean, variance and extremes of each channel in one read.
+/* Mean, variance and range of each channel in one read.
  *
  * Each part sums d = x - shift and d^2 in FP32, lane by lane in ascending order, where shift is the
  * mean of the part's first rows: with v the part's variance, (mean - shift)^2 <= v * rows / 8, so

@@ -1,6 +1,6 @@
 /* The smallest and the largest number of each channel. NaN is neither. */
 
-static void dfp_clear_extremes(int64_t channels, float *minimum, float *maximum) {
+static void dfp_clear_channel_range(int64_t channels, float *minimum, float *maximum) {
     for (int64_t c = 0; c < channels; ++c) {
         minimum[c] = INFINITY;
         maximum[c] = -INFINITY;
@@ -8,8 +8,8 @@ static void dfp_clear_extremes(int64_t channels, float *minimum, float *maximum)
 }
 
 /* Takes in the channels [first, end) of `count` pixels. */
-static void dfp_widen_extremes(float *const *pixels, int64_t count, int64_t first, int64_t end,
-                               float *minimum, float *maximum) {
+static void dfp_widen_channel_range(float *const *pixels, int64_t count, int64_t first, int64_t end,
+                                    float *minimum, float *maximum) {
     int64_t c = first;
     for (; c + DFP_LANES <= end; c += DFP_LANES) {
         dfp_vf low = dfp_load_float(minimum + c), high = dfp_load_float(maximum + c);

@@ -19,11 +19,11 @@ PIXELS = (0, 1, 2)
 def test_extremes_of_a_convolution(on_every_isa, on_every_thread_count, case):
     x, w = tensor(case.x), tensor(case.w)
     y = kernels.conv2d_forward(x, w, **case.options)
-    call = partial(kernels.conv2d_forward, x, w, want_extremes=True, **case.options)
+    call = partial(kernels.conv2d_forward, x, w, with_channel_range=True, **case.options)
     for by_threads in on_every_isa(lambda: on_every_thread_count(call)).values():
-        for result, extremes in by_threads.values():
+        for result, channel_range in by_threads.values():
             np.testing.assert_array_equal(result, y)
-            np.testing.assert_array_equal(extremes, [y.min(PIXELS), y.max(PIXELS)])
+            np.testing.assert_array_equal(channel_range, [y.min(PIXELS), y.max(PIXELS)])
 
 
 @pytest.mark.parametrize(
@@ -38,20 +38,20 @@ def test_extremes_with_a_bias_over_many_tasks(
     x = DFPTensor(rng.integers(-9000, 9000, shape).astype(np.int16), -10)
     w = DFPTensor(rng.integers(-900, 900, kernel_shape).astype(np.int16), -10)
     bias = rng.standard_normal(kernel_shape[-1]).astype(np.float32) * 100
-    options = {"padding": "same", "groups": groups, "bias": bias, "want_extremes": True}
+    options = {"padding": "same", "groups": groups, "bias": bias, "with_channel_range": True}
     call = partial(kernels.conv2d_forward, x, w, **options)
     for by_threads in on_every_isa(lambda: on_every_thread_count(call)).values():
-        for y, extremes in by_threads.values():
-            np.testing.assert_array_equal(extremes, [y.min(PIXELS), y.max(PIXELS)])
+        for y, channel_range in by_threads.values():
+            np.testing.assert_array_equal(channel_range, [y.min(PIXELS), y.max(PIXELS)])
 
 
 def test_extremes_of_what_is_not_finite():
     x = DFPTensor(np.zeros((1, 3, 3, 2), np.int16), NONFINITE_EXPONENT)
     w = DFPTensor(np.ones((1, 1, 2, 4), np.int16), 0)
-    _, extremes = kernels.conv2d_forward(x, w, want_extremes=True)
-    assert np.isnan(extremes).all()
+    _, channel_range = kernels.conv2d_forward(x, w, with_channel_range=True)
+    assert np.isnan(channel_range).all()
     x = DFPTensor(np.ones((1, 3, 3, 2), np.int16), 0)
     bias = np.float32([0, np.nan, np.inf, 1])
-    _, extremes = kernels.conv2d_forward(x, w, bias=bias, want_extremes=True)
-    assert not np.isfinite(extremes[:, 1:3]).any()
-    np.testing.assert_array_equal(extremes[:, [0, 3]], [[2, 3], [2, 3]])
+    _, channel_range = kernels.conv2d_forward(x, w, bias=bias, with_channel_range=True)
+    assert not np.isfinite(channel_range[:, 1:3]).any()
+    np.testing.assert_array_equal(channel_range[:, [0, 3]], [[2, 3], [2, 3]])
