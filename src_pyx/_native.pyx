@@ -99,6 +99,10 @@ cdef extern from "dfp.h" nogil:
         DFP_FORWARD
         DFP_BACKWARD_DATA
         DFP_BACKWARD_WEIGHTS
+    ctypedef enum dfp_numerics:
+        DFP_DIRECT
+        DFP_WINOGRAD_2X2
+        DFP_WINOGRAD_4X4
     ctypedef struct dfp_conv_algorithm:
         const char *name
         dfp_convolution run
@@ -155,7 +159,7 @@ cdef extern from "dfp.h" nogil:
         const dfp_kernels *kernels
         int runs
     const dfp_conv_algorithm *dfp_choose_conv(
-        const dfp_kernels *, dfp_direction, const dfp_conv *)
+        const dfp_kernels *, dfp_direction, const dfp_conv *, unsigned int)
     int dfp_list_known_isas(const char *const **)
     int dfp_list_isas(const dfp_isa **)
     const dfp_kernels *dfp_best_isa(const char *)
@@ -236,6 +240,14 @@ DIRECTIONS = {
 }
 
 
+# Of results; an algorithm of each is named after it.
+NUMERICS = {
+    "direct": DFP_DIRECT,
+    "winograd_2x2": DFP_WINOGRAD_2X2,
+    "winograd_4x4": DFP_WINOGRAD_4X4,
+}
+
+
 cdef class ConvolutionPlan:
     """A convolution in one direction, and the algorithm that the instruction set in use has for it.
 
@@ -245,23 +257,27 @@ cdef class ConvolutionPlan:
     cdef tuple geometry
     cdef const dfp_conv_algorithm *chosen
 
-    def __cinit__(self, str direction, tuple geometry):
-        """`geometry` holds the 16 numbers of dfp_conv before flush_every."""
-        cdef dfp_conv c = convolution((*geometry, 0))
+    def __cinit__(self, str direction, tuple geometry, classes):
+        """`geometry` holds the 17 numbers of dfp_conv; of `classes`, names of NUMERICS, the
+        cheapest that accepts the convolution is chosen, "direct" if none does."""
+        cdef dfp_conv c = convolution(geometry)
+        cdef unsigned int allowed = 0
+        for name in classes:
+            allowed |= 1u << <int>NUMERICS[name]
         self.geometry = geometry
-        self.chosen = dfp_choose_conv(kernels, DIRECTIONS[direction], &c)
+        self.chosen = dfp_choose_conv(kernels, DIRECTIONS[direction], &c, allowed)
 
     @property
     def algorithm(self):
         """Its name."""
         return self.chosen.name.decode()
 
-    def run(self, flush_every, a, a_exponent, a_max, b, b_exponent, b_max, result, bias=None,
+    def run(self, a, a_exponent, a_max, b, b_exponent, b_max, result, bias=None,
             channel_range=None):
         """a and b are x and w, dy and w, or x and dy. Forward adds `bias` and fills the rows of
         `channel_range` with the minimum and maximum by channel, unless they are None."""
-        convolve(self.chosen.run, (*self.geometry, flush_every), a, a_exponent, a_max, b,
-                 b_exponent, b_max, bias, channel_range, result)
+        convolve(self.chosen.run, self.geometry, a, a_exponent, a_max, b, b_exponent, b_max, bias,
+                 channel_range, result)
 
 
 def depthwise_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):

@@ -82,12 +82,19 @@ const dfp_kernels *dfp_best_isa(const char *most) {
     return best;
 }
 
-const dfp_conv_algorithm *dfp_choose_conv(const dfp_kernels *kernels, dfp_direction direction,
-                                          const dfp_conv *c) {
-    const dfp_conv_algorithm *best = NULL, *list = kernels->conv[direction].list;
-    for (const dfp_conv_algorithm *a = list; a < list + kernels->conv[direction].count; ++a)
-        if (a->accepts(c) && (!best || a->cost(c) < best->cost(c))) best = a;
+static const dfp_conv_algorithm *cheapest(const dfp_conv_algorithms *algorithms, const dfp_conv *c,
+                                          unsigned int classes) {
+    const dfp_conv_algorithm *best = NULL, *end = algorithms->list + algorithms->count;
+    for (const dfp_conv_algorithm *a = algorithms->list; a < end; ++a)
+        if (classes >> a->numerics & 1 && a->accepts(c) && (!best || a->cost(c) < best->cost(c)))
+            best = a;
     return best;
+}
+
+const dfp_conv_algorithm *dfp_choose_conv(const dfp_kernels *kernels, dfp_direction direction,
+                                          const dfp_conv *c, unsigned int classes) {
+    const dfp_conv_algorithm *best = cheapest(&kernels->conv[direction], c, classes);
+    return best ? best : cheapest(&kernels->conv[direction], c, 1u << DFP_DIRECT);
 }
 
 void dfp_cpu_name(char name[49]) {

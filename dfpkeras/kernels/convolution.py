@@ -24,6 +24,7 @@ def conv2d_forward(
     flush_every: int | None = None,
     bias: np.ndarray | None = None,
     with_channel_range: bool = False,
+    algorithm: str = "direct",
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Two-dimensional convolution.
 
@@ -38,6 +39,10 @@ def conv2d_forward(
         bias: None, or a ``float32`` array of shape (filters,) that is added to the FP32 result.
         with_channel_range: whether to return the smallest and the largest number of each filter,
             too, which are found while the result is in a cache.
+        algorithm: "direct", "winograd_2x2" or "winograd_4x4", which all have results of their own
+            (docs/numerics.md), or "auto" for whichever of the first two is expected to be faster.
+            Only convolutions of 3x3 with neither strides, dilation, groups nor ``flush_every`` have
+            others than the direct one.
 
     Returns:
         ``float32`` array of shape (batch, new height, new width, filters), or with
@@ -49,12 +54,13 @@ def conv2d_forward(
         ValueError: if shapes or arguments do not fit, or ``flush_every`` is not safe.
     """
     x, w = check_rank("x", x, 4), check_rank("w", w, 4)
-    shapes = x.shape, "x", w.shape, "w"
-    plan = plan_of("forward", *shapes, strides, padding, dilation_rate, groups)
+    flush_every = check_flush_every(flush_every, x, "x", w, "w")
+    arguments = strides, padding, dilation_rate, groups
+    plan = plan_of("forward", (x.shape, w.shape), ("x", "w"), arguments, flush_every, algorithm)
     y = aligned_empty(plan.output_shape, np.float32)
     channel_range = np.full((2, w.shape[3]), np.nan, np.float32) if with_channel_range else None
     extra = (check_bias(bias, w.shape[3]), channel_range)
-    _convolve(plan, x, w, "x", "w", flush_every, y, extra)
+    _convolve(plan, x, w, y, extra)
     return y if channel_range is None else (y, channel_range)
 
 
@@ -67,6 +73,7 @@ def conv2d_backward_data(
     dilation_rate: int | tuple[int, int] = 1,
     groups: int = 1,
     flush_every: int | None = None,
+    algorithm: str = "direct",
 ) -> np.ndarray:
     """Gradient of `conv2d_forward` with respect to ``x``.
 
@@ -74,7 +81,7 @@ def conv2d_backward_data(
         dy: `DFPTensor` of the shape of the forward result.
         w: `DFPTensor` of shape (kernel height, kernel width, channels / groups, filters).
         input_shape: shape of ``x``: (batch, height, width, channels).
-        strides, padding, dilation_rate, groups, flush_every: as in `conv2d_forward`.
+        strides, padding, dilation_rate, groups, flush_every, algorithm: as in `conv2d_forward`.
 
     Returns:
         ``float32`` array of shape ``input_shape``.
@@ -84,11 +91,13 @@ def conv2d_backward_data(
     """
     dy, w = check_rank("dy", dy, 4), check_rank("w", w, 4)
     shape = check_shape("input_shape", input_shape, 4)
-    shapes = shape, "input_shape", w.shape, "w"
-    plan = plan_of("backward_data", *shapes, strides, padding, dilation_rate, groups)
+    flush_every = check_flush_every(flush_every, dy, "dy", w, "w")
+    shapes, names = (shape, w.shape), ("input_shape", "w")
+    arguments = strides, padding, dilation_rate, groups
+    plan = plan_of("backward_data", shapes, names, arguments, flush_every, algorithm)
     check_output(dy.shape, plan.output_shape, "input_shape", shape)
     dx = aligned_empty(shape, np.float32)
-    return _convolve(plan, dy, w, "dy", "w", flush_every, dx)
+    return _convolve(plan, dy, w, dx)
 
 
 def conv2d_backward_weights(
@@ -100,6 +109,7 @@ def conv2d_backward_weights(
     dilation_rate: int | tuple[int, int] = 1,
     groups: int = 1,
     flush_every: int | None = None,
+    algorithm: str = "direct",
 ) -> np.ndarray:
     """Gradient of `conv2d_forward` with respect to ``w``.
 
@@ -107,7 +117,7 @@ def conv2d_backward_weights(
         x: `DFPTensor` of shape (batch, height, width, channels).
         dy: `DFPTensor` of the shape of the forward result.
         kernel_shape: shape of ``w``: (kernel height, kernel width, channels / groups, filters).
-        strides, padding, dilation_rate, groups, flush_every: as in `conv2d_forward`.
+        strides, padding, dilation_rate, groups, flush_every, algorithm: as in `conv2d_forward`.
 
     Returns:
         ``float32`` array of shape ``kernel_shape``.
@@ -117,16 +127,16 @@ def conv2d_backward_weights(
     """
     x, dy = check_rank("x", x, 4), check_rank("dy", dy, 4)
     shape = check_shape("kernel_shape", kernel_shape, 4)
-    shapes = x.shape, "x", shape, "kernel_shape"
-    plan = plan_of("backward_weights", *shapes, strides, padding, dilation_rate, groups)
+    flush_every = check_flush_every(flush_every, x, "x", dy, "dy")
+    shapes, names = (x.shape, shape), ("x", "kernel_shape")
+    arguments = strides, padding, dilation_rate, groups
+    plan = plan_of("backward_weights", shapes, names, arguments, flush_every, algorithm)
     check_output(dy.shape, plan.output_shape, "kernel_shape", shape)
     dw = aligned_empty(shape, np.float32)
-    return _convolve(plan, x, dy, "x", "dy", flush_every, dw)
+    return _convolve(plan, x, dy, dw)
 
 
-def _convolve(plan, a, b, a_name, b_name, flush_every, result, extra=()):
-    flush_every = check_flush_every(flush_every, a, a_name, b, b_name)
+def _convolve(plan, a, b, result, extra=()):
     if not is_trivial(result, a, b):
-        operands = (*tensor_parts(a), *tensor_parts(b))
-        plan.native.run(flush_every, *operands, result.reshape(-1), *extra)
+        plan.native.run(*tensor_parts(a), *tensor_parts(b), result.reshape(-1), *extra)
     return result

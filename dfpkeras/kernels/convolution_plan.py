@@ -17,6 +17,15 @@ from dfpkeras.runtime.isa import get_isa
 _KEPT_PLANS = 4096
 
 
+#: Which numerics classes (docs/numerics.md) each choice of `algorithm` allows.
+ALGORITHMS = {
+    "direct": ("direct",),
+    "auto": ("direct", "winograd_2x2"),
+    "winograd_2x2": ("winograd_2x2",),
+    "winograd_4x4": ("winograd_4x4",),
+}
+
+
 class Plan(typing.NamedTuple):
     """A convolution in one direction.
 
@@ -29,40 +38,50 @@ class Plan(typing.NamedTuple):
     output_shape: tuple[int, int, int, int]
 
 
-def plan_of(
-    direction, x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate, groups
-) -> Plan:
+def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan:
     """The plan of a convolution for the instruction set in use.
 
     Args:
         direction: "forward", "backward_data" or "backward_weights".
-        x_shape, w_shape: (batch, height, width, channels) and (kernel height, kernel width,
+        shapes: of x and w: (batch, height, width, channels) and (kernel height, kernel width,
             channels / groups, filters).
-        x_name, w_name: what errors call them.
-        strides, padding, dilation_rate, groups: as in `dfpkeras.kernels.conv2d_forward`.
+        names: what errors call the two.
+        arguments: strides, padding, dilation_rate and groups, as in
+            `dfpkeras.kernels.conv2d_forward`.
+        flush_every: products, or 0 for the proven schedule.
+        algorithm: as in `dfpkeras.kernels.conv2d_forward`.
 
     Raises:
         TypeError, ValueError: as in `dfpkeras.kernels.conv2d_forward`.
     """
-    strides, dilation_rate = (
+    strides, padding, dilation_rate, groups = arguments
+    arguments = (
         check_pair("strides", strides),
+        check_padding(padding),
         check_pair("dilation_rate", dilation_rate),
+        check_integer("groups", groups),
     )
-    groups = check_integer("groups", groups)
-    shapes = tuple(x_shape), x_name, tuple(w_shape), w_name
-    return _make_plan(
-        get_isa(), direction, *shapes, strides, check_padding(padding), dilation_rate, groups
-    )
+    classes = ALGORITHMS[check_algorithm(algorithm)]
+    return _make_plan(get_isa(), direction, shapes, names, arguments, flush_every, classes)
+
+
+def check_algorithm(algorithm):
+    """One of the names in `ALGORITHMS`."""
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm: one of {', '.join(ALGORITHMS)} is needed, got {algorithm!r}")
+    return algorithm
 
 
 @functools.lru_cache(_KEPT_PLANS)
-def _make_plan(
-    _isa, direction, x_shape, x_name, w_shape, w_name, strides, padding, dilation_rate, groups
-):
+def _make_plan(_isa, direction, shapes, names, arguments, flush_every, classes):
+    x_shape, w_shape = shapes
+    x_name, w_name = names
+    strides, padding, dilation_rate, groups = arguments
     _check_channels(x_shape, x_name, w_shape, w_name, groups)
-    names = x_shape, x_name, w_shape, w_name, w_shape[3]
-    geometry = convolution_geometry(*names, strides, padding, dilation_rate, groups)
-    native = _native.ConvolutionPlan(direction, tuple(geometry.values()))
+    geometry = convolution_geometry(
+        x_shape, x_name, w_shape, w_name, w_shape[3], strides, padding, dilation_rate, groups
+    )
+    native = _native.ConvolutionPlan(direction, (*geometry.values(), flush_every), classes)
     return Plan(native, output_shape(geometry))
 
 

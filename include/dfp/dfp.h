@@ -69,9 +69,10 @@ typedef struct {
     int64_t (*run_multiply_adds)(int64_t repetitions, int with_memory);
 } dfp_kernels;
 
-/* The cheapest algorithm of this direction that accepts the convolution; there is one for each. */
+/* The cheapest algorithm of this direction that accepts the convolution and whose numerics class is one
+ * of `classes`, a set of bits 1 << class; the direct one if there is none. */
 const dfp_conv_algorithm *dfp_choose_conv(const dfp_kernels *kernels, dfp_direction direction,
-                                          const dfp_conv *c);
+                                          const dfp_conv *c, unsigned int classes);
 
 /* The names of all instruction sets that kernels are written for, slowest first (isa/list.h). Returns
  * their number. */

@@ -31,7 +31,7 @@ typedef enum { DFP_NEAREST, DFP_STOCHASTIC, DFP_TRUNCATE, DFP_BIASED } dfp_round
 typedef enum { DFP_OK = 0, DFP_OUT_OF_MEMORY = 1 } dfp_status;
 
 /* Which results an algorithm gives: those of one class agree to the last bit (docs/numerics.md). */
-typedef enum { DFP_DIRECT } dfp_numerics;
+typedef enum { DFP_DIRECT, DFP_WINOGRAD_2X2, DFP_WINOGRAD_4X4 } dfp_numerics;
 
 /* q * 2^exponent; every element lies in [-max_abs, max_abs] and max_abs <= 32767. */
 typedef struct {

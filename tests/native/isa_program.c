@@ -80,14 +80,31 @@ static const dfp_conv convolutions[] = {
     {1, 3, 3, 130, 3, 3, 129, 1, 1, 1, 1, 1, 1, 0, 0, 1, 16},
 };
 
+/* Of these, Winograd's algorithm has other results. */
+static const dfp_conv winograd_convolutions[] = {
+    {1, 1, 1, 1, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+    {2, 9, 6, 40, 9, 6, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+    {3, 13, 12, 5, 11, 10, 19, 3, 3, 1, 1, 1, 1, 0, 0, 1, 0},
+    {1, 5, 4, 64, 5, 4, 128, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+};
+
 static dfp_status convolve(const dfp_kernels *k, dfp_direction direction, const dfp_conv *c,
-                           const dfp_tensor *a, const dfp_tensor *b, float *result) {
-    return dfp_choose_conv(k, direction, c)->run(c, a, b, result);
+                           dfp_numerics numerics, const dfp_tensor *a, const dfp_tensor *b,
+                           float *result) {
+    return dfp_choose_conv(k, direction, c, 1u << numerics)->run(c, a, b, result);
 }
 
-static void run_convolutions(const dfp_kernels *k) {
-    for (int i = 0; i < (int)(sizeof convolutions / sizeof *convolutions); ++i) {
-        const dfp_conv *c = &convolutions[i];
+static void print_convolution_hash(const char *direction, const char *algorithm, int number,
+                                   const float *result, int64_t n) {
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", direction, algorithm);
+    print_hash(name, number, result, (size_t)n * sizeof *result);
+}
+
+static void run_convolutions(const dfp_kernels *k, const dfp_conv *list, int count,
+                             dfp_numerics numerics, const char *algorithm) {
+    for (int i = 0; i < count; ++i) {
+        const dfp_conv *c = &list[i];
         int64_t nx = c->batch * c->in_h * c->in_w * c->in_channels;
         int64_t ny = c->batch * c->out_h * c->out_w * c->out_channels;
         int64_t nw = c->kernel_h * c->kernel_w * c->in_channels / c->groups * c->out_channels;
@@ -98,13 +115,13 @@ static void run_convolutions(const dfp_kernels *k) {
             dfp_tensor dy = tensor(ny, bits, kind);
             float *y = guarded((size_t)ny * 4), *dx = guarded((size_t)nx * 4);
             float *dw = guarded((size_t)nw * 4);
-            if (convolve(k, DFP_FORWARD, c, &x, &w, y) ||
-                convolve(k, DFP_BACKWARD_DATA, c, &dy, &w, dx) ||
-                convolve(k, DFP_BACKWARD_WEIGHTS, c, &x, &dy, dw))
+            if (convolve(k, DFP_FORWARD, c, numerics, &x, &w, y) ||
+                convolve(k, DFP_BACKWARD_DATA, c, numerics, &dy, &w, dx) ||
+                convolve(k, DFP_BACKWARD_WEIGHTS, c, numerics, &x, &dy, dw))
                 exit(2);
-            print_hash("forward", 3 * i + kind, y, (size_t)ny * 4);
-            print_hash("backward_data", 3 * i + kind, dx, (size_t)nx * 4);
-            print_hash("backward_weights", 3 * i + kind, dw, (size_t)nw * 4);
+            print_convolution_hash("forward", algorithm, 3 * i + kind, y, ny);
+            print_convolution_hash("backward_data", algorithm, 3 * i + kind, dx, nx);
+            print_convolution_hash("backward_weights", algorithm, 3 * i + kind, dw, nw);
         }
     }
 }
@@ -467,9 +484,10 @@ static void convolve_repeatedly(const dfp_kernels *k) {
     static int16_t dy[2 * 9 * 9 * 40];
     dfp_tensor tx = {x, 0, 1}, tw = {w, 0, 1}, tdy = {dy, 0, 1};
     for (int i = 0; i < 20 && y && dx && dw; ++i) {
-        convolve(k, DFP_FORWARD, &c, &tx, &tw, y);
-        convolve(k, DFP_BACKWARD_DATA, &c, &tdy, &tw, dx);
-        convolve(k, DFP_BACKWARD_WEIGHTS, &c, &tx, &tdy, dw);
+        dfp_numerics numerics = i % 2 ? DFP_WINOGRAD_4X4 : DFP_DIRECT;
+        convolve(k, DFP_FORWARD, &c, numerics, &tx, &tw, y);
+        convolve(k, DFP_BACKWARD_DATA, &c, numerics, &tdy, &tw, dx);
+        convolve(k, DFP_BACKWARD_WEIGHTS, &c, numerics, &tx, &tdy, dw);
         k->depthwise_forward(&deep, &tx, &tw, y);
         k->depthwise_backward_data(&deep, &tx, &tw, dx);
         k->depthwise_backward_weights(&deep, &tx, &tx, dw);
@@ -538,8 +556,16 @@ static void run_concurrently(const dfp_kernels *k) {
     for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
 }
 
+#define LENGTH(list) (int)(sizeof(list) / sizeof *(list))
+
+static void run_winograd(const dfp_kernels *k) {
+    int count = LENGTH(winograd_convolutions);
+    run_convolutions(k, winograd_convolutions, count, DFP_WINOGRAD_2X2, "_winograd_2x2");
+    run_convolutions(k, winograd_convolutions, count, DFP_WINOGRAD_4X4, "_winograd_4x4");
+}
+
 static void run_all(const dfp_kernels *k) {
-    run_convolutions(k);
+    run_convolutions(k, convolutions, LENGTH(convolutions), DFP_DIRECT, "");
     run_depthwise(k);
     run_matmuls(k);
     run_quantizations(k);
@@ -550,6 +576,7 @@ static void run_all(const dfp_kernels *k) {
     run_global_poolings(k);
     run_arrangements(k);
     run_int8_matmuls(k);
+    run_winograd(k);
 }
 
 /* What <fenv.h> cannot do: it knows no flushing to zero. */

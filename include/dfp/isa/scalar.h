@@ -13,6 +13,7 @@
  *   dfp_replace_equal, dfp_keep_equal, dfp_widen_low, dfp_widen_high
  *                                                              pooling
  *   dfp_pair_channels, dfp_order_channels                      depthwise convolution
+ *   dfp_subtract_float                                         Winograd's transforms
  *   dfp_interleave, dfp_transpose_8x8, dfp_transpose_pairs     packing
  * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
  */
@@ -110,6 +111,8 @@ static inline dfp_vf dfp_load_float(const float *p) {
 static inline void dfp_store_float(float *p, dfp_vf v) { memcpy(p, &v, sizeof v); }
 
 static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) { return a + b; }
+
+static inline dfp_vf dfp_subtract_float(dfp_vf a, dfp_vf b) { return a - b; }
 
 static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) { return a * b; }
 

@@ -44,6 +44,8 @@ static inline void dfp_store_float(float *p, dfp_vf v) { _mm512_storeu_ps(p, v);
 
 static inline dfp_vf dfp_add_float(dfp_vf a, dfp_vf b) { return _mm512_add_ps(a, b); }
 
+static inline dfp_vf dfp_subtract_float(dfp_vf a, dfp_vf b) { return _mm512_sub_ps(a, b); }
+
 static inline dfp_vf dfp_multiply_float(dfp_vf a, dfp_vf b) { return _mm512_mul_ps(a, b); }
 
 static inline dfp_vf dfp_broadcast_float(float x) { return _mm512_set1_ps(x); }

@@ -61,22 +61,28 @@ static void dfp_interleave_pixels(const int16_t *even, const int16_t *odd, int64
     }
 }
 
+/* Rows of `channels` values, listed by where they lie in x, as micro-panels; the last row may be -1 for
+ * zeros. `pair` has room for 2 * channels + DFP_PIECE values. */
+static void dfp_interleave_rows(const int16_t *x, const int64_t *x_rows, int64_t pairs,
+                                int64_t channels, int64_t panel_values, int16_t *pair,
+                                int16_t *to) {
+    int64_t panels = dfp_ceil_div(channels, DFP_TILE_ROWS);
+    memset(pair + 2 * channels, 0, DFP_PIECE * sizeof(int16_t));
+    for (int64_t k = 0; k < pairs; ++k, to += DFP_MICRO) {
+        const int16_t *odd = x_rows[2 * k + 1] < 0 ? NULL : x + x_rows[2 * k + 1];
+        for (int64_t r = 2 * k + DFP_ROWS_AHEAD; r < 2 * k + DFP_ROWS_AHEAD + 2; ++r)
+            dfp_fetch_row(x, x_rows, 2 * pairs, r, channels);
+        dfp_interleave_pixels(x + x_rows[2 * k], odd, channels, pair);
+        for (int64_t p = 0; p < panels; ++p)
+            memcpy(to + p * panel_values, pair + p * DFP_MICRO, DFP_PIECE * sizeof(int16_t));
+    }
+}
+
 static void dfp_gather_pixels(const dfp_weights_gradient *g, int64_t block, int64_t channel,
                               int64_t channels, dfp_weights_scratch *s) {
-    int64_t panels = dfp_ceil_div(channels, DFP_TILE_ROWS);
-    int64_t panel_values = dfp_micro_panel_values(g);
-    const int16_t *x = g->x + channel;
     dfp_list_pixels(g, block, s);
-    memset(s->pair + 2 * channels, 0, DFP_PIECE * sizeof(int16_t));
-    for (int64_t k = 0; k < s->pairs; ++k) {
-        const int16_t *odd = s->x_rows[2 * k + 1] < 0 ? NULL : x + s->x_rows[2 * k + 1];
-        int16_t *to = s->broadcast + k * DFP_MICRO;
-        for (int64_t r = 2 * k + DFP_ROWS_AHEAD; r < 2 * k + DFP_ROWS_AHEAD + 2; ++r)
-            dfp_fetch_row(x, s->x_rows, 2 * s->pairs, r, channels);
-        dfp_interleave_pixels(x + s->x_rows[2 * k], odd, channels, s->pair);
-        for (int64_t p = 0; p < panels; ++p)
-            memcpy(to + p * panel_values, s->pair + p * DFP_MICRO, DFP_PIECE * sizeof(int16_t));
-    }
+    dfp_interleave_rows(g->x + channel, s->x_rows, s->pairs, channels, dfp_micro_panel_values(g),
+                        s->pair, s->broadcast);
 }
 
 static dfp_status dfp_backward_weights_by_pixels(const dfp_conv *c, const dfp_tensor *x,

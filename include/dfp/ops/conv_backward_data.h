@@ -212,7 +212,3 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
     dfp_end();
     return status;
 }
-
-static const dfp_conv_algorithm dfp_backward_data_algorithms[] = {
-    {"direct", DFP_DIRECT, dfp_accepts_any_conv, dfp_conv_products, dfp_conv_backward_data},
-};

@@ -68,11 +68,11 @@ struct dfp_weights_gathering {
                    dfp_weights_scratch *s);
 };
 
-static void dfp_plan_parts(dfp_weights_gradient *g) {
-    g->parts = DFP_PARTS_ELEMENTS / g->elements;
-    if (g->parts > DFP_MOST_PARTS) g->parts = DFP_MOST_PARTS;
-    if (g->parts > g->blocks) g->parts = g->blocks;
-    if (g->parts < 1) g->parts = 1;
+static int64_t dfp_count_parts(int64_t blocks, int64_t elements) {
+    int64_t parts = DFP_PARTS_ELEMENTS / elements;
+    if (parts > DFP_MOST_PARTS) parts = DFP_MOST_PARTS;
+    if (parts > blocks) parts = blocks;
+    return parts < 1 ? 1 : parts;
 }
 
 static int64_t dfp_count_weights_tasks(const dfp_weights_gradient *g) {
@@ -247,7 +247,7 @@ static dfp_status dfp_backward_weights_by(const dfp_weights_gathering *gathering
     g.taps = c->kernel_h * c->kernel_w;
     g.elements = g.taps * g.group_in * c->out_channels;
     gathering->plan(&g);
-    dfp_plan_parts(&g);
+    g.parts = dfp_count_parts(g.blocks, g.elements);
     dfp_begin();
     dfp_plan_tasks(&g);
     g.worker_bytes = dfp_round_up(dfp_weights_scratch_bytes(&g), 64);
@@ -258,8 +258,3 @@ static dfp_status dfp_backward_weights_by(const dfp_weights_gathering *gathering
 
 #include "ops/backward_weights_pixels.h"
 #include "ops/backward_weights_rows.h"
-
-static const dfp_conv_algorithm dfp_backward_weights_algorithms[] = {
-    {"direct", DFP_DIRECT, dfp_is_pointwise, dfp_conv_products, dfp_backward_weights_by_pixels},
-    {"direct", DFP_DIRECT, dfp_is_not_pointwise, dfp_conv_products, dfp_backward_weights_by_rows},
-};

@@ -60,7 +60,3 @@ static dfp_status dfp_conv_forward(const dfp_conv *c, const dfp_tensor *x, const
     dfp_end();
     return status;
 }
-
-static const dfp_conv_algorithm dfp_forward_algorithms[] = {
-    {"direct", DFP_DIRECT, dfp_accepts_any_conv, dfp_conv_products, dfp_conv_forward},
-};

@@ -1,0 +1,185 @@
+/* backward_weights by Winograd's algorithm: each point of dw is the product of the points of x and of
+ * dy, summed over tiles.
+ *
+ * The order of the FP32 additions depends on the shape alone: a chunk is 128 consecutive tiles, in each
+ * of which the flush schedule begins anew; chunks are dealt to parts as blocks are in
+ * conv_backward_weights.h; within a part runs are added in ascending order, starting from 0, then
+ * transformed to the nine taps; then parts, ascending. */
+
+#define DFP_WINOGRAD_CHUNK 128
+/* Channels of x and of dy whose points a task adds up. */
+#define DFP_WINOGRAD_CHANNELS 60
+#define DFP_WINOGRAD_COLUMNS DFP_BLOCK
+
+typedef struct {
+    dfp_winograd_operand x, dy;
+    float *dw;      /* part 0 */
+    float *partial; /* parts 1, 2, ... */
+    dfp_power scale;
+    float scales[DFP_WINOGRAD_MOST_POINTS];
+    int64_t elements, chunks, parts, channel_tasks, column_tasks, pairs; /* of a chunk, at most */
+    char *workers;
+    size_t worker_bytes;
+} dfp_winograd_weights_gradient;
+
+typedef struct {
+    int16_t *x, *dy; /* [tile][point][channels of a task] */
+    int16_t *broadcast, *packed;
+    int64_t *x_rows, *dy_rows;
+    int32_t *ends;
+    dfp_span *spans;
+    int16_t *pair;
+    const int16_t **rows;
+    float **results;
+    float *sums; /* [point][channel][column] */
+} dfp_winograd_chunk;
+
+/* Values from one micro-panel of x to the next: see backward_weights_pixels.h. */
+static int64_t dfp_winograd_micro_panel(const dfp_winograd_weights_gradient *g) {
+    return g->pairs * DFP_MICRO + DFP_PIECE - DFP_MICRO;
+}
+
+static dfp_winograd_chunk dfp_winograd_take_chunk(const dfp_winograd_weights_gradient *g,
+                                                  char **memory) {
+    dfp_winograd_chunk s;
+    int64_t tiles = 2 * g->pairs, area = dfp_winograd_area(&g->x);
+    size_t x = (size_t)dfp_winograd_padded(DFP_WINOGRAD_CHANNELS),
+           panels = DFP_WINOGRAD_CHANNELS / 6;
+    size_t dy = DFP_WINOGRAD_COLUMNS;
+    s.x = dfp_take(memory, (size_t)(tiles * area) * x * sizeof(int16_t));
+    s.dy = dfp_take(memory, (size_t)(tiles * area) * dy * sizeof(int16_t));
+    s.broadcast = dfp_take(memory, panels * (size_t)dfp_winograd_micro_panel(g) * sizeof(int16_t));
+    s.packed = dfp_take(memory, (size_t)tiles * dy * sizeof(int16_t));
+    s.x_rows = dfp_take(memory, (size_t)tiles * sizeof(int64_t));
+    s.dy_rows = dfp_take(memory, (size_t)tiles * sizeof(int64_t));
+    s.ends = dfp_take(memory, (size_t)g->pairs * sizeof(int32_t));
+    s.spans = dfp_take(memory, (size_t)g->pairs * sizeof(dfp_span));
+    s.pair = dfp_take(memory, (2 * DFP_WINOGRAD_CHANNELS + DFP_PIECE) * sizeof(int16_t));
+    s.rows = dfp_take(memory, DFP_WINOGRAD_CHANNELS * sizeof *s.rows);
+    s.results = dfp_take(memory, DFP_WINOGRAD_CHANNELS * sizeof *s.results);
+    s.sums = dfp_take(memory, (size_t)area * DFP_WINOGRAD_CHANNELS * dy * sizeof(float));
+    return s;
+}
+
+/* The channels of x and columns of dw of one task. */
+typedef struct {
+    int64_t channel, channels, column, columns;
+} dfp_winograd_range;
+
+/* The points of the tiles [first, first + tiles). */
+static void dfp_winograd_emit_chunk(const dfp_winograd_weights_gradient *g,
+                                    const dfp_winograd_range *r, int64_t first, int64_t tiles,
+                                    const dfp_winograd_chunk *s) {
+    int64_t area = dfp_winograd_area(&g->x), width = dfp_winograd_padded(DFP_WINOGRAD_CHANNELS);
+    for (int64_t i = 0; i < tiles; ++i) {
+        dfp_winograd_emit(&g->x, first + i, r->channel, r->channels, s->x + i * area * width,
+                          width);
+        dfp_winograd_emit(&g->dy, first + i, r->column, r->columns,
+                          s->dy + i * area * DFP_WINOGRAD_COLUMNS, DFP_WINOGRAD_COLUMNS);
+    }
+}
+
+/* sums of one point += the tiles of a chunk. */
+static void dfp_winograd_add_point(const dfp_winograd_weights_gradient *g,
+                                   const dfp_winograd_range *r, int64_t point, int64_t tiles,
+                                   int from_zero, const dfp_winograd_chunk *s) {
+    int64_t area = dfp_winograd_area(&g->x), width = dfp_winograd_padded(DFP_WINOGRAD_CHANNELS);
+    int64_t pairs = dfp_ceil_div(tiles, 2), panels = dfp_block_panels(r->columns, 0);
+    for (int64_t i = 0; i < 2 * pairs; ++i) {
+        s->x_rows[i] = i < tiles ? (i * area + point) * width : -1;
+        s->dy_rows[i] = i < tiles ? (i * area + point) * DFP_WINOGRAD_COLUMNS : -1;
+    }
+    dfp_interleave_rows(s->x, s->x_rows, pairs, r->channels, dfp_winograd_micro_panel(g), s->pair,
+                        s->broadcast);
+    dfp_pack_source source = {s->dy,    s->dy_rows, pairs, r->columns, 1, pairs * 2 * DFP_PANEL,
+                              2 * pairs};
+    dfp_pack_panels(&source, 0, panels, s->packed);
+    dfp_segment segments[2] = {{0, pairs}, {0, 0}};
+    dfp_flush_rule rule = {g->x.max_abs[point], 0};
+    int64_t spans =
+        dfp_plan_block(s->packed, pairs, panels, rule, segments, DFP_MICRO, s->ends, s->spans);
+    dfp_tile_job job = {.row_step = DFP_MICRO,
+                        .spans = s->spans,
+                        .spans_end = s->spans + spans,
+                        .b = s->packed,
+                        .panel_stride = pairs * 2 * DFP_PANEL,
+                        .from_zero = from_zero};
+    for (int64_t i = 0; i < r->channels; ++i) {
+        s->rows[i] =
+            s->broadcast + i / DFP_TILE_ROWS * dfp_winograd_micro_panel(g) + i % DFP_TILE_ROWS * 2;
+        s->results[i] = s->sums + (point * DFP_WINOGRAD_CHANNELS + i) * DFP_WINOGRAD_COLUMNS;
+    }
+    dfp_row_list rows = {r->channels, s->rows, s->results};
+    dfp_multiply_block(&job, &rows, 0, panels * DFP_PANEL);
+}
+
+static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) {
+    const dfp_winograd_weights_gradient *g = context;
+    char *memory = g->workers + (size_t)worker * g->worker_bytes;
+    dfp_winograd_chunk s = dfp_winograd_take_chunk(g, &memory);
+    int64_t column_task = task % g->column_tasks, rest = task / g->column_tasks;
+    int64_t channel_task = rest % g->channel_tasks, part = rest / g->channel_tasks;
+    dfp_winograd_range r = {.channel = channel_task * DFP_WINOGRAD_CHANNELS,
+                            .column = column_task * DFP_WINOGRAD_COLUMNS};
+    r.channels = g->x.channels - r.channel;
+    if (r.channels > DFP_WINOGRAD_CHANNELS) r.channels = DFP_WINOGRAD_CHANNELS;
+    r.columns = g->dy.channels - r.column;
+    if (r.columns > DFP_WINOGRAD_COLUMNS) r.columns = DFP_WINOGRAD_COLUMNS;
+    int64_t begin = part * g->chunks / g->parts, end = (part + 1) * g->chunks / g->parts;
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+        int64_t first = chunk * DFP_WINOGRAD_CHUNK, tiles = g->x.patches - first;
+        if (tiles > DFP_WINOGRAD_CHUNK) tiles = DFP_WINOGRAD_CHUNK;
+        dfp_winograd_emit_chunk(g, &r, first, tiles, &s);
+        for (int64_t point = 0; point < dfp_winograd_area(&g->x); ++point)
+            dfp_winograd_add_point(g, &r, point, tiles, chunk == begin, &s);
+    }
+    float *dw = part ? g->partial + (part - 1) * g->elements : g->dw;
+    for (int64_t i = 0; i < r.channels; ++i)
+        g->x.transforms->weights_gradient(
+            s.sums + i * DFP_WINOGRAD_COLUMNS, DFP_WINOGRAD_CHANNELS * DFP_WINOGRAD_COLUMNS,
+            g->scales, r.columns, dw + (r.channel + i) * g->dy.channels + r.column,
+            g->x.channels * g->dy.channels);
+}
+
+/* Adds up the parts of some elements of dw and scales them. */
+static void dfp_winograd_sum_parts_task(void *context, int64_t task, int worker) {
+    const dfp_winograd_weights_gradient *g = context;
+    int64_t first = task * DFP_SUM_ELEMENTS, last = first + DFP_SUM_ELEMENTS;
+    float factor = g->x.transforms->factor;
+    (void)worker;
+    if (last > g->elements) last = g->elements;
+    for (int64_t part = 1; part < g->parts; ++part) {
+        const float *p = g->partial + (part - 1) * g->elements;
+        for (int64_t i = first; i < last; ++i) g->dw[i] += p[i];
+    }
+    for (int64_t i = first; i < last; ++i)
+        g->dw[i] = g->dw[i] * factor * g->scale.first * g->scale.second;
+}
+
+static dfp_status dfp_winograd_run_gradient(dfp_winograd_weights_gradient *g) {
+    char *end = NULL;
+    g->pairs =
+        dfp_ceil_div(g->x.patches < DFP_WINOGRAD_CHUNK ? g->x.patches : DFP_WINOGRAD_CHUNK, 2);
+    g->chunks = dfp_ceil_div(g->x.patches, DFP_WINOGRAD_CHUNK);
+    g->elements = 9 * g->x.channels * g->dy.channels;
+    g->parts = dfp_count_parts(g->chunks, g->elements);
+    g->channel_tasks = dfp_ceil_div(g->x.channels, DFP_WINOGRAD_CHANNELS);
+    g->column_tasks = dfp_ceil_div(g->dy.channels, DFP_WINOGRAD_COLUMNS);
+    dfp_winograd_take_chunk(g, &end);
+    g->worker_bytes = (size_t)(uintptr_t)end;
+    int64_t most = g->x.channels > g->dy.channels ? g->x.channels : g->dy.channels;
+    size_t zeros = dfp_round_up((size_t)most * sizeof(int16_t), 64);
+    size_t partial = dfp_round_up((size_t)((g->parts - 1) * g->elements) * sizeof(float), 64);
+    char *memory = dfp_shared_workspace(zeros + partial + dfp_winograd_measure_bytes(&g->x));
+    g->workers = dfp_worker_workspace(g->worker_bytes);
+    if (!memory || !g->workers) return DFP_OUT_OF_MEMORY;
+    memset(memory, 0, zeros);
+    g->x.zeros = g->dy.zeros = (const int16_t *)memory;
+    g->partial = (float *)(memory + zeros);
+    dfp_winograd_measure(&g->x, (float *)(memory + zeros + partial));
+    dfp_winograd_measure(&g->dy, (float *)(memory + zeros + partial));
+    dfp_winograd_scales(&g->x, &g->dy, g->scales);
+    dfp_parallel(g->parts * g->channel_tasks * g->column_tasks, dfp_winograd_gradient_task, g);
+    dfp_parallel(dfp_ceil_div(g->elements, DFP_SUM_ELEMENTS), dfp_winograd_sum_parts_task, g);
+    return DFP_OK;
+}

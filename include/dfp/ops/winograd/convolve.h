@@ -1,0 +1,257 @@
+/* forward and backward_data by Winograd's algorithm: tiles are transformed to points, each point is a
+ * product of matrices over channels, and the points of the result are transformed back. A task does
+ * that for some tiles at a time, so that points stay in a cache. */
+
+/* Tiles of a task. */
+#define DFP_WINOGRAD_LEAST_TILES 24
+#define DFP_WINOGRAD_MOST_TILES 96
+/* Bytes of the points of a task's tiles. */
+#define DFP_WINOGRAD_TASK_BYTES (1536 << 10)
+
+typedef struct {
+    dfp_winograd_operand in, weights;
+    int64_t columns; /* channels of the result */
+    int64_t out_h, out_w;
+    float *out;
+    dfp_winograd_finish finish;
+    float *minimum, *maximum; /* of each column, or NULL */
+
+    /* Derived. */
+    int64_t pairs, blocks, tiles_per_task;
+    float scales[DFP_WINOGRAD_MOST_POINTS];
+    int16_t *points; /* of the weights: [point][row][padded channels] */
+    int transposed;  /* whether columns of the product are rows of `points` */
+    int16_t *packed; /* [point][block][panel][pair][16][2] */
+    dfp_span *spans; /* [point][block][pairs] */
+    int64_t *span_counts;
+    int64_t *rows; /* where row k of the weights' matrix lies in those of a point */
+    char *workers;
+    size_t worker_bytes;
+} dfp_winograd_convolution;
+
+static int64_t dfp_winograd_row_points(const dfp_winograd_convolution *w) {
+    return dfp_winograd_padded(w->weights.channels);
+}
+
+static void dfp_winograd_weights_task(void *context, int64_t patch, int worker) {
+    const dfp_winograd_convolution *w = context;
+    int64_t row = dfp_winograd_row_points(w);
+    (void)worker;
+    dfp_winograd_emit(&w->weights, patch, 0, w->weights.channels, w->points + patch * row,
+                      w->weights.patches * row);
+}
+
+/* Packs one block of columns of one point and finds its flush schedule. */
+static void dfp_winograd_pack_task(void *context, int64_t task, int worker) {
+    const dfp_winograd_convolution *w = context;
+    int64_t point = task / w->blocks, column = task % w->blocks * DFP_BLOCK, pairs = w->pairs;
+    int64_t row = dfp_winograd_row_points(w), panels = dfp_block_panels(w->columns, column);
+    int16_t *packed = w->packed + task * pairs * 2 * DFP_BLOCK;
+    int32_t *ends = (int32_t *)(w->workers + (size_t)worker * w->worker_bytes);
+    dfp_segment segments[2] = {{0, pairs}, {0, 0}};
+    dfp_pack_source source = {w->points + point * w->weights.patches * row,
+                              w->rows,
+                              pairs,
+                              w->columns,
+                              w->transposed ? row : 1,
+                              pairs * 2 * DFP_PANEL,
+                              2 * pairs};
+    dfp_flush_rule rule = {w->in.max_abs[point], 0};
+    dfp_pack_panels(&source, column, panels, packed);
+    w->span_counts[task] =
+        dfp_plan_block(packed, pairs, panels, rule, segments, 2, ends, w->spans + task * pairs);
+}
+
+/* What a worker holds of the tiles of its task. */
+typedef struct {
+    int64_t first, count;
+    int16_t *points; /* [tile][point][padded channels] */
+    float *sums;     /* [tile][point][64] */
+    const int16_t **rows;
+    float **results;
+    float **pixels; /* [tile][outputs][outputs], NULL outside of the result */
+    float *minimum, *maximum;
+} dfp_winograd_tiles;
+
+static dfp_winograd_tiles dfp_winograd_take(const dfp_winograd_convolution *w, char **memory) {
+    dfp_winograd_tiles t = {0};
+    int64_t area = dfp_winograd_area(&w->in), tiles = w->tiles_per_task;
+    int outputs = w->in.transforms->outputs;
+    size_t channels = (size_t)dfp_winograd_padded(w->in.channels);
+    size_t ranges = w->minimum ? (size_t)w->columns * sizeof(float) : 0;
+    /* First what lives on from one task to the next. */
+    t.minimum = dfp_take(memory, ranges);
+    t.maximum = dfp_take(memory, ranges);
+    t.points = dfp_take(memory, (size_t)(tiles * area) * channels * sizeof(int16_t));
+    t.sums = dfp_take(memory, (size_t)(tiles * area * DFP_BLOCK) * sizeof(float));
+    t.rows = dfp_take(memory, (size_t)tiles * sizeof *t.rows);
+    t.results = dfp_take(memory, (size_t)tiles * sizeof *t.results);
+    t.pixels = dfp_take(memory, (size_t)(tiles * outputs * outputs) * sizeof *t.pixels);
+    return t;
+}
+
+/* Where the pixels of tile `tile` of the result lie. */
+static void dfp_winograd_list_results(const dfp_winograd_convolution *w, int64_t tile,
+                                      float **pixels) {
+    int64_t tiles_h = w->in.tiles_h, tiles_w = w->in.tiles_w, image = tile / (tiles_h * tiles_w);
+    int outputs = w->in.transforms->outputs;
+    int64_t top = tile / tiles_w % tiles_h * outputs, left = tile % tiles_w * outputs;
+    for (int64_t i = top; i < top + outputs; ++i) {
+        float *line = w->out + (image * w->out_h + i) * w->out_w * w->columns;
+        for (int64_t j = left; j < left + outputs; ++j)
+            *pixels++ = i < w->out_h && j < w->out_w ? line + j * w->columns : NULL;
+    }
+}
+
+/* The sums of all points of a task's tiles for one block of columns. */
+static void dfp_winograd_multiply(const dfp_winograd_convolution *w, const dfp_winograd_tiles *t,
+                                  int64_t block) {
+    int64_t area = dfp_winograd_area(&w->in), channels = dfp_winograd_padded(w->in.channels);
+    int64_t panels = dfp_block_panels(w->columns, block * DFP_BLOCK);
+    for (int64_t p = 0; p < area; ++p) {
+        int64_t index = p * w->blocks + block;
+        const dfp_span *spans = w->spans + index * w->pairs;
+        dfp_tile_job job = {.row_step = 2,
+                            .spans = spans,
+                            .spans_end = spans + w->span_counts[index],
+                            .b = w->packed + index * w->pairs * 2 * DFP_BLOCK,
+                            .panel_stride = w->pairs * 2 * DFP_PANEL,
+                            .from_zero = 1};
+        dfp_row_list rows = {t->count, t->rows, t->results};
+        for (int64_t i = 0; i < t->count; ++i) {
+            t->rows[i] = t->points + (i * area + p) * channels;
+            t->results[i] = t->sums + (i * area + p) * DFP_BLOCK;
+        }
+        dfp_multiply_block(&job, &rows, 0, panels * DFP_PANEL);
+    }
+}
+
+static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const dfp_winograd_tiles *t,
+                                     int64_t block) {
+    int64_t area = dfp_winograd_area(&w->in), column = block * DFP_BLOCK;
+    int64_t columns = w->columns - column;
+    int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
+    dfp_winograd_finish finish = w->finish;
+    if (columns > DFP_BLOCK) columns = DFP_BLOCK;
+    if (finish.bias) finish.bias += column;
+    for (int64_t i = 0; i < t->count; ++i) {
+        float *pixels[DFP_WINOGRAD_MOST_POINTS], *inside[DFP_WINOGRAD_MOST_POINTS];
+        int64_t count = 0;
+        for (int j = 0; j < per_tile; ++j) {
+            float *pixel = t->pixels[i * per_tile + j];
+            pixels[j] = pixel ? pixel + column : NULL;
+            if (pixel) inside[count++] = pixel;
+        }
+        w->in.transforms->output(t->sums + i * area * DFP_BLOCK, w->scales, &finish, columns,
+                                 pixels);
+        if (w->minimum)
+            dfp_widen_channel_range(inside, count, column, column + columns, t->minimum,
+                                    t->maximum);
+    }
+}
+
+static void dfp_winograd_tiles_task(void *context, int64_t task, int worker) {
+    const dfp_winograd_convolution *w = context;
+    char *memory = w->workers + (size_t)worker * w->worker_bytes;
+    dfp_winograd_tiles t = dfp_winograd_take(w, &memory);
+    int64_t area = dfp_winograd_area(&w->in), channels = dfp_winograd_padded(w->in.channels);
+    int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
+    t.first = task * w->tiles_per_task;
+    t.count = w->in.patches - t.first;
+    if (t.count > w->tiles_per_task) t.count = w->tiles_per_task;
+    for (int64_t i = 0; i < t.count; ++i) {
+        dfp_winograd_emit(&w->in, t.first + i, 0, w->in.channels, t.points + i * area * channels,
+                          channels);
+        dfp_winograd_list_results(w, t.first + i, t.pixels + i * per_tile);
+    }
+    for (int64_t block = 0; block < w->blocks; ++block) {
+        dfp_winograd_multiply(w, &t, block);
+        dfp_winograd_write_block(w, &t, block);
+    }
+}
+
+/* Tiles of a task; results do not depend on it. */
+static int64_t dfp_winograd_tiles_per_task(const dfp_winograd_convolution *w) {
+    int64_t area = dfp_winograd_area(&w->in);
+    int64_t bytes = area * (2 * dfp_winograd_padded(w->in.channels) + 4 * DFP_BLOCK);
+    int64_t wanted = DFP_TASKS_PER_THREAD * dfp_get_num_threads();
+    int64_t tiles = DFP_WINOGRAD_TASK_BYTES / bytes, share = w->in.patches / wanted;
+    if (tiles > DFP_WINOGRAD_MOST_TILES) tiles = DFP_WINOGRAD_MOST_TILES;
+    if (tiles > share) tiles = share;
+    if (tiles < DFP_WINOGRAD_LEAST_TILES) tiles = DFP_WINOGRAD_LEAST_TILES;
+    return tiles / DFP_TILE_ROWS * DFP_TILE_ROWS;
+}
+
+/* Memory that all threads share, from `memory` on. */
+static void dfp_winograd_share(dfp_winograd_convolution *w, char **memory) {
+    int64_t area = dfp_winograd_area(&w->in), blocks = area * w->blocks;
+    int64_t points = area * w->weights.patches * dfp_winograd_row_points(w);
+    w->in.zeros = dfp_take(memory, (size_t)w->in.channels * sizeof(int16_t));
+    w->points = dfp_take(memory, (size_t)points * sizeof(int16_t));
+    w->packed = dfp_take(memory, (size_t)(blocks * w->pairs * 2 * DFP_BLOCK) * sizeof(int16_t));
+    w->spans = dfp_take(memory, (size_t)(blocks * w->pairs) * sizeof(dfp_span));
+    w->span_counts = dfp_take(memory, (size_t)blocks * sizeof(int64_t));
+    w->rows = dfp_take(memory, (size_t)(2 * w->pairs) * sizeof(int64_t));
+}
+
+static int dfp_winograd_reserve(dfp_winograd_convolution *w, float **measuring) {
+    char *end = NULL, *memory;
+    w->tiles_per_task = dfp_winograd_tiles_per_task(w);
+    dfp_winograd_take(w, &end);
+    w->worker_bytes = (size_t)(uintptr_t)end;
+    if (w->worker_bytes < (size_t)w->pairs * sizeof(int32_t))
+        w->worker_bytes = dfp_round_up((size_t)w->pairs * sizeof(int32_t), 64);
+    end = NULL;
+    dfp_winograd_share(w, &end);
+    size_t bytes = (size_t)(uintptr_t)end + dfp_winograd_measure_bytes(&w->in);
+    memory = dfp_shared_workspace(bytes);
+    w->workers = dfp_worker_workspace(w->worker_bytes);
+    if (!memory || !w->workers) return 0;
+    dfp_winograd_share(w, &memory);
+    memset((void *)(uintptr_t)w->in.zeros, 0, (size_t)w->in.channels * sizeof(int16_t));
+    *measuring = (float *)memory;
+    return 1;
+}
+
+/* The weights' points, packed, with their flush schedules, which the input's largest numbers bound. */
+static void dfp_winograd_prepare_weights(dfp_winograd_convolution *w) {
+    int64_t row = w->transposed ? 1 : dfp_winograd_row_points(w), rows = w->in.channels;
+    for (int64_t k = 0; k < 2 * w->pairs; ++k) w->rows[k] = k < rows ? k * row : -1;
+    dfp_parallel(w->weights.patches, dfp_winograd_weights_task, w);
+    dfp_parallel(dfp_winograd_area(&w->in) * w->blocks, dfp_winograd_pack_task, w);
+}
+
+static void dfp_winograd_clear_ranges(dfp_winograd_convolution *w) {
+    dfp_clear_channel_range(w->columns, w->minimum, w->maximum);
+    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
+        char *memory = w->workers + (size_t)worker * w->worker_bytes;
+        dfp_winograd_tiles t = dfp_winograd_take(w, &memory);
+        dfp_clear_channel_range(w->columns, t.minimum, t.maximum);
+    }
+}
+
+static void dfp_winograd_merge_ranges(dfp_winograd_convolution *w) {
+    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
+        char *memory = w->workers + (size_t)worker * w->worker_bytes;
+        dfp_winograd_tiles t = dfp_winograd_take(w, &memory);
+        for (int64_t c = 0; c < w->columns; ++c) {
+            if (t.minimum[c] < w->minimum[c]) w->minimum[c] = t.minimum[c];
+            if (t.maximum[c] > w->maximum[c]) w->maximum[c] = t.maximum[c];
+        }
+    }
+}
+
+static dfp_status dfp_winograd_convolve(dfp_winograd_convolution *w) {
+    float *measuring;
+    w->pairs = dfp_ceil_div(w->in.channels, 2);
+    w->blocks = dfp_ceil_div(w->columns, DFP_BLOCK);
+    if (!dfp_winograd_reserve(w, &measuring)) return DFP_OUT_OF_MEMORY;
+    dfp_winograd_measure(&w->in, measuring);
+    dfp_winograd_measure(&w->weights, measuring);
+    dfp_winograd_scales(&w->in, &w->weights, w->scales);
+    dfp_winograd_prepare_weights(w);
+    if (w->minimum) dfp_winograd_clear_ranges(w);
+    dfp_parallel(dfp_ceil_div(w->in.patches, w->tiles_per_task), dfp_winograd_tiles_task, w);
+    if (w->minimum) dfp_winograd_merge_ranges(w);
+    return DFP_OK;
+}

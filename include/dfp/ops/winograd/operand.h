@@ -1,0 +1,173 @@
+/* An operand of a Winograd convolution: patches of pixels, transformed to points, one shared exponent
+ * for each point. */
+
+#define DFP_WINOGRAD_MOST_POINTS 36
+#define WG(name) DFP_JOIN(DFP_JOIN(dfp_winograd_, name), DFP_JOIN(_, OUTPUTS))
+
+/* What is transformed: pixels that a kernel reads, a kernel, or gradients of pixels that it wrote. */
+typedef enum { DFP_WINOGRAD_INPUT, DFP_WINOGRAD_WEIGHTS, DFP_WINOGRAD_GRADIENT } dfp_winograd_role;
+
+/* Rows of a patch of F(outputs x outputs, 3 x 3). */
+DFP_INLINE int dfp_winograd_patch(dfp_winograd_role role, int outputs) {
+    return role == DFP_WINOGRAD_WEIGHTS ? 3 : role == DFP_WINOGRAD_INPUT ? outputs + 2 : outputs;
+}
+
+typedef struct {
+    dfp_power scale;
+    const float *bias; /* of the first column, or NULL */
+} dfp_winograd_finish;
+
+/* The transforms of one F(m x m, 3 x 3), described where they are defined (transforms.h). */
+typedef struct {
+    int outputs, points;     /* along one axis */
+    float factor;            /* what every result is multiplied by at the end */
+    const int *weight_shift; /* along one axis: what 2^-shift the weights' points lack */
+    void (*measure)(const int16_t *const *pixels, dfp_winograd_role role, int64_t channels,
+                    float *largest);
+    void (*emit)(const int16_t *const *pixels, dfp_winograd_role role, int64_t channels,
+                 const float *factors, int16_t *to, int64_t stride);
+    void (*output)(const float *sums, const float *factors, const dfp_winograd_finish *f,
+                   int64_t columns, float *const *pixels);
+    void (*weights_gradient)(const float *sums, int64_t sums_stride, const float *factors,
+                             int64_t columns, float *dw, int64_t stride);
+} dfp_winograd_transforms;
+
+DFP_INLINE dfp_vf dfp_load_part(const float *from, int64_t count) {
+    float part[DFP_LANES] = {0};
+    if (count == DFP_LANES) return dfp_load_float(from);
+    memcpy(part, from, (size_t)count * sizeof *part);
+    return dfp_load_float(part);
+}
+
+DFP_INLINE void dfp_store_part(float *to, int64_t count, dfp_vf v) {
+    float part[DFP_LANES];
+    if (count == DFP_LANES) {
+        dfp_store_float(to, v);
+        return;
+    }
+    dfp_store_float(part, v);
+    memcpy(to, part, (size_t)count * sizeof *part);
+}
+
+#include "ops/winograd/axis_2.h"
+#include "ops/winograd/transforms.h"
+#include "ops/winograd/axis_4.h"
+#include "ops/winograd/transforms.h"
+
+typedef struct dfp_winograd_operand dfp_winograd_operand;
+
+/* An operand is `patches` patches of `channels` channels. Of images they are the tiles, image by image
+ * and row by row, whose origins are `outputs` pixels apart; of weights each is the 3 x 3 kernel of one
+ * row of the matrices. */
+struct dfp_winograd_operand {
+    const dfp_winograd_transforms *transforms;
+    dfp_winograd_role role;
+    const int16_t *data;
+    int64_t patches, channels;
+    int64_t height, width, pad_top, pad_left, tiles_h, tiles_w; /* of images */
+    int64_t tap_stride, patch_stride;                           /* of weights */
+    int rotated;          /* weights are read from their last tap to their first */
+    const int16_t *zeros; /* channels of a pixel outside of an image */
+    int bits;             /* magnitude bits of the transformed integers */
+
+    /* Found by dfp_winograd_measure. */
+    float factors[DFP_WINOGRAD_MOST_POINTS]; /* 2^-shift */
+    int shift[DFP_WINOGRAD_MOST_POINTS];
+    int32_t max_abs[DFP_WINOGRAD_MOST_POINTS]; /* of the transformed integers */
+    float *largest;                            /* of each worker: [point][lane] */
+};
+
+static int dfp_winograd_area(const dfp_winograd_operand *o) {
+    return o->transforms->points * o->transforms->points;
+}
+
+/* Where the pixels of one patch lie, from channel `channel` on. */
+static void dfp_winograd_list(const dfp_winograd_operand *o, int64_t patch, int64_t channel,
+                              const int16_t **pixels) {
+    int outputs = o->transforms->outputs, size = dfp_winograd_patch(o->role, outputs);
+    if (o->role == DFP_WINOGRAD_WEIGHTS) {
+        const int16_t *w = o->data + patch * o->patch_stride + channel;
+        for (int tap = 0; tap < 9; ++tap)
+            pixels[tap] = w + (o->rotated ? 8 - tap : tap) * o->tap_stride;
+        return;
+    }
+    int64_t image = patch / (o->tiles_h * o->tiles_w);
+    int64_t top = patch / o->tiles_w % o->tiles_h * outputs - o->pad_top;
+    int64_t left = patch % o->tiles_w * outputs - o->pad_left;
+    for (int i = 0; i < size; ++i) {
+        int64_t row = top + i;
+        const int16_t *line =
+            o->data + (image * o->height + row) * o->width * o->channels + channel;
+        for (int j = 0; j < size; ++j) {
+            int64_t column = left + j;
+            int inside = row >= 0 && row < o->height && column >= 0 && column < o->width;
+            *pixels++ = inside ? line + column * o->channels : o->zeros;
+        }
+    }
+}
+
+/* Patches that one task measures or transforms. */
+#define DFP_WINOGRAD_PATCHES 16
+
+static void dfp_winograd_measure_task(void *context, int64_t task, int worker) {
+    const dfp_winograd_operand *o = context;
+    const int16_t *pixels[DFP_WINOGRAD_MOST_POINTS];
+    float *largest = o->largest + worker * dfp_winograd_area(o) * DFP_LANES;
+    int64_t first = task * DFP_WINOGRAD_PATCHES, end = first + DFP_WINOGRAD_PATCHES;
+    if (end > o->patches) end = o->patches;
+    for (int64_t patch = first; patch < end; ++patch) {
+        dfp_winograd_list(o, patch, 0, pixels);
+        o->transforms->measure(pixels, o->role, o->channels, largest);
+    }
+}
+
+/* The least shift after which numbers of this magnitude have `bits` bits. */
+static int dfp_winograd_shift(float largest, int bits) {
+    int shift = 0;
+    while (rintf(largest * dfp_exp2(-shift)) > (float)((1 << bits) - 1)) ++shift;
+    return shift;
+}
+
+static size_t dfp_winograd_measure_bytes(const dfp_winograd_operand *o) {
+    size_t floats = (size_t)(dfp_get_num_threads() * dfp_winograd_area(o) * DFP_LANES);
+    return dfp_round_up(floats * sizeof(float), 64);
+}
+
+/* Finds the exponent of each point; `memory` holds dfp_winograd_measure_bytes. */
+static void dfp_winograd_measure(dfp_winograd_operand *o, float *memory) {
+    int area = dfp_winograd_area(o), lanes = dfp_get_num_threads() * area * DFP_LANES;
+    o->largest = memory;
+    memset(memory, 0, (size_t)lanes * sizeof *memory);
+    dfp_parallel(dfp_ceil_div(o->patches, DFP_WINOGRAD_PATCHES), dfp_winograd_measure_task, o);
+    for (int p = 0; p < area; ++p) {
+        float largest = 0;
+        for (int i = 0; i < lanes; ++i)
+            if (i / DFP_LANES % area == p && memory[i] > largest) largest = memory[i];
+        o->shift[p] = dfp_winograd_shift(largest, o->bits);
+        o->factors[p] = dfp_exp2(-o->shift[p]);
+        o->max_abs[p] = (int32_t)rintf(largest * o->factors[p]);
+    }
+}
+
+/* to[point * stride + c] for the channels [channel, channel + channels) of one patch. */
+static void dfp_winograd_emit(const dfp_winograd_operand *o, int64_t patch, int64_t channel,
+                              int64_t channels, int16_t *to, int64_t stride) {
+    const int16_t *pixels[DFP_WINOGRAD_MOST_POINTS];
+    dfp_winograd_list(o, patch, channel, pixels);
+    o->transforms->emit(pixels, o->role, channels, o->factors, to, stride);
+}
+
+static int64_t dfp_winograd_padded(int64_t channels) {
+    return dfp_ceil_div(channels, DFP_STEP) * DFP_STEP;
+}
+
+/* What the sums of products of each point of two operands are multiplied by, besides the operands' own
+ * exponents. */
+static void dfp_winograd_scales(const dfp_winograd_operand *a, const dfp_winograd_operand *b,
+                                float *scales) {
+    const dfp_winograd_transforms *t = a->transforms;
+    for (int p = 0; p < dfp_winograd_area(a); ++p) {
+        int weights = t->weight_shift[p / t->points] + t->weight_shift[p % t->points];
+        scales[p] = dfp_exp2(a->shift[p] + b->shift[p] - weights);
+    }
+}

@@ -1,0 +1,101 @@
+"""Winograd's convolutions against their oracle, on every ISA, and how much noise they add."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import reference
+import reference_winograd as oracle
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DATA_KINDS, operand, seeds
+
+from dfpkeras import kernels
+from dfpkeras.kernels.quantized_tensor import DFPTensor
+
+ALGORITHMS = tuple(oracle.WINOGRAD)
+EACH_ALGORITHM = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
+def tensor(operand):
+    return DFPTensor(operand.data, operand.exponent)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Operands of a 3x3 convolution."""
+
+    x: reference.Operand
+    w: reference.Operand
+    dy: reference.Operand
+    padding: str
+    bias: np.ndarray | None
+
+    def check(self, algorithm):
+        x, w, dy = tensor(self.x), tensor(self.w), tensor(self.dy)
+        options = {"padding": self.padding, "algorithm": algorithm}
+        y = kernels.conv2d_forward(x, w, bias=self.bias, **options)
+        expected = oracle.forward(algorithm, self.x, self.w, self.padding, self.bias)
+        reference.assert_same_bits(y, expected)
+        dx = kernels.conv2d_backward_data(dy, w, x.shape, **options)
+        expected = oracle.backward_data(algorithm, self.dy, self.w, x.shape, self.padding)
+        reference.assert_same_bits(dx, expected)
+        dw = kernels.conv2d_backward_weights(x, dy, w.shape, **options)
+        expected = oracle.backward_weights(algorithm, self.x, self.dy, self.padding)
+        reference.assert_same_bits(dw, expected)
+
+
+def make_case(seed, batch, height, width, channels, filters, padding, kinds, bits, bias):
+    rng = np.random.default_rng(seed)
+    x_shape, w_shape = (batch, height, width, channels), (3, 3, channels, filters)
+    y_shape = reference.output_shape(x_shape, w_shape, 1, padding)
+    signs = [rng.choice(np.array([-1, 1], np.float32), n) for n in (channels, filters)]
+    x = operand(rng, x_shape, kinds[0], bits[0], signs[0])
+    w = operand(rng, w_shape, kinds[1], bits[1], np.outer(*signs))
+    dy = operand(rng, y_shape, kinds[0], bits[2], signs[1])
+    return Case(
+        x, w, dy, padding, rng.standard_normal(filters).astype(np.float32) if bias else None
+    )
+
+
+@st.composite
+def cases(draw):
+    padding = draw(st.sampled_from(["same", "valid"]))
+    least = 1 if padding == "same" else 3
+    height, width = draw(st.integers(least, 13)), draw(st.integers(least, 13))
+    return make_case(
+        draw(seeds),
+        draw(st.integers(1, 3)),
+        height,
+        width,
+        draw(st.integers(1, 40)),
+        draw(st.integers(1, 80)),
+        padding,
+        draw(st.tuples(st.sampled_from(DATA_KINDS), st.sampled_from(DATA_KINDS))),
+        draw(st.tuples(*[st.sampled_from([3, 12, 14, 15])] * 3)),
+        draw(st.booleans()),
+    )
+
+
+@pytest.mark.slow
+@EACH_ALGORITHM
+@given(case=cases())
+def test_matches_oracle(algorithm, on_every_isa, case):
+    on_every_isa(lambda: case.check(algorithm))
+
+
+NAMED_CASES = {
+    "one pixel": (1, 1, 1, 1, 1, "same"),
+    "a row": (1, 1, 9, 3, 5, "same"),
+    "odd everything": (3, 7, 5, 33, 65, "same"),
+    "several chunks and parts": (5, 13, 12, 5, 3, "valid"),
+    "channels of several tasks": (1, 4, 4, 130, 140, "same"),
+}
+
+
+@EACH_ALGORITHM
+@pytest.mark.parametrize("kind", ["normal", "aligned_max"])
+@pytest.mark.parametrize("name", NAMED_CASES)
+def test_named_cases(algorithm, kind, name, on_every_isa):
+    case = make_case(7, *NAMED_CASES[name], (kind, kind), (15, 15, 15), True)
+    on_every_isa(lambda: case.check(algorithm))
