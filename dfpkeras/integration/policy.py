@@ -34,7 +34,7 @@ class DFP16Policy(DTypePolicy):
 
     Args:
         name: "dfp16". ``None`` is accepted because ``DTypePolicyMap.get_config`` writes it.
-        activation_bits, weight_bits, gradient_bits, rounding, flush_every: see
+        activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm: see
             `dfpkeras.kernels.number_format.NumberFormat`.
 
     Attributes:
@@ -60,6 +60,7 @@ class DFP16Policy(DTypePolicy):
         gradient_bits=None,
         rounding="nearest",
         flush_every=None,
+        algorithm="direct",
     ):
         if name not in (POLICY_NAME, None):
             raise ValueError(
@@ -67,7 +68,7 @@ class DFP16Policy(DTypePolicy):
             )
         super().__init__(POLICY_NAME)
         self.number_format = NumberFormat(
-            activation_bits, weight_bits, gradient_bits, rounding, flush_every
+            activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm
         )
 
     @property

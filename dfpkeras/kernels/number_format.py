@@ -1,7 +1,9 @@
-"""How many bits the integers of each role have, how they are rounded, and how often sums flush."""
+"""How many bits the integers of each role have, how they are rounded, how often sums flush, and by
+which algorithms convolutions may be computed."""
 
 import dataclasses
 
+from dfpkeras.kernels.convolution_plan import check_algorithm
 from dfpkeras.kernels.product_operands import INT32_MAX, check_flush_interval
 from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS
 from dfpkeras.kernels.tensor_format import TensorFormat
@@ -40,15 +42,18 @@ class NumberFormat:
             products, even, that are added in INT32 before the sum goes to FP32, in every
             convolution and dense layer, depthwise ones excepted. Bits not given are lowered, the
             highest first, until that many products of the largest integers fit.
+        algorithm: of convolutions, see `dfpkeras.kernels.conv2d_forward`: "direct", or "auto" for
+            Winograd's where that is expected to be faster and adds no noise to speak of, which is
+            F(2x2, 3x3); "winograd_2x2" and "winograd_4x4" take it wherever it can be taken.
 
     Attributes:
-        activation_bits, weight_bits, gradient_bits, rounding, flush_every: as given, with numbers
-            for what was None.
+        activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm: as given,
+            with numbers for what was None.
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is out of range, ``rounding`` unknown, or ``flush_every`` not safe with
-            the bits given.
+        ValueError: a number is out of range, ``rounding`` or ``algorithm`` unknown, or
+            ``flush_every`` not safe with the bits given.
     """
 
     activation_bits: int | None = None
@@ -56,6 +61,7 @@ class NumberFormat:
     gradient_bits: int | None = None
     rounding: str = "nearest"
     flush_every: int | None = None
+    algorithm: str = "direct"
 
     def __post_init__(self):
         given = {role: getattr(self, f"{role}_bits") for role in _DEFAULTS}
@@ -64,6 +70,7 @@ class NumberFormat:
             raise ValueError(
                 f"rounding: one of {', '.join(ROUNDINGS)} is needed, got {self.rounding!r}"
             )
+        check_algorithm(self.algorithm)
         bits = _DEFAULTS | given
         if self.flush_every is not None:
             object.__setattr__(self, "flush_every", check_flush_interval(self.flush_every))

@@ -191,7 +191,11 @@ class _Convolution(BilinearProduct):
 
     def _call(self):
         """What every kernel of this layer is told."""
-        return self._arguments(), self.number_format.flush_every
+        formats = self.number_format
+        return self._arguments(), {
+            "flush_every": formats.flush_every,
+            "algorithm": formats.algorithm,
+        }
 
     def _arguments(self):
         one = (1,) * (2 - len(self.strides))
@@ -223,18 +227,18 @@ _KERNELS = {
 }
 
 
-def _kernel_of(product, arguments, flush_every):
+def _kernel_of(product, arguments, choices):
     """The kernel of one of the three products, of a depthwise convolution if without groups."""
     grouped, depthwise = _KERNELS[product]
     if "groups" in arguments:
         hits.add(f"conv_{product}")
-        return functools.partial(grouped, flush_every=flush_every, **arguments)
+        return functools.partial(grouped, **choices, **arguments)
     hits.add(f"depthwise_{product}")
     return functools.partial(depthwise, **arguments)
 
 
-def _forward(quantizer, arguments, flush_every, request, x, x_scale, w, w_scale=None, bias=None):
-    kernel = _kernel_of("forward", arguments, flush_every)
+def _forward(quantizer, arguments, choices, request, x, x_scale, w, w_scale=None, bias=None):
+    kernel = _kernel_of("forward", arguments, choices)
     w, made = quantized_weights(quantizer, w, w_scale)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     wanted = {"with_channel_range": True} if request.is_made else {}
@@ -243,12 +247,12 @@ def _forward(quantizer, arguments, flush_every, request, x, x_scale, w, w_scale=
     return [y, found, *made]
 
 
-def _backward_data(arguments, flush_every, dy, dy_scale, w, w_scale, input_shape):
-    kernel = _kernel_of("backward_data", arguments, flush_every)
+def _backward_data(arguments, choices, dy, dy_scale, w, w_scale, input_shape):
+    kernel = _kernel_of("backward_data", arguments, choices)
     shape = tuple(int(size) for size in input_shape)
     return [kernel(unpack(dy, dy_scale), unpack(w, w_scale), shape)]
 
 
-def _backward_weights(arguments, flush_every, kernel_shape, x, x_scale, dy, dy_scale):
-    kernel = _kernel_of("backward_weights", arguments, flush_every)
+def _backward_weights(arguments, choices, kernel_shape, x, x_scale, dy, dy_scale):
+    kernel = _kernel_of("backward_weights", arguments, choices)
     return [kernel(unpack(x, x_scale), unpack(dy, dy_scale), kernel_shape)]

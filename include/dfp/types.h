@@ -71,8 +71,7 @@ typedef enum { DFP_FORWARD, DFP_BACKWARD_DATA, DFP_BACKWARD_WEIGHTS, DFP_DIRECTI
 typedef dfp_status (*dfp_convolution)(const dfp_conv *c, const dfp_tensor *a, const dfp_tensor *b,
                                       float *result);
 
-/* One way to compute a convolution in one direction; the list of each direction is in the file of that
- * direction (ops/conv_*.h). */
+/* One way to compute a convolution in one direction: the lists are in ops/conv_algorithms.h. */
 typedef struct {
     const char *name;
     dfp_numerics numerics;

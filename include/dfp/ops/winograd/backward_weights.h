@@ -71,12 +71,10 @@ static void dfp_winograd_emit_chunk(const dfp_winograd_weights_gradient *g,
                                     const dfp_winograd_range *r, int64_t first, int64_t tiles,
                                     const dfp_winograd_chunk *s) {
     int64_t area = dfp_winograd_area(&g->x), width = dfp_winograd_padded(DFP_WINOGRAD_CHANNELS);
-    for (int64_t i = 0; i < tiles; ++i) {
-        dfp_winograd_emit(&g->x, first + i, r->channel, r->channels, s->x + i * area * width,
-                          width);
-        dfp_winograd_emit(&g->dy, first + i, r->column, r->columns,
-                          s->dy + i * area * DFP_WINOGRAD_COLUMNS, DFP_WINOGRAD_COLUMNS);
-    }
+    dfp_winograd_target x = {s->x, area * width, width, NULL};
+    dfp_winograd_target dy = {s->dy, area * DFP_WINOGRAD_COLUMNS, DFP_WINOGRAD_COLUMNS, NULL};
+    dfp_winograd_emit(&g->x, first, first + tiles, r->channel, r->channels, x);
+    dfp_winograd_emit(&g->dy, first, first + tiles, r->column, r->columns, dy);
 }
 
 /* sums of one point += the tiles of a chunk. */

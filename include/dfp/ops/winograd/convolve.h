@@ -33,12 +33,16 @@ static int64_t dfp_winograd_row_points(const dfp_winograd_convolution *w) {
     return dfp_winograd_padded(w->weights.channels);
 }
 
-static void dfp_winograd_weights_task(void *context, int64_t patch, int worker) {
+/* Rows of the weights' matrices that one task transforms. */
+#define DFP_WINOGRAD_ROWS 8
+
+static void dfp_winograd_weights_task(void *context, int64_t task, int worker) {
     const dfp_winograd_convolution *w = context;
-    int64_t row = dfp_winograd_row_points(w);
+    int64_t row = dfp_winograd_row_points(w), first = task * DFP_WINOGRAD_ROWS;
+    int64_t rows = w->weights.patches, end = first + DFP_WINOGRAD_ROWS;
+    dfp_winograd_target to = {w->points + first * row, row, rows * row, NULL};
     (void)worker;
-    dfp_winograd_emit(&w->weights, patch, 0, w->weights.channels, w->points + patch * row,
-                      w->weights.patches * row);
+    dfp_winograd_emit(&w->weights, first, end < rows ? end : rows, 0, w->weights.channels, to);
 }
 
 /* Packs one block of columns of one point and finds its flush schedule. */
@@ -159,11 +163,10 @@ static void dfp_winograd_tiles_task(void *context, int64_t task, int worker) {
     t.first = task * w->tiles_per_task;
     t.count = w->in.patches - t.first;
     if (t.count > w->tiles_per_task) t.count = w->tiles_per_task;
-    for (int64_t i = 0; i < t.count; ++i) {
-        dfp_winograd_emit(&w->in, t.first + i, 0, w->in.channels, t.points + i * area * channels,
-                          channels);
+    dfp_winograd_target to = {t.points, area * channels, channels, NULL};
+    dfp_winograd_emit(&w->in, t.first, t.first + t.count, 0, w->in.channels, to);
+    for (int64_t i = 0; i < t.count; ++i)
         dfp_winograd_list_results(w, t.first + i, t.pixels + i * per_tile);
-    }
     for (int64_t block = 0; block < w->blocks; ++block) {
         dfp_winograd_multiply(w, &t, block);
         dfp_winograd_write_block(w, &t, block);
@@ -217,7 +220,7 @@ static int dfp_winograd_reserve(dfp_winograd_convolution *w, float **measuring) 
 static void dfp_winograd_prepare_weights(dfp_winograd_convolution *w) {
     int64_t row = w->transposed ? 1 : dfp_winograd_row_points(w), rows = w->in.channels;
     for (int64_t k = 0; k < 2 * w->pairs; ++k) w->rows[k] = k < rows ? k * row : -1;
-    dfp_parallel(w->weights.patches, dfp_winograd_weights_task, w);
+    dfp_parallel(dfp_ceil_div(w->weights.patches, DFP_WINOGRAD_ROWS), dfp_winograd_weights_task, w);
     dfp_parallel(dfp_winograd_area(&w->in) * w->blocks, dfp_winograd_pack_task, w);
 }
 

@@ -12,6 +12,24 @@ DFP_INLINE int dfp_winograd_patch(dfp_winograd_role role, int outputs) {
     return role == DFP_WINOGRAD_WEIGHTS ? 3 : role == DFP_WINOGRAD_INPUT ? outputs + 2 : outputs;
 }
 
+/* Patches that are transformed together: neighbours share what the first axis gives. */
+#define DFP_WINOGRAD_STRIP 8
+
+/* Some patches side by side: pixels[column][row of the patch], `advance` columns from one patch to the
+ * next. */
+typedef struct {
+    const int16_t *const *pixels;
+    int columns, patches, advance;
+    int64_t channels;
+} dfp_winograd_strip;
+
+/* Where the points of a strip go: whole steps of channels are written. */
+typedef struct {
+    int16_t *data;
+    int64_t patch_stride, point_stride;
+    const float *factors;
+} dfp_winograd_target;
+
 typedef struct {
     dfp_power scale;
     const float *bias; /* of the first column, or NULL */
@@ -22,10 +40,9 @@ typedef struct {
     int outputs, points;     /* along one axis */
     float factor;            /* what every result is multiplied by at the end */
     const int *weight_shift; /* along one axis: what 2^-shift the weights' points lack */
-    void (*measure)(const int16_t *const *pixels, dfp_winograd_role role, int64_t channels,
-                    float *largest);
-    void (*emit)(const int16_t *const *pixels, dfp_winograd_role role, int64_t channels,
-                 const float *factors, int16_t *to, int64_t stride);
+    void (*measure)(const dfp_winograd_strip *strip, dfp_winograd_role role, float *largest);
+    void (*emit)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                 const dfp_winograd_target *to);
     void (*output)(const float *sums, const float *factors, const dfp_winograd_finish *f,
                    int64_t columns, float *const *pixels);
     void (*weights_gradient)(const float *sums, int64_t sums_stride, const float *factors,
@@ -47,6 +64,17 @@ DFP_INLINE void dfp_store_part(float *to, int64_t count, dfp_vf v) {
     }
     dfp_store_float(part, v);
     memcpy(to, part, (size_t)count * sizeof *part);
+}
+
+/* The last channels of a strip, fewer than DFP_STEP, with zeros after them. */
+static void dfp_winograd_copy_rest(const dfp_winograd_strip *strip, int size, int64_t channel,
+                                   int16_t *copies, const int16_t **pixels) {
+    size_t count = (size_t)(strip->channels - channel);
+    for (int i = 0; i < strip->columns * size; ++i, copies += DFP_STEP) {
+        memset(copies, 0, DFP_STEP * sizeof *copies);
+        memcpy(copies, strip->pixels[i] + channel, count * sizeof *copies);
+        pixels[i] = copies;
+    }
 }
 
 #include "ops/winograd/axis_2.h"
@@ -81,43 +109,53 @@ static int dfp_winograd_area(const dfp_winograd_operand *o) {
     return o->transforms->points * o->transforms->points;
 }
 
-/* Where the pixels of one patch lie, from channel `channel` on. */
-static void dfp_winograd_list(const dfp_winograd_operand *o, int64_t patch, int64_t channel,
-                              const int16_t **pixels) {
+/* Where the pixels of up to `most` patches from `patch` on lie, as far as they are neighbours. */
+static dfp_winograd_strip dfp_winograd_list(const dfp_winograd_operand *o, int64_t patch,
+                                            int64_t most, int64_t channel,
+                                            const int16_t **pixels) {
     int outputs = o->transforms->outputs, size = dfp_winograd_patch(o->role, outputs);
+    dfp_winograd_strip strip = {.pixels = pixels, .advance = size, .channels = o->channels};
+    if (most > DFP_WINOGRAD_STRIP) most = DFP_WINOGRAD_STRIP;
     if (o->role == DFP_WINOGRAD_WEIGHTS) {
-        const int16_t *w = o->data + patch * o->patch_stride + channel;
-        for (int tap = 0; tap < 9; ++tap)
-            pixels[tap] = w + (o->rotated ? 8 - tap : tap) * o->tap_stride;
-        return;
+        strip.patches = (int)most;
+        strip.columns = 3 * strip.patches;
+        for (int i = 0; i < 9 * strip.patches; ++i) {
+            int tap = i % 3 * 3 + i / 3 % 3;
+            *pixels++ = o->data + (patch + i / 9) * o->patch_stride + channel +
+                        (o->rotated ? 8 - tap : tap) * o->tap_stride;
+        }
+        return strip;
     }
-    int64_t image = patch / (o->tiles_h * o->tiles_w);
+    int64_t image = patch / (o->tiles_h * o->tiles_w), tile = patch % o->tiles_w;
     int64_t top = patch / o->tiles_w % o->tiles_h * outputs - o->pad_top;
-    int64_t left = patch % o->tiles_w * outputs - o->pad_left;
-    for (int i = 0; i < size; ++i) {
-        int64_t row = top + i;
-        const int16_t *line =
-            o->data + (image * o->height + row) * o->width * o->channels + channel;
-        for (int j = 0; j < size; ++j) {
-            int64_t column = left + j;
+    int64_t left = tile * outputs - o->pad_left;
+    if (most > o->tiles_w - tile) most = o->tiles_w - tile;
+    strip.patches = (int)most;
+    strip.advance = outputs;
+    strip.columns = outputs * (strip.patches - 1) + size;
+    for (int64_t column = left; column < left + strip.columns; ++column) {
+        for (int64_t row = top; row < top + size; ++row) {
             int inside = row >= 0 && row < o->height && column >= 0 && column < o->width;
-            *pixels++ = inside ? line + column * o->channels : o->zeros;
+            int64_t pixel = (image * o->height + row) * o->width + column;
+            *pixels++ = inside ? o->data + pixel * o->channels + channel : o->zeros;
         }
     }
+    return strip;
 }
 
-/* Patches that one task measures or transforms. */
-#define DFP_WINOGRAD_PATCHES 16
+/* Patches that one task measures. */
+#define DFP_WINOGRAD_PATCHES 64
 
 static void dfp_winograd_measure_task(void *context, int64_t task, int worker) {
     const dfp_winograd_operand *o = context;
-    const int16_t *pixels[DFP_WINOGRAD_MOST_POINTS];
+    const int16_t *pixels[DFP_WINOGRAD_STRIP * DFP_WINOGRAD_MOST_POINTS];
     float *largest = o->largest + worker * dfp_winograd_area(o) * DFP_LANES;
     int64_t first = task * DFP_WINOGRAD_PATCHES, end = first + DFP_WINOGRAD_PATCHES;
     if (end > o->patches) end = o->patches;
-    for (int64_t patch = first; patch < end; ++patch) {
-        dfp_winograd_list(o, patch, 0, pixels);
-        o->transforms->measure(pixels, o->role, o->channels, largest);
+    while (first < end) {
+        dfp_winograd_strip strip = dfp_winograd_list(o, first, end - first, 0, pixels);
+        o->transforms->measure(&strip, o->role, largest);
+        first += strip.patches;
     }
 }
 
@@ -149,12 +187,18 @@ static void dfp_winograd_measure(dfp_winograd_operand *o, float *memory) {
     }
 }
 
-/* to[point * stride + c] for the channels [channel, channel + channels) of one patch. */
-static void dfp_winograd_emit(const dfp_winograd_operand *o, int64_t patch, int64_t channel,
-                              int64_t channels, int16_t *to, int64_t stride) {
-    const int16_t *pixels[DFP_WINOGRAD_MOST_POINTS];
-    dfp_winograd_list(o, patch, channel, pixels);
-    o->transforms->emit(pixels, o->role, channels, o->factors, to, stride);
+/* The points of the channels [channel, channel + channels) of the patches [first, end). */
+static void dfp_winograd_emit(const dfp_winograd_operand *o, int64_t first, int64_t end,
+                              int64_t channel, int64_t channels, dfp_winograd_target to) {
+    const int16_t *pixels[DFP_WINOGRAD_STRIP * DFP_WINOGRAD_MOST_POINTS];
+    to.factors = o->factors;
+    while (first < end) {
+        dfp_winograd_strip strip = dfp_winograd_list(o, first, end - first, channel, pixels);
+        strip.channels = channels;
+        o->transforms->emit(&strip, o->role, &to);
+        to.data += strip.patches * to.patch_stride;
+        first += strip.patches;
+    }
 }
 
 static int64_t dfp_winograd_padded(int64_t channels) {

@@ -3,125 +3,131 @@
 #define POINTS (OUTPUTS + 2)
 #define AREA (POINTS * POINTS)
 
-/* From a patch of `size` x `size` pixels to the points: along the first axis, then along the second. */
-#define EXPAND(axis, size)                                                                         \
-    do {                                                                                           \
-        DFP_UNROLL for (int j = 0; j < (size); ++j) WG(axis)(v + j, POINTS);                       \
-        DFP_UNROLL for (int i = 0; i < POINTS; ++i) WG(axis)(v + i * POINTS, 1);                   \
-    } while (0)
+/* One channel step of a strip after the first axis: [column][point][half]. */
+typedef struct {
+    dfp_vf v[DFP_WINOGRAD_STRIP * 6][POINTS][2];
+} WG(strip);
 
-DFP_INLINE void WG(load)(const int16_t *const *pixels, int size, int64_t channel, int half,
-                         dfp_vf *v) {
-    for (int i = 0; i < size; ++i)
-        for (int j = 0; j < size; ++j)
-            v[i * POINTS + j] =
-                dfp_to_float(dfp_load_widen(pixels[i * size + j] + channel + half * DFP_LANES));
+DFP_INLINE void WG(axis)(dfp_winograd_role role, dfp_vf *v, int s) {
+    if (role == DFP_WINOGRAD_INPUT)
+        WG(input_axis)(v, s);
+    else if (role == DFP_WINOGRAD_WEIGHTS)
+        WG(weights_axis)(v, s);
+    else
+        WG(gradient_axis)(v, s);
 }
 
-/* The points of DFP_STEP channels. */
-DFP_INLINE void WG(expand)(const int16_t *const *pixels, dfp_winograd_role role, int64_t channel,
-                           dfp_vf points[2][AREA]) {
-    DFP_UNROLL for (int half = 0; half < 2; ++half) {
-        dfp_vf *v = points[half];
-        if (role == DFP_WINOGRAD_INPUT) {
-            WG(load)(pixels, POINTS, channel, half, v);
-            EXPAND(input_axis, POINTS);
-        } else if (role == DFP_WINOGRAD_WEIGHTS) {
-            WG(load)(pixels, 3, channel, half, v);
-            EXPAND(weights_axis, 3);
-        } else {
-            WG(load)(pixels, OUTPUTS, channel, half, v);
-            EXPAND(gradient_axis, OUTPUTS);
+/* The first axis: DFP_STEP channels from `channel` on of every column of a strip. */
+DFP_INLINE void WG(first_axis)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                               int64_t channel, WG(strip) * to) {
+    int size = dfp_winograd_patch(role, OUTPUTS);
+    for (int column = 0; column < strip->columns; ++column) {
+        const int16_t *const *pixels = strip->pixels + column * size;
+        DFP_UNROLL for (int half = 0; half < 2; ++half) {
+            dfp_vf v[POINTS];
+            DFP_UNROLL for (int i = 0; i < size; ++i) v[i] =
+                dfp_to_float(dfp_load_widen(pixels[i] + channel + half * DFP_LANES));
+            WG(axis)(role, v, 1);
+            DFP_UNROLL for (int i = 0; i < POINTS; ++i) to->v[column][i][half] = v[i];
         }
     }
 }
 
-/* The same where fewer than DFP_STEP channels are left; zeros for those that are not there. */
-DFP_INLINE void WG(expand_rest)(const int16_t *const *pixels, dfp_winograd_role role,
-                                int64_t channel, int64_t count, dfp_vf points[2][AREA]) {
-    int16_t copies[AREA][DFP_STEP];
-    const int16_t *rest[AREA];
-    int area = dfp_winograd_patch(role, OUTPUTS) * dfp_winograd_patch(role, OUTPUTS);
-    for (int i = 0; i < area; ++i) {
-        memset(copies[i], 0, sizeof copies[i]);
-        memcpy(copies[i], pixels[i] + channel, (size_t)count * sizeof(int16_t));
-        rest[i] = copies[i];
-    }
-    WG(expand)(rest, role, 0, points);
-}
-
-DFP_INLINE void WG(widen)(dfp_vf points[2][AREA], float *largest) {
-    for (int p = 0; p < AREA; ++p) {
-        dfp_vf most =
-            dfp_max_float(dfp_absolute_float(points[0][p]), dfp_absolute_float(points[1][p]));
-        float *lanes = largest + p * DFP_LANES;
-        dfp_store_float(lanes, dfp_max_float(most, dfp_load_float(lanes)));
+/* The second axis: the points (i, 0), (i, 1) ... of one patch, of both halves. */
+DFP_INLINE void WG(second_axis)(const WG(strip) * from, dfp_winograd_role role, int first, int i,
+                                dfp_vf v[2][POINTS]) {
+    int size = dfp_winograd_patch(role, OUTPUTS);
+    DFP_UNROLL for (int half = 0; half < 2; ++half) {
+        DFP_UNROLL for (int j = 0; j < size; ++j) v[half][j] = from->v[first + j][i][half];
+        WG(axis)(role, v[half], 1);
     }
 }
 
-DFP_INLINE void WG(measure_role)(const int16_t *const *pixels, dfp_winograd_role role,
-                                 int64_t channels, float *largest) {
-    dfp_vf points[2][AREA];
+/* What follows is called with a constant role and inlined. */
+DFP_INLINE void WG(widen)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                          const WG(strip) * from, float *largest) {
+    DFP_UNROLL for (int i = 0; i < POINTS; ++i) {
+        dfp_vf most[POINTS], v[2][POINTS];
+        float *lanes = largest + i * POINTS * DFP_LANES;
+        DFP_UNROLL for (int j = 0; j < POINTS; ++j) most[j] = dfp_load_float(lanes + j * DFP_LANES);
+        for (int patch = 0; patch < strip->patches; ++patch) {
+            WG(second_axis)(from, role, patch * strip->advance, i, v);
+            DFP_UNROLL for (int j = 0; j < POINTS; ++j) {
+                most[j] = dfp_max_float(dfp_absolute_float(v[0][j]), most[j]);
+                most[j] = dfp_max_float(dfp_absolute_float(v[1][j]), most[j]);
+            }
+        }
+        DFP_UNROLL for (int j = 0; j < POINTS; ++j) dfp_store_float(lanes + j * DFP_LANES, most[j]);
+    }
+}
+
+DFP_INLINE void WG(write)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                          const WG(strip) * from, const dfp_winograd_target *to, int64_t channel) {
+    for (int patch = 0; patch < strip->patches; ++patch) {
+        int16_t *point = to->data + patch * to->patch_stride + channel;
+        const float *factor = to->factors;
+        DFP_UNROLL for (int i = 0; i < POINTS; ++i) {
+            dfp_vf v[2][POINTS];
+            WG(second_axis)(from, role, patch * strip->advance, i, v);
+            DFP_UNROLL for (int j = 0; j < POINTS; ++j, point += to->point_stride, ++factor) {
+                dfp_vf f = dfp_broadcast_float(*factor);
+                dfp_store_narrow(point, dfp_round(dfp_multiply_float(v[0][j], f)),
+                                 dfp_round(dfp_multiply_float(v[1][j], f)));
+            }
+        }
+    }
+}
+
+DFP_INLINE void WG(transform_role)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                                   int measures, float *largest, const dfp_winograd_target *to) {
+    WG(strip) first;
+    int16_t copies[DFP_WINOGRAD_STRIP * 36 * DFP_STEP];
+    const int16_t *rest[DFP_WINOGRAD_STRIP * 36];
+    dfp_winograd_strip last = *strip;
     int64_t c = 0;
-    for (; c + DFP_STEP <= channels; c += DFP_STEP) {
-        WG(expand)(pixels, role, c, points);
-        WG(widen)(points, largest);
+    for (; c < strip->channels; c += DFP_STEP) {
+        const dfp_winograd_strip *now = strip;
+        int64_t at = c;
+        if (c + DFP_STEP > strip->channels) {
+            dfp_winograd_copy_rest(strip, dfp_winograd_patch(role, OUTPUTS), c, copies, rest);
+            last.pixels = rest;
+            now = &last;
+            at = 0;
+        }
+        WG(first_axis)(now, role, at, &first);
+        if (measures)
+            WG(widen)(strip, role, &first, largest);
+        else
+            WG(write)(strip, role, &first, to, c);
     }
-    if (c == channels) return;
-    WG(expand_rest)(pixels, role, c, channels - c, points);
-    WG(widen)(points, largest);
 }
 
-DFP_INLINE void WG(write)(dfp_vf points[2][AREA], const float *factors, int16_t *to,
-                          int64_t stride) {
-    for (int p = 0; p < AREA; ++p, to += stride) {
-        dfp_vf factor = dfp_broadcast_float(factors[p]);
-        dfp_store_narrow(to, dfp_round(dfp_multiply_float(points[0][p], factor)),
-                         dfp_round(dfp_multiply_float(points[1][p], factor)));
-    }
-}
-
-DFP_INLINE void WG(emit_role)(const int16_t *const *pixels, dfp_winograd_role role,
-                              int64_t channels, const float *factors, int16_t *to, int64_t stride) {
-    dfp_vf points[2][AREA];
-    int64_t c = 0;
-    for (; c + DFP_STEP <= channels; c += DFP_STEP) {
-        WG(expand)(pixels, role, c, points);
-        WG(write)(points, factors, to + c, stride);
-    }
-    if (c == channels) return;
-    WG(expand_rest)(pixels, role, c, channels - c, points);
-    WG(write)(points, factors, to + c, stride);
-}
-
-/* largest[point][lane] becomes at least the magnitudes of this patch. */
-static void WG(measure)(const int16_t *const *pixels, dfp_winograd_role role, int64_t channels,
-                        float *largest) {
+/* largest[point][lane] becomes at least the magnitudes of this strip. */
+static void WG(measure)(const dfp_winograd_strip *strip, dfp_winograd_role role, float *largest) {
     switch (role) {
         case DFP_WINOGRAD_INPUT:
-            WG(measure_role)(pixels, DFP_WINOGRAD_INPUT, channels, largest);
+            WG(transform_role)(strip, DFP_WINOGRAD_INPUT, 1, largest, NULL);
             return;
         case DFP_WINOGRAD_WEIGHTS:
-            WG(measure_role)(pixels, DFP_WINOGRAD_WEIGHTS, channels, largest);
+            WG(transform_role)(strip, DFP_WINOGRAD_WEIGHTS, 1, largest, NULL);
             return;
         case DFP_WINOGRAD_GRADIENT:
-            WG(measure_role)(pixels, DFP_WINOGRAD_GRADIENT, channels, largest);
+            WG(transform_role)(strip, DFP_WINOGRAD_GRADIENT, 1, largest, NULL);
     }
 }
 
-/* to[point * stride + c] = the integer nearest to the point's value times its factor; whole steps of
- * channels are written. */
-static void WG(emit)(const int16_t *const *pixels, dfp_winograd_role role, int64_t channels,
-                     const float *factors, int16_t *to, int64_t stride) {
+/* The integers nearest to the points' values times their factors. */
+static void WG(emit)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                     const dfp_winograd_target *to) {
     switch (role) {
         case DFP_WINOGRAD_INPUT:
-            WG(emit_role)(pixels, DFP_WINOGRAD_INPUT, channels, factors, to, stride);
+            WG(transform_role)(strip, DFP_WINOGRAD_INPUT, 0, NULL, to);
             return;
         case DFP_WINOGRAD_WEIGHTS:
-            WG(emit_role)(pixels, DFP_WINOGRAD_WEIGHTS, channels, factors, to, stride);
+            WG(transform_role)(strip, DFP_WINOGRAD_WEIGHTS, 0, NULL, to);
             return;
         case DFP_WINOGRAD_GRADIENT:
-            WG(emit_role)(pixels, DFP_WINOGRAD_GRADIENT, channels, factors, to, stride);
+            WG(transform_role)(strip, DFP_WINOGRAD_GRADIENT, 0, NULL, to);
     }
 }
 
@@ -180,5 +186,4 @@ static const dfp_winograd_transforms WG(transforms) = {
 #undef POINTS
 #undef AREA
 #undef FACTOR
-#undef EXPAND
 #undef CONTRACT
