@@ -8,6 +8,8 @@ if (!from_zero && !scaled) {
         float *c = t->c[r] + v * DFP_LANES;
         dfp_store_float(c, dfp_add_float(dfp_load_float(c), dfp_to_float(sum[r][v])));
     }
+} else if (from_zero && !scaled) {
+    EACH_ROW EACH_VECTOR dfp_store_float(t->c[r] + v * DFP_LANES, dfp_to_float(sum[r][v]));
 } else if (from_zero && scaled && !bias) {
     EACH_ROW EACH_VECTOR {
         dfp_vf total = dfp_multiply_float(dfp_to_float(sum[r][v]), first);

@@ -97,9 +97,8 @@ static dfp_status dfp_winograd_backward_weights(const dfp_winograd_transforms *t
     return status;
 }
 
-/* As many multiply-adds as one number costs: of the points of images, of those of weights, and of the
- * result, on the way to them and back. Measured with AVX2 on Zen 3. */
-#define DFP_WINOGRAD_IMAGE_COST 24.0
+/* As many multiply-adds as the transform of one point of weights costs. Like those of the transforms
+ * (image_cost), from measurements with AVX2 on Zen 3. */
 #define DFP_WINOGRAD_WEIGHT_COST 80.0
 
 static double dfp_winograd_cost(const dfp_winograd_transforms *t, const dfp_conv *c,
@@ -107,7 +106,7 @@ static double dfp_winograd_cost(const dfp_winograd_transforms *t, const dfp_conv
     double tiles = (double)(c->batch * dfp_ceil_div(result_h, t->outputs) *
                             dfp_ceil_div(result_w, t->outputs));
     double area = t->points * t->points, in = (double)c->in_channels, out = (double)c->out_channels;
-    return area * (tiles * in * out + DFP_WINOGRAD_IMAGE_COST * tiles * (in + out) +
+    return area * (tiles * in * out + t->image_cost * tiles * (in + out) +
                    DFP_WINOGRAD_WEIGHT_COST * in * out);
 }
 

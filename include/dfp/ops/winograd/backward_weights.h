@@ -7,9 +7,8 @@
  * transformed to the nine taps; then parts, ascending. */
 
 #define DFP_WINOGRAD_CHUNK 128
-/* Channels of x and of dy whose points a task adds up. */
-#define DFP_WINOGRAD_CHANNELS 60
-#define DFP_WINOGRAD_COLUMNS DFP_BLOCK
+/* Channels of x and of dy, at most, whose products a task adds up. */
+#define DFP_WINOGRAD_MOST_CHANNELS 128
 
 typedef struct {
     dfp_winograd_operand x, dy;
@@ -17,7 +16,11 @@ typedef struct {
     float *partial; /* parts 1, 2, ... */
     dfp_power scale;
     float scales[DFP_WINOGRAD_MOST_POINTS];
-    int64_t elements, chunks, parts, channel_tasks, column_tasks, pairs; /* of a chunk, at most */
+    int64_t elements, chunks, parts;
+    int64_t pairs;                                          /* of tiles of a chunk, at most */
+    int64_t channels, columns, channel_tasks, column_tasks; /* of a task; columns in whole blocks */
+    int64_t x_point, x_tile, dy_point, dy_tile;             /* INT16 from one to the next */
+    int64_t sums_row;                                       /* FP32 from one channel to the next */
     char *workers;
     size_t worker_bytes;
 } dfp_winograd_weights_gradient;
@@ -43,21 +46,20 @@ static dfp_winograd_chunk dfp_winograd_take_chunk(const dfp_winograd_weights_gra
                                                   char **memory) {
     dfp_winograd_chunk s;
     int64_t tiles = 2 * g->pairs, area = dfp_winograd_area(&g->x);
-    size_t x = (size_t)dfp_winograd_padded(DFP_WINOGRAD_CHANNELS),
-           panels = DFP_WINOGRAD_CHANNELS / 6;
-    size_t dy = DFP_WINOGRAD_COLUMNS;
-    s.x = dfp_take(memory, (size_t)(tiles * area) * x * sizeof(int16_t));
-    s.dy = dfp_take(memory, (size_t)(tiles * area) * dy * sizeof(int16_t));
-    s.broadcast = dfp_take(memory, panels * (size_t)dfp_winograd_micro_panel(g) * sizeof(int16_t));
-    s.packed = dfp_take(memory, (size_t)tiles * dy * sizeof(int16_t));
+    int64_t panels = dfp_ceil_div(g->channels, DFP_TILE_ROWS);
+    size_t values = (size_t)(panels * dfp_winograd_micro_panel(g));
+    s.x = dfp_take(memory, (size_t)(tiles * g->x_tile) * sizeof(int16_t));
+    s.dy = dfp_take(memory, (size_t)(tiles * g->dy_tile) * sizeof(int16_t));
+    s.broadcast = dfp_take(memory, values * sizeof(int16_t));
+    s.packed = dfp_take(memory, (size_t)(tiles * g->columns) * sizeof(int16_t));
     s.x_rows = dfp_take(memory, (size_t)tiles * sizeof(int64_t));
     s.dy_rows = dfp_take(memory, (size_t)tiles * sizeof(int64_t));
     s.ends = dfp_take(memory, (size_t)g->pairs * sizeof(int32_t));
     s.spans = dfp_take(memory, (size_t)g->pairs * sizeof(dfp_span));
-    s.pair = dfp_take(memory, (2 * DFP_WINOGRAD_CHANNELS + DFP_PIECE) * sizeof(int16_t));
-    s.rows = dfp_take(memory, DFP_WINOGRAD_CHANNELS * sizeof *s.rows);
-    s.results = dfp_take(memory, DFP_WINOGRAD_CHANNELS * sizeof *s.results);
-    s.sums = dfp_take(memory, (size_t)area * DFP_WINOGRAD_CHANNELS * dy * sizeof(float));
+    s.pair = dfp_take(memory, (size_t)(2 * g->channels + DFP_PIECE) * sizeof(int16_t));
+    s.rows = dfp_take(memory, (size_t)g->channels * sizeof *s.rows);
+    s.results = dfp_take(memory, (size_t)g->channels * sizeof *s.results);
+    s.sums = dfp_take(memory, (size_t)(area * g->channels * g->sums_row) * sizeof(float));
     return s;
 }
 
@@ -70,45 +72,52 @@ typedef struct {
 static void dfp_winograd_emit_chunk(const dfp_winograd_weights_gradient *g,
                                     const dfp_winograd_range *r, int64_t first, int64_t tiles,
                                     const dfp_winograd_chunk *s) {
-    int64_t area = dfp_winograd_area(&g->x), width = dfp_winograd_padded(DFP_WINOGRAD_CHANNELS);
-    dfp_winograd_target x = {s->x, area * width, width, NULL};
-    dfp_winograd_target dy = {s->dy, area * DFP_WINOGRAD_COLUMNS, DFP_WINOGRAD_COLUMNS, NULL};
+    dfp_winograd_target x = {s->x, g->x_tile, g->x_point, NULL};
+    dfp_winograd_target dy = {s->dy, g->dy_tile, g->dy_point, NULL};
     dfp_winograd_emit(&g->x, first, first + tiles, r->channel, r->channels, x);
     dfp_winograd_emit(&g->dy, first, first + tiles, r->column, r->columns, dy);
 }
 
-/* sums of one point += the tiles of a chunk. */
-static void dfp_winograd_add_point(const dfp_winograd_weights_gradient *g,
-                                   const dfp_winograd_range *r, int64_t point, int64_t tiles,
-                                   int from_zero, const dfp_winograd_chunk *s) {
-    int64_t area = dfp_winograd_area(&g->x), width = dfp_winograd_padded(DFP_WINOGRAD_CHANNELS);
-    int64_t pairs = dfp_ceil_div(tiles, 2), panels = dfp_block_panels(r->columns, 0);
-    for (int64_t i = 0; i < 2 * pairs; ++i) {
-        s->x_rows[i] = i < tiles ? (i * area + point) * width : -1;
-        s->dy_rows[i] = i < tiles ? (i * area + point) * DFP_WINOGRAD_COLUMNS : -1;
-    }
-    dfp_interleave_rows(s->x, s->x_rows, pairs, r->channels, dfp_winograd_micro_panel(g), s->pair,
-                        s->broadcast);
-    dfp_pack_source source = {s->dy,    s->dy_rows, pairs, r->columns, 1, pairs * 2 * DFP_PANEL,
-                              2 * pairs};
-    dfp_pack_panels(&source, 0, panels, s->packed);
+/* sums of one point += the tiles of a chunk, for the block of columns that is packed at `packed`. */
+static void dfp_winograd_add_block(const dfp_winograd_weights_gradient *g,
+                                   const dfp_winograd_range *r, int64_t point, int64_t pairs,
+                                   int64_t block, int from_zero, const dfp_winograd_chunk *s) {
+    int64_t panels = dfp_block_panels(r->columns, block * DFP_BLOCK);
+    const int16_t *packed = s->packed + block * pairs * 2 * DFP_BLOCK;
     dfp_segment segments[2] = {{0, pairs}, {0, 0}};
     dfp_flush_rule rule = {g->x.max_abs[point], 0};
     int64_t spans =
-        dfp_plan_block(s->packed, pairs, panels, rule, segments, DFP_MICRO, s->ends, s->spans);
+        dfp_plan_block(packed, pairs, panels, rule, segments, DFP_MICRO, s->ends, s->spans);
     dfp_tile_job job = {.row_step = DFP_MICRO,
                         .spans = s->spans,
                         .spans_end = s->spans + spans,
-                        .b = s->packed,
+                        .b = packed,
                         .panel_stride = pairs * 2 * DFP_PANEL,
                         .from_zero = from_zero};
-    for (int64_t i = 0; i < r->channels; ++i) {
-        s->rows[i] =
-            s->broadcast + i / DFP_TILE_ROWS * dfp_winograd_micro_panel(g) + i % DFP_TILE_ROWS * 2;
-        s->results[i] = s->sums + (point * DFP_WINOGRAD_CHANNELS + i) * DFP_WINOGRAD_COLUMNS;
-    }
+    for (int64_t i = 0; i < r->channels; ++i)
+        s->results[i] = s->sums + (point * g->channels + i) * g->sums_row + block * DFP_BLOCK;
     dfp_row_list rows = {r->channels, s->rows, s->results};
     dfp_multiply_block(&job, &rows, 0, panels * DFP_PANEL);
+}
+
+static void dfp_winograd_add_point(const dfp_winograd_weights_gradient *g,
+                                   const dfp_winograd_range *r, int64_t point, int64_t tiles,
+                                   int from_zero, const dfp_winograd_chunk *s) {
+    int64_t pairs = dfp_ceil_div(tiles, 2);
+    for (int64_t i = 0; i < 2 * pairs; ++i) {
+        s->x_rows[i] = i < tiles ? i * g->x_tile + point * g->x_point : -1;
+        s->dy_rows[i] = i < tiles ? i * g->dy_tile + point * g->dy_point : -1;
+    }
+    dfp_interleave_rows(s->x, s->x_rows, pairs, r->channels, dfp_winograd_micro_panel(g), s->pair,
+                        s->broadcast);
+    for (int64_t i = 0; i < r->channels; ++i)
+        s->rows[i] =
+            s->broadcast + i / DFP_TILE_ROWS * dfp_winograd_micro_panel(g) + i % DFP_TILE_ROWS * 2;
+    dfp_pack_source source = {s->dy,    s->dy_rows, pairs, r->columns, 1, pairs * 2 * DFP_PANEL,
+                              2 * pairs};
+    dfp_pack_panels(&source, 0, dfp_ceil_div(r->columns, DFP_PANEL), s->packed);
+    for (int64_t block = 0; block * DFP_BLOCK < r->columns; ++block)
+        dfp_winograd_add_block(g, r, point, pairs, block, from_zero, s);
 }
 
 static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) {
@@ -117,12 +126,12 @@ static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) 
     dfp_winograd_chunk s = dfp_winograd_take_chunk(g, &memory);
     int64_t column_task = task % g->column_tasks, rest = task / g->column_tasks;
     int64_t channel_task = rest % g->channel_tasks, part = rest / g->channel_tasks;
-    dfp_winograd_range r = {.channel = channel_task * DFP_WINOGRAD_CHANNELS,
-                            .column = column_task * DFP_WINOGRAD_COLUMNS};
+    dfp_winograd_range r = {.channel = channel_task * g->channels,
+                            .column = column_task * g->columns};
     r.channels = g->x.channels - r.channel;
-    if (r.channels > DFP_WINOGRAD_CHANNELS) r.channels = DFP_WINOGRAD_CHANNELS;
+    if (r.channels > g->channels) r.channels = g->channels;
     r.columns = g->dy.channels - r.column;
-    if (r.columns > DFP_WINOGRAD_COLUMNS) r.columns = DFP_WINOGRAD_COLUMNS;
+    if (r.columns > g->columns) r.columns = g->columns;
     int64_t begin = part * g->chunks / g->parts, end = (part + 1) * g->chunks / g->parts;
     for (int64_t chunk = begin; chunk < end; ++chunk) {
         int64_t first = chunk * DFP_WINOGRAD_CHUNK, tiles = g->x.patches - first;
@@ -134,9 +143,8 @@ static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) 
     float *dw = part ? g->partial + (part - 1) * g->elements : g->dw;
     for (int64_t i = 0; i < r.channels; ++i)
         g->x.transforms->weights_gradient(
-            s.sums + i * DFP_WINOGRAD_COLUMNS, DFP_WINOGRAD_CHANNELS * DFP_WINOGRAD_COLUMNS,
-            g->scales, r.columns, dw + (r.channel + i) * g->dy.channels + r.column,
-            g->x.channels * g->dy.channels);
+            s.sums + i * g->sums_row, g->channels * g->sums_row, g->scales, r.columns,
+            dw + (r.channel + i) * g->dy.channels + r.column, g->x.channels * g->dy.channels);
 }
 
 /* Adds up the parts of some elements of dw and scales them. */
@@ -154,6 +162,29 @@ static void dfp_winograd_sum_parts_task(void *context, int64_t task, int worker)
         g->dw[i] = g->dw[i] * factor * g->scale.first * g->scale.second;
 }
 
+/* Cuts channels and columns into tasks; results do not depend on how. The fewer there are, the less
+ * often are the points of a tensor computed. */
+static void dfp_winograd_cut_tasks(dfp_winograd_weights_gradient *g) {
+    int64_t most = DFP_WINOGRAD_MOST_CHANNELS, wanted = 2 * dfp_get_num_threads(), blocks;
+    int64_t column_blocks = dfp_ceil_div(g->dy.channels, DFP_BLOCK);
+    do {
+        dfp_cut(g->x.channels, most, 1, &g->channels, &g->channel_tasks);
+        dfp_cut(column_blocks, most / DFP_BLOCK, 1, &blocks, &g->column_tasks);
+        most /= 2;
+    } while (g->parts * g->channel_tasks * g->column_tasks < wanted && most >= DFP_BLOCK);
+    g->columns = blocks * DFP_BLOCK;
+}
+
+/* Tiles and rows an odd number of cache lines apart do not compete for the same cache sets. */
+static void dfp_winograd_lay_out(dfp_winograd_weights_gradient *g) {
+    int64_t area = dfp_winograd_area(&g->x);
+    g->x_point = dfp_winograd_padded(g->channels);
+    g->dy_point = g->columns;
+    g->x_tile = dfp_odd_lines(area * g->x_point);
+    g->dy_tile = dfp_odd_lines(area * g->dy_point);
+    g->sums_row = g->columns + DFP_LINE_BYTES / (int64_t)sizeof(float);
+}
+
 static dfp_status dfp_winograd_run_gradient(dfp_winograd_weights_gradient *g) {
     char *end = NULL;
     g->pairs =
@@ -161,8 +192,8 @@ static dfp_status dfp_winograd_run_gradient(dfp_winograd_weights_gradient *g) {
     g->chunks = dfp_ceil_div(g->x.patches, DFP_WINOGRAD_CHUNK);
     g->elements = 9 * g->x.channels * g->dy.channels;
     g->parts = dfp_count_parts(g->chunks, g->elements);
-    g->channel_tasks = dfp_ceil_div(g->x.channels, DFP_WINOGRAD_CHANNELS);
-    g->column_tasks = dfp_ceil_div(g->dy.channels, DFP_WINOGRAD_COLUMNS);
+    dfp_winograd_cut_tasks(g);
+    dfp_winograd_lay_out(g);
     dfp_winograd_take_chunk(g, &end);
     g->worker_bytes = (size_t)(uintptr_t)end;
     int64_t most = g->x.channels > g->dy.channels ? g->x.channels : g->dy.channels;

@@ -18,6 +18,9 @@ typedef struct {
 
     /* Derived. */
     int64_t pairs, blocks, tiles_per_task;
+    /* From one tile to the next: an odd number of cache lines, or rows of a product would compete for
+     * the same cache sets. */
+    int64_t tile_points, tile_sums;
     float scales[DFP_WINOGRAD_MOST_POINTS];
     int16_t *points; /* of the weights: [point][row][padded channels] */
     int transposed;  /* whether columns of the product are rows of `points` */
@@ -69,8 +72,8 @@ static void dfp_winograd_pack_task(void *context, int64_t task, int worker) {
 /* What a worker holds of the tiles of its task. */
 typedef struct {
     int64_t first, count;
-    int16_t *points; /* [tile][point][padded channels] */
-    float *sums;     /* [tile][point][64] */
+    int16_t *points; /* [tile][point][padded channels], tiles tile_points apart */
+    float *sums;     /* [tile][point][64], tiles tile_sums apart */
     const int16_t **rows;
     float **results;
     float **pixels; /* [tile][outputs][outputs], NULL outside of the result */
@@ -79,15 +82,14 @@ typedef struct {
 
 static dfp_winograd_tiles dfp_winograd_take(const dfp_winograd_convolution *w, char **memory) {
     dfp_winograd_tiles t = {0};
-    int64_t area = dfp_winograd_area(&w->in), tiles = w->tiles_per_task;
+    int64_t tiles = w->tiles_per_task;
     int outputs = w->in.transforms->outputs;
-    size_t channels = (size_t)dfp_winograd_padded(w->in.channels);
     size_t ranges = w->minimum ? (size_t)w->columns * sizeof(float) : 0;
     /* First what lives on from one task to the next. */
     t.minimum = dfp_take(memory, ranges);
     t.maximum = dfp_take(memory, ranges);
-    t.points = dfp_take(memory, (size_t)(tiles * area) * channels * sizeof(int16_t));
-    t.sums = dfp_take(memory, (size_t)(tiles * area * DFP_BLOCK) * sizeof(float));
+    t.points = dfp_take(memory, (size_t)(tiles * w->tile_points) * sizeof(int16_t));
+    t.sums = dfp_take(memory, (size_t)(tiles * w->tile_sums) * sizeof(float));
     t.rows = dfp_take(memory, (size_t)tiles * sizeof *t.rows);
     t.results = dfp_take(memory, (size_t)tiles * sizeof *t.results);
     t.pixels = dfp_take(memory, (size_t)(tiles * outputs * outputs) * sizeof *t.pixels);
@@ -123,8 +125,8 @@ static void dfp_winograd_multiply(const dfp_winograd_convolution *w, const dfp_w
                             .from_zero = 1};
         dfp_row_list rows = {t->count, t->rows, t->results};
         for (int64_t i = 0; i < t->count; ++i) {
-            t->rows[i] = t->points + (i * area + p) * channels;
-            t->results[i] = t->sums + (i * area + p) * DFP_BLOCK;
+            t->rows[i] = t->points + i * w->tile_points + p * channels;
+            t->results[i] = t->sums + i * w->tile_sums + p * DFP_BLOCK;
         }
         dfp_multiply_block(&job, &rows, 0, panels * DFP_PANEL);
     }
@@ -132,8 +134,7 @@ static void dfp_winograd_multiply(const dfp_winograd_convolution *w, const dfp_w
 
 static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const dfp_winograd_tiles *t,
                                      int64_t block) {
-    int64_t area = dfp_winograd_area(&w->in), column = block * DFP_BLOCK;
-    int64_t columns = w->columns - column;
+    int64_t column = block * DFP_BLOCK, columns = w->columns - column;
     int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
     dfp_winograd_finish finish = w->finish;
     if (columns > DFP_BLOCK) columns = DFP_BLOCK;
@@ -146,8 +147,7 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
             pixels[j] = pixel ? pixel + column : NULL;
             if (pixel) inside[count++] = pixel;
         }
-        w->in.transforms->output(t->sums + i * area * DFP_BLOCK, w->scales, &finish, columns,
-                                 pixels);
+        w->in.transforms->output(t->sums + i * w->tile_sums, w->scales, &finish, columns, pixels);
         if (w->minimum)
             dfp_widen_channel_range(inside, count, column, column + columns, t->minimum,
                                     t->maximum);
@@ -158,12 +158,11 @@ static void dfp_winograd_tiles_task(void *context, int64_t task, int worker) {
     const dfp_winograd_convolution *w = context;
     char *memory = w->workers + (size_t)worker * w->worker_bytes;
     dfp_winograd_tiles t = dfp_winograd_take(w, &memory);
-    int64_t area = dfp_winograd_area(&w->in), channels = dfp_winograd_padded(w->in.channels);
     int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
     t.first = task * w->tiles_per_task;
     t.count = w->in.patches - t.first;
     if (t.count > w->tiles_per_task) t.count = w->tiles_per_task;
-    dfp_winograd_target to = {t.points, area * channels, channels, NULL};
+    dfp_winograd_target to = {t.points, w->tile_points, dfp_winograd_padded(w->in.channels), NULL};
     dfp_winograd_emit(&w->in, t.first, t.first + t.count, 0, w->in.channels, to);
     for (int64_t i = 0; i < t.count; ++i)
         dfp_winograd_list_results(w, t.first + i, t.pixels + i * per_tile);
@@ -248,6 +247,8 @@ static dfp_status dfp_winograd_convolve(dfp_winograd_convolution *w) {
     float *measuring;
     w->pairs = dfp_ceil_div(w->in.channels, 2);
     w->blocks = dfp_ceil_div(w->columns, DFP_BLOCK);
+    w->tile_points = dfp_odd_lines(dfp_winograd_area(&w->in) * dfp_winograd_padded(w->in.channels));
+    w->tile_sums = dfp_winograd_area(&w->in) * DFP_BLOCK + DFP_LINE_BYTES / (int64_t)sizeof(float);
     if (!dfp_winograd_reserve(w, &measuring)) return DFP_OUT_OF_MEMORY;
     dfp_winograd_measure(&w->in, measuring);
     dfp_winograd_measure(&w->weights, measuring);

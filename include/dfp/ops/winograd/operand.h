@@ -39,6 +39,7 @@ typedef struct {
 typedef struct {
     int outputs, points;     /* along one axis */
     float factor;            /* what every result is multiplied by at the end */
+    double image_cost;       /* multiply-adds as long as a point of an image takes */
     const int *weight_shift; /* along one axis: what 2^-shift the weights' points lack */
     void (*measure)(const dfp_winograd_strip *strip, dfp_winograd_role role, float *largest);
     void (*emit)(const dfp_winograd_strip *strip, dfp_winograd_role role,
@@ -111,8 +112,7 @@ static int dfp_winograd_area(const dfp_winograd_operand *o) {
 
 /* Where the pixels of up to `most` patches from `patch` on lie, as far as they are neighbours. */
 static dfp_winograd_strip dfp_winograd_list(const dfp_winograd_operand *o, int64_t patch,
-                                            int64_t most, int64_t channel,
-                                            const int16_t **pixels) {
+                                            int64_t most, int64_t channel, const int16_t **pixels) {
     int outputs = o->transforms->outputs, size = dfp_winograd_patch(o->role, outputs);
     dfp_winograd_strip strip = {.pixels = pixels, .advance = size, .channels = o->channels};
     if (most > DFP_WINOGRAD_STRIP) most = DFP_WINOGRAD_STRIP;

@@ -120,14 +120,11 @@ static void WG(measure)(const dfp_winograd_strip *strip, dfp_winograd_role role,
 static void WG(emit)(const dfp_winograd_strip *strip, dfp_winograd_role role,
                      const dfp_winograd_target *to) {
     switch (role) {
-        case DFP_WINOGRAD_INPUT:
-            WG(transform_role)(strip, DFP_WINOGRAD_INPUT, 0, NULL, to);
-            return;
+        case DFP_WINOGRAD_INPUT: WG(transform_role)(strip, DFP_WINOGRAD_INPUT, 0, NULL, to); return;
         case DFP_WINOGRAD_WEIGHTS:
             WG(transform_role)(strip, DFP_WINOGRAD_WEIGHTS, 0, NULL, to);
             return;
-        case DFP_WINOGRAD_GRADIENT:
-            WG(transform_role)(strip, DFP_WINOGRAD_GRADIENT, 0, NULL, to);
+        case DFP_WINOGRAD_GRADIENT: WG(transform_role)(strip, DFP_WINOGRAD_GRADIENT, 0, NULL, to);
     }
 }
 
@@ -178,12 +175,20 @@ static void WG(weights_gradient)(const float *sums, int64_t sums_stride, const f
 }
 
 static const dfp_winograd_transforms WG(transforms) = {
-    OUTPUTS,     POINTS,   FACTOR,     WG(weight_shift),
-    WG(measure), WG(emit), WG(output), WG(weights_gradient),
+    .outputs = OUTPUTS,
+    .points = POINTS,
+    .factor = FACTOR,
+    .image_cost = IMAGE_COST,
+    .weight_shift = WG(weight_shift),
+    .measure = WG(measure),
+    .emit = WG(emit),
+    .output = WG(output),
+    .weights_gradient = WG(weights_gradient),
 };
 
 #undef OUTPUTS
 #undef POINTS
 #undef AREA
 #undef FACTOR
+#undef IMAGE_COST
 #undef CONTRACT
