@@ -67,6 +67,20 @@ close(mean[0], want[0].numpy())
 """)
 
 
+def test_autocast(on_torch):
+    on_torch("""
+model = step_models.all_layers()
+case = Case(None, "step_models:all_layers", 4, inference=True)
+plain = TorchStep(case, model, TorchNetwork(model))
+step = TorchStep(case, model, TorchNetwork(model), autocast="bfloat16")
+assert step.implementation == "plain PyTorch, channels_last, bfloat16 autocast"
+for ours, theirs in zip(step.run(), plain.run(), strict=True):
+    assert ours.dtype == np.float32 and not np.array_equal(ours, theirs)
+    np.testing.assert_allclose(ours, theirs, atol=0.05 * abs(theirs).max())
+TorchStep(Case(None, "step_models:all_layers", 4), model, TorchNetwork(model), "bfloat16").run()
+""")
+
+
 def test_resnet50_is_that_of_keras(on_torch):
     on_torch("""
 case = Case("resnet50", None, 2, 33, inference=True)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DATA_KINDS, operand, seeds
 
+import dfpkeras
 from dfpkeras import kernels
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 
@@ -99,3 +100,83 @@ NAMED_CASES = {
 def test_named_cases(algorithm, kind, name, on_every_isa):
     case = make_case(7, *NAMED_CASES[name], (kind, kind), (15, 15, 15), True)
     on_every_isa(lambda: case.check(algorithm))
+
+
+def decibels(exact, result):
+    noise = np.sum((exact - result) ** 2)
+    return 10 * np.log10(np.sum(exact**2) / noise)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "least"), [("winograd_2x2", (64, 61, 68)), ("winograd_4x4", (52, 43, 56))]
+)
+def test_noise(algorithm, least):
+    """Of forward, backward_data and backward_weights in dB, on what layers multiply: activations
+    after a ReLU, weights, long-tailed gradients. F(2x2) is within 4 dB of the direct algorithm."""
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.standard_normal((2, 14, 14, 128)), 0).astype(np.float32)
+    w = rng.standard_normal((3, 3, 128, 128)).astype(np.float32)
+    dy = rng.standard_t(4, (2, 14, 14, 128)).astype(np.float32)
+    tensors = [reference.quantize(a, bits) for a, bits in ((x, 14), (w, 12), (dy, 15))]
+    qx, qw, qdy = map(tensor, tensors)
+    fine = [reference.Operand(np.round(a * 2.0**20).astype(np.int64), -20) for a in (x, w, dy)]
+    exact = [
+        np.ldexp(reference.forward(fine[0].data, fine[1].data, padding="same").astype(float), -40),
+        np.ldexp(
+            reference.backward_data(fine[2].data, fine[1].data, x.shape, padding="same").astype(
+                float
+            ),
+            -40,
+        ),
+        np.ldexp(
+            reference.backward_weights(fine[0].data, fine[2].data, w.shape, padding="same").astype(
+                float
+            ),
+            -40,
+        ),
+    ]
+    noise = {}
+    for name in ("direct", algorithm):
+        options = {"padding": "same", "algorithm": name}
+        results = (
+            kernels.conv2d_forward(qx, qw, **options),
+            kernels.conv2d_backward_data(qdy, qw, x.shape, **options),
+            kernels.conv2d_backward_weights(qx, qdy, w.shape, **options),
+        )
+        noise[name] = [decibels(*pair) for pair in zip(exact, results, strict=True)]
+    assert all(np.array(noise[algorithm]) >= least), noise
+    if algorithm == "winograd_2x2":
+        assert all(np.subtract(noise["direct"], noise[algorithm]) <= 4), noise
+
+
+@EACH_ALGORITHM
+def test_every_thread_count(algorithm, on_every_thread_count):
+    case = make_case(3, 2, 13, 12, 70, 66, "same", ("normal", "normal"), (14, 12, 15), False)
+    on_every_thread_count(lambda: case.check(algorithm))
+
+
+@EACH_ALGORITHM
+@pytest.mark.parametrize("bias", [False, True])
+def test_channel_range(algorithm, bias, on_every_thread_count):
+    case = make_case(5, 2, 9, 7, 20, 70, "same", ("normal", "normal"), (14, 12, 15), bias)
+    call = {"padding": "same", "algorithm": algorithm, "bias": case.bias}
+    results = on_every_thread_count(
+        lambda: kernels.conv2d_forward(
+            tensor(case.x), tensor(case.w), with_channel_range=True, **call
+        )
+    )
+    for y, channel_range in results.values():
+        pixels = y.reshape(-1, 70)
+        np.testing.assert_array_equal(channel_range, [pixels.min(0), pixels.max(0)])
+
+
+@EACH_ALGORITHM
+def test_nan_and_nothing(algorithm):
+    x = dfpkeras.quantize(np.full((1, 5, 5, 4), np.nan, np.float32))
+    w = dfpkeras.quantize(np.ones((3, 3, 4, 6), np.float32))
+    options = {"padding": "same", "algorithm": algorithm}
+    assert np.isnan(kernels.conv2d_forward(x, w, **options)).all()
+    nothing = dfpkeras.quantize(np.zeros((0, 5, 5, 4), np.float32))
+    assert kernels.conv2d_forward(nothing, w, **options).shape == (0, 5, 5, 6)
+    none = dfpkeras.quantize(np.zeros((0, 5, 5, 6), np.float32))
+    assert not kernels.conv2d_backward_weights(nothing, none, w.shape, **options).any()

@@ -43,8 +43,9 @@ class NumberFormat:
             convolution and dense layer, depthwise ones excepted. Bits not given are lowered, the
             highest first, until that many products of the largest integers fit.
         algorithm: of convolutions, see `dfpkeras.kernels.conv2d_forward`: "direct", or "auto" for
-            Winograd's where that is expected to be faster and adds no noise to speak of, which is
-            F(2x2, 3x3); "winograd_2x2" and "winograd_4x4" take it wherever it can be taken.
+            Winograd's F(2x2, 3x3) where that is expected to be faster, which adds at most a few dB
+            of noise to the operands' own (docs/numerics.md); "winograd_2x2" and "winograd_4x4" for
+            that wherever it can be taken.
 
     Attributes:
         activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm: as given,

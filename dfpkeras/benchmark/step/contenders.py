@@ -12,11 +12,15 @@ class Contender:
         name: in tables and files, and on the command line.
         backend: of Keras, "tensorflow" or "torch".
         policy: dtype policy of every layer.
+        autocast: name of the dtype of `torch.autocast`, or None without.
+        compiles: whether the step goes through `torch.compile`.
     """
 
     name: str
     backend: str
     policy: str
+    autocast: str | None = None
+    compiles: bool = False
 
     @property
     def is_installed(self):
@@ -31,8 +35,12 @@ CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender(OURS, "tensorflow", "dfp16"),
+        Contender("dfp16_auto", "tensorflow", "dfp16(algorithm=auto)"),
         Contender("tensorflow", "tensorflow", "float32"),
         Contender("pytorch", "torch", "float32"),
+        Contender("pytorch_compiled", "torch", "float32", compiles=True),
+        Contender("pytorch_bfloat16", "torch", "float32", "bfloat16"),
+        Contender("pytorch_bfloat16_compiled", "torch", "float32", "bfloat16", compiles=True),
         Contender("mixed_bfloat16", "tensorflow", "mixed_bfloat16"),
     )
 }

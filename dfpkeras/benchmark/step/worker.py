@@ -50,7 +50,7 @@ class Worker:
         keras.config.set_dtype_policy(self._contender.policy)
         model, remark = self._case.build(), ""
         if self._contender.backend == "torch":
-            self._step, remark = _torch_step(self._case, model)
+            self._step, remark = _torch_step(self._contender, self._case, model)
         else:
             self._step = KerasStep(self._case, model)
         gc.collect()
@@ -96,7 +96,7 @@ class Worker:
         return {"peak_memory": _peak_memory(), "idle_cpu_seconds": self._idle_cpu_seconds}
 
 
-def _torch_step(case, model):
+def _torch_step(contender, case, model):
     import torch
 
     from dfpkeras.benchmark.step.torch_layers import TranslationError
@@ -105,9 +105,12 @@ def _torch_step(case, model):
 
     torch.set_num_threads(dfpkeras.get_num_threads())
     try:
-        return TorchStep(case, model, TorchNetwork(model)), ""
+        network = TorchNetwork(model)
     except TranslationError as error:
+        if contender.autocast or contender.compiles:
+            raise ModelError(f"not as plain PyTorch: {error}") from error
         return KerasStep(case, model), str(error)
+    return TorchStep(case, model, network, contender.autocast, contender.compiles), ""
 
 
 def _peak_memory():

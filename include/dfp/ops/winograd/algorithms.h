@@ -99,7 +99,7 @@ static dfp_status dfp_winograd_backward_weights(const dfp_winograd_transforms *t
 
 /* As many multiply-adds as the transform of one point of weights costs. Like those of the transforms
  * (image_cost), from measurements with AVX2 on Zen 3. */
-#define DFP_WINOGRAD_WEIGHT_COST 80.0
+#define DFP_WINOGRAD_WEIGHT_COST 120.0
 
 static double dfp_winograd_cost(const dfp_winograd_transforms *t, const dfp_conv *c,
                                 int64_t result_h, int64_t result_w) {

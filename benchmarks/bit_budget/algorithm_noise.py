@@ -1,0 +1,85 @@
+"""What each algorithm of 3x3 convolutions adds in noise, in networks that train on real images.
+
+    python benchmarks/bit_budget/bit_budget.py capture --data DIR --work WORK
+    python benchmarks/bit_budget/algorithm_noise.py WORK
+
+Reads the tensors that ``capture`` saved and prints, for each network, point of its training and
+direction, the signal-to-noise ratio of the results against float64: median and least of the layers
+that have more than the direct algorithm. Beside the integer algorithms stand operands rounded to
+bfloat16.
+"""
+
+import argparse
+import statistics
+
+import ml_dtypes
+import numpy as np
+from bit_budget_noise import decibels, exact_results
+from bit_budget_tensors import find_snapshots
+
+import dfpkeras
+from dfpkeras import kernels
+from dfpkeras.kernels.number_format import NumberFormat
+
+ALGORITHMS = ("direct", "winograd_2x2", "winograd_4x4")
+DIRECTIONS = ("forward", "backward_data", "backward_weights")
+
+
+def has_choice(layer):
+    return layer.w.shape[:2] == (3, 3) and layer.strides == 1
+
+
+def integer_results(layer, algorithm):
+    """{direction: float32 result} of a `LayerTensors`, in the default number format."""
+    formats = NumberFormat()
+    x = dfpkeras.quantize(layer.x, formats.activation_bits)
+    w = dfpkeras.quantize(layer.w, formats.weight_bits)
+    dy = dfpkeras.quantize(layer.dy, formats.gradient_bits)
+    options = {"padding": layer.padding, "algorithm": algorithm}
+    return {
+        "forward": kernels.conv2d_forward(x, w, **options),
+        "backward_data": kernels.conv2d_backward_data(dy, w, layer.x.shape, **options),
+        "backward_weights": kernels.conv2d_backward_weights(x, dy, layer.w.shape, **options),
+    }
+
+
+def bfloat16_results(layer):
+    """The same from operands rounded to bfloat16, without an error of their own."""
+    rounded = {
+        name: getattr(layer, name).astype(ml_dtypes.bfloat16).astype(np.float32)
+        for name in ("x", "w", "dy")
+    }
+    return exact_results(type(layer)(**(vars(layer) | rounded)))
+
+
+def noise_of(layer):
+    """{(algorithm, direction): dB}"""
+    exact = exact_results(layer)
+    results = {algorithm: integer_results(layer, algorithm) for algorithm in ALGORITHMS}
+    results["bfloat16"] = bfloat16_results(layer)
+    return {
+        (name, direction): decibels(exact[direction], result[direction])
+        for name, result in results.items()
+        for direction in DIRECTIONS
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("work", help="what bit_budget.py capture wrote")
+    names = (*ALGORITHMS, "bfloat16")
+    print("| network | step | layers | direction |", " | ".join(names), "|")
+    print("|---|--:|--:|---|" + "--:|" * len(names))
+    for snapshot in find_snapshots(parser.parse_args().work):
+        layers = [noise_of(layer) for layer in snapshot.layers() if has_choice(layer)]
+        for direction in DIRECTIONS:
+            cells = []
+            for name in names:
+                found = [layer[name, direction] for layer in layers]
+                cells.append(f"{statistics.median(found):.0f} ({min(found):.0f})")
+            row = snapshot.network, snapshot.step, len(layers), direction, *cells
+            print("|", " | ".join(map(str, row)), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
