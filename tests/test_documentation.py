@@ -38,6 +38,15 @@ def test_code_runs(page, capsys):
         assert "of 177 layers compute in int16" in capsys.readouterr().out
 
 
+def test_excerpts_are_from_a_file_that_runs():
+    """tests/test_structure.py uses the toy layer, of which adding-a-layer.md shows parts."""
+    page, lines = ROOT / "docs" / "adding-a-layer.md", set()
+    for block in re.findall(r"^   ```\n(.*?)^   ```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        lines |= {line.removeprefix("   ") for line in block.splitlines() if line.strip()}
+    code = (ROOT / "tests" / "toy_layer.py").read_text().splitlines()
+    assert lines and lines <= set(code), lines - set(code)
+
+
 def commands():
     for page in PAGES:
         for block in blocks(page, "bash"):

@@ -25,6 +25,18 @@ static dfp_winograd_operand dfp_winograd_images(const dfp_winograd_transforms *t
     return o;
 }
 
+static dfp_winograd_operand dfp_winograd_kernels(const dfp_winograd_transforms *t,
+                                                 const dfp_tensor *w, const dfp_conv *c, int bits) {
+    return (dfp_winograd_operand){.transforms = t,
+                                  .role = DFP_WINOGRAD_WEIGHTS,
+                                  .data = w->data,
+                                  .patches = c->in_channels,
+                                  .channels = c->out_channels,
+                                  .tap_stride = c->in_channels * c->out_channels,
+                                  .patch_stride = c->out_channels,
+                                  .bits = bits};
+}
+
 static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const dfp_conv *c,
                                        const dfp_tensor *x, const dfp_tensor *w, float *y) {
     dfp_winograd_convolution v = {.columns = c->out_channels, .out_h = c->out_h, .out_w = c->out_w};
@@ -33,14 +45,7 @@ static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const d
     v.in.pad_top = c->pad_top;
     v.in.pad_left = c->pad_left;
     v.in.bits = DFP_WINOGRAD_INPUT_BITS;
-    v.weights = (dfp_winograd_operand){.transforms = t,
-                                       .role = DFP_WINOGRAD_WEIGHTS,
-                                       .data = w->data,
-                                       .patches = c->in_channels,
-                                       .channels = c->out_channels,
-                                       .tap_stride = c->in_channels * c->out_channels,
-                                       .patch_stride = c->out_channels,
-                                       .bits = DFP_WINOGRAD_WEIGHT_BITS};
+    v.weights = dfp_winograd_kernels(t, w, c, DFP_WINOGRAD_WEIGHT_BITS);
     v.out = y;
     v.finish = (dfp_winograd_finish){dfp_power_of_two(x->exponent + w->exponent), c->bias};
     v.minimum = c->minimum;
@@ -60,15 +65,8 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
     v.in.pad_top = 2 - c->pad_top;
     v.in.pad_left = 2 - c->pad_left;
     v.in.bits = DFP_WINOGRAD_GRADIENT_BITS;
-    v.weights = (dfp_winograd_operand){.transforms = t,
-                                       .role = DFP_WINOGRAD_WEIGHTS,
-                                       .data = w->data,
-                                       .patches = c->in_channels,
-                                       .channels = c->out_channels,
-                                       .tap_stride = c->in_channels * c->out_channels,
-                                       .patch_stride = c->out_channels,
-                                       .rotated = 1,
-                                       .bits = DFP_WINOGRAD_BACKWARD_WEIGHT_BITS};
+    v.weights = dfp_winograd_kernels(t, w, c, DFP_WINOGRAD_BACKWARD_WEIGHT_BITS);
+    v.weights.rotated = 1;
     v.transposed = 1;
     v.out = dx;
     v.finish = (dfp_winograd_finish){dfp_power_of_two(dy->exponent + w->exponent), NULL};
