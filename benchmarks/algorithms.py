@@ -10,19 +10,15 @@ network: of "auto", and of the best for each layer.
 
 import argparse
 import collections
-import functools
 import statistics
 
-import dfpkeras
 from dfpkeras import kernels
+from dfpkeras.benchmark.integer import IntegerKernels
 from dfpkeras.benchmark.layers import DIRECTIONS
 from dfpkeras.benchmark.measure import take_turns
 from dfpkeras.benchmark.networks import NETWORKS
 from dfpkeras.benchmark.operands import make_operands
-from dfpkeras.kernels.convolution_plan import plan_of
-from dfpkeras.kernels.number_format import NumberFormat
-
-ALGORITHMS = ("direct", "winograd_2x2", "winograd_4x4")
+from dfpkeras.kernels.convolution_plan import NUMERICS, plan_of
 
 
 def has_choice(layer):
@@ -31,17 +27,8 @@ def has_choice(layer):
 
 def calls_of(layer, batch_size, direction):
     """{algorithm: function}"""
-    formats, operands = NumberFormat(), make_operands(layer, batch_size)
-    x = dfpkeras.quantize(operands["x"], formats.activation_bits)
-    w = dfpkeras.quantize(operands["w"], formats.weight_bits)
-    dy = dfpkeras.quantize(operands["dy"], formats.gradient_bits)
-    function, arguments = {
-        "forward": (kernels.conv2d_forward, (x, w)),
-        "backward_data": (kernels.conv2d_backward_data, (dy, w, x.shape)),
-        "backward_weights": (kernels.conv2d_backward_weights, (x, dy, w.shape)),
-    }[direction]
-    call = functools.partial(function, *arguments, padding=layer.padding, groups=layer.groups)
-    return {name: functools.partial(call, algorithm=name) for name in ALGORITHMS}
+    operands = make_operands(layer, batch_size)
+    return {name: IntegerKernels(name).prepare(layer, direction, operands) for name in NUMERICS}
 
 
 def automatic(layer, batch_size, direction):
@@ -59,18 +46,18 @@ def measure(network, batch_size, seconds):
             continue
         for direction in DIRECTIONS:
             times = take_turns(calls_of(layer, batch_size, direction), seconds)
-            medians = {name: statistics.median(times[name]) for name in ALGORITHMS}
+            medians = {name: statistics.median(times[name]) for name in NUMERICS}
             direct, auto = medians["direct"], automatic(layer, batch_size, direction)
             for name, median in (*medians.items(), ("auto", medians[auto])):
                 sums[direction, name] += count * median
             sums[direction, "best"] += count * min(medians.values())
             gmacs = layer.macs(batch_size) / direct / 1e9
-            ratios = [f"{direct / medians[name]:.2f}" for name in ALGORITHMS[1:]]
+            ratios = [f"{direct / medians[name]:.2f}" for name in NUMERICS[1:]]
             row = network, layer.label, count, direction, f"{gmacs:.0f}", *ratios, auto
             print("|", " | ".join(map(str, row)), "|", flush=True)
     for direction in DIRECTIONS:
         direct = sums[direction, "direct"]
-        ratios = [f"{direct / sums[direction, name]:.2f}" for name in ALGORITHMS[1:]]
+        ratios = [f"{direct / sums[direction, name]:.2f}" for name in NUMERICS[1:]]
         totals = [f"{name} {direct / sums[direction, name]:.2f}" for name in ("auto", "best")]
         row = network, "sum", "", direction, "", *ratios, ", ".join(totals)
         print("|", " | ".join(row), "|", flush=True)

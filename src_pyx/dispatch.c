@@ -1,5 +1,5 @@
-/* Which kernels run here, and which algorithm: CPUID says what the CPU can do, XGETBV which registers the operating system
- * (or a hypervisor) lets it use. */
+/* Which kernels run here, and which of their algorithms a convolution takes. CPUID says what the CPU can
+ * do, XGETBV which registers the operating system (or a hypervisor) lets it use. */
 #include <string.h>
 
 #include "dfp.h"

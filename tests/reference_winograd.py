@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from reference import (
+    ELEMENTS_OF_ALL_PARTS,
+    MOST_PARTS,
     add_product,
     largest_magnitude,
     output_shape,
 )
 
 TILES_OF_A_CHUNK = 128
-ELEMENTS_OF_ALL_PARTS, MOST_PARTS = 2**20, 16
 INPUT_BITS, WEIGHT_BITS = 14, 13
 GRADIENT_BITS, BACKWARD_WEIGHT_BITS = 15, 12
 

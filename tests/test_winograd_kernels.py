@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 import reference
 import reference_winograd as oracle
+from checks import tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DATA_KINDS, operand, seeds
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 ALGORITHMS = tuple(oracle.WINOGRAD)
 EACH_ALGORITHM = pytest.mark.parametrize("algorithm", ALGORITHMS)
-
-
-def tensor(operand):
-    return DFPTensor(operand.data, operand.exponent)
 
 
 @dataclass(frozen=True)
@@ -119,22 +115,12 @@ def test_noise(algorithm, least):
     dy = rng.standard_t(4, (2, 14, 14, 128)).astype(np.float32)
     tensors = [reference.quantize(a, bits) for a, bits in ((x, 14), (w, 12), (dy, 15))]
     qx, qw, qdy = map(tensor, tensors)
-    fine = [reference.Operand(np.round(a * 2.0**20).astype(np.int64), -20) for a in (x, w, dy)]
-    exact = [
-        np.ldexp(reference.forward(fine[0].data, fine[1].data, padding="same").astype(float), -40),
-        np.ldexp(
-            reference.backward_data(fine[2].data, fine[1].data, x.shape, padding="same").astype(
-                float
-            ),
-            -40,
-        ),
-        np.ldexp(
-            reference.backward_weights(fine[0].data, fine[2].data, w.shape, padding="same").astype(
-                float
-            ),
-            -40,
-        ),
-    ]
+    fine_x, fine_w, fine_dy = (np.round(a * 2.0**20).astype(np.int64) for a in (x, w, dy))
+    exact = (
+        reference.forward(fine_x, fine_w, padding="same"),
+        reference.backward_data(fine_dy, fine_w, x.shape, padding="same"),
+        reference.backward_weights(fine_x, fine_dy, w.shape, padding="same"),
+    )
     noise = {}
     for name in ("direct", algorithm):
         options = {"padding": "same", "algorithm": name}
@@ -143,7 +129,10 @@ def test_noise(algorithm, least):
             kernels.conv2d_backward_data(qdy, qw, x.shape, **options),
             kernels.conv2d_backward_weights(qx, qdy, w.shape, **options),
         )
-        noise[name] = [decibels(*pair) for pair in zip(exact, results, strict=True)]
+        noise[name] = [
+            decibels(np.ldexp(integers.astype(float), -40), result)
+            for integers, result in zip(exact, results, strict=True)
+        ]
     assert all(np.array(noise[algorithm]) >= least), noise
     if algorithm == "winograd_2x2":
         assert all(np.subtract(noise["direct"], noise[algorithm]) <= 4), noise

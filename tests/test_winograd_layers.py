@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras_support import random_array
 
 import dfpkeras
@@ -13,7 +14,6 @@ from dfpkeras.kernels.convolution_plan import ALGORITHMS, plan_of
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_layer_computes_what_the_kernels_compute(algorithm):
     """All three directions, bit for bit."""
-    tf = pytest.importorskip("tensorflow")
     policy = dfpkeras.DFP16Policy(algorithm=algorithm)
     layer = keras.layers.Conv2D(24, 3, padding="same", use_bias=False, dtype=policy)
     x = tf.constant(random_array(2, 9, 11, 20))

@@ -14,37 +14,22 @@ import statistics
 
 import ml_dtypes
 import numpy as np
-from bit_budget_noise import decibels, exact_results
+from bit_budget_noise import decibels, exact_results, integer_results
 from bit_budget_tensors import find_snapshots
 
-import dfpkeras
-from dfpkeras import kernels
-from dfpkeras.kernels.number_format import NumberFormat
+from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.kernels.convolution_plan import NUMERICS
+from dfpkeras.kernels.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 
-ALGORITHMS = ("direct", "winograd_2x2", "winograd_4x4")
-DIRECTIONS = ("forward", "backward_data", "backward_weights")
+BITS = {"x": ACTIVATION_BITS, "w": WEIGHT_BITS, "dy": GRADIENT_BITS}
 
 
 def has_choice(layer):
     return layer.w.shape[:2] == (3, 3) and layer.strides == 1
 
 
-def integer_results(layer, algorithm):
-    """{direction: float32 result} of a `LayerTensors`, in the default number format."""
-    formats = NumberFormat()
-    x = dfpkeras.quantize(layer.x, formats.activation_bits)
-    w = dfpkeras.quantize(layer.w, formats.weight_bits)
-    dy = dfpkeras.quantize(layer.dy, formats.gradient_bits)
-    options = {"padding": layer.padding, "algorithm": algorithm}
-    return {
-        "forward": kernels.conv2d_forward(x, w, **options),
-        "backward_data": kernels.conv2d_backward_data(dy, w, layer.x.shape, **options),
-        "backward_weights": kernels.conv2d_backward_weights(x, dy, layer.w.shape, **options),
-    }
-
-
 def bfloat16_results(layer):
-    """The same from operands rounded to bfloat16, without an error of their own."""
+    """{direction: float64 result} from operands rounded to bfloat16."""
     rounded = {
         name: getattr(layer, name).astype(ml_dtypes.bfloat16).astype(np.float32)
         for name in ("x", "w", "dy")
@@ -55,7 +40,7 @@ def bfloat16_results(layer):
 def noise_of(layer):
     """{(algorithm, direction): dB}"""
     exact = exact_results(layer)
-    results = {algorithm: integer_results(layer, algorithm) for algorithm in ALGORITHMS}
+    results = {name: integer_results(layer, BITS, name) for name in NUMERICS}
     results["bfloat16"] = bfloat16_results(layer)
     return {
         (name, direction): decibels(exact[direction], result[direction])
@@ -67,7 +52,7 @@ def noise_of(layer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("work", help="what bit_budget.py capture wrote")
-    names = (*ALGORITHMS, "bfloat16")
+    names = (*NUMERICS, "bfloat16")
     print("| network | step | layers | direction |", " | ".join(names), "|")
     print("|---|--:|--:|---|" + "--:|" * len(names))
     for snapshot in find_snapshots(parser.parse_args().work):

@@ -45,16 +45,19 @@ def result_snr(exact, layer, bits):
     Returns:
         {direction: dB}.
     """
-    q = {role: dfpkeras.quantize(getattr(layer, role), bits[role]) for role in ("x", "w", "dy")}
-    options = {"strides": layer.strides, "padding": layer.padding}
-    results = {
-        "forward": kernels.conv2d_forward(q["x"], q["w"], **options),
-        "backward_data": kernels.conv2d_backward_data(q["dy"], q["w"], layer.x.shape, **options),
-        "backward_weights": kernels.conv2d_backward_weights(
-            q["x"], q["dy"], layer.w.shape, **options
-        ),
-    }
+    results = integer_results(layer, bits)
     return {direction: decibels(exact[direction], results[direction]) for direction in results}
+
+
+def integer_results(layer, bits, algorithm="direct"):
+    """Returns {direction: float32 result} from quantised operands; `bits` as in `result_snr`."""
+    x, w, dy = (dfpkeras.quantize(getattr(layer, role), bits[role]) for role in ("x", "w", "dy"))
+    options = {"strides": layer.strides, "padding": layer.padding, "algorithm": algorithm}
+    return {
+        "forward": kernels.conv2d_forward(x, w, **options),
+        "backward_data": kernels.conv2d_backward_data(dy, w, layer.x.shape, **options),
+        "backward_weights": kernels.conv2d_backward_weights(x, dy, layer.w.shape, **options),
+    }
 
 
 def float32_snr(exact, layer):

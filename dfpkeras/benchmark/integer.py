@@ -8,10 +8,17 @@ _BITS = {"x": ACTIVATION_BITS, "w": WEIGHT_BITS, "dy": GRADIENT_BITS}
 
 
 class IntegerKernels:
-    """The kernels of this package; `dfpkeras.benchmark.peers` describes the interface."""
+    """The kernels of this package; `dfpkeras.benchmark.peers` describes the interface.
+
+    Args:
+        algorithm: of convolutions, as in `dfpkeras.kernels.conv2d_forward`.
+    """
 
     name = "dfpkeras"
     version = dfpkeras.__version__
+
+    def __init__(self, algorithm="direct"):
+        self._algorithm = algorithm
 
     def prepare(self, layer, direction, operands):
         """Quantises the operands, untimed, with the bits of the dtype policy."""
@@ -23,7 +30,12 @@ class IntegerKernels:
                 "backward_data": lambda: kernels.matmul(dy, w, transpose_b=True),
                 "backward_weights": lambda: kernels.matmul(x, dy, transpose_a=True),
             }[direction]
-        options = {"strides": layer.strides, "padding": layer.padding, "groups": layer.groups}
+        options = {
+            "strides": layer.strides,
+            "padding": layer.padding,
+            "groups": layer.groups,
+            "algorithm": self._algorithm,
+        }
         return {
             "forward": lambda: kernels.conv2d_forward(x, w, **options),
             "backward_data": lambda: kernels.conv2d_backward_data(dy, w, x.shape, **options),

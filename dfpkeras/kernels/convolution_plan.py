@@ -16,13 +16,14 @@ from dfpkeras.runtime.isa import get_isa
 # A network has some hundred shapes; images of dynamic size make new ones without end.
 _KEPT_PLANS = 4096
 
+#: Names of the numerics classes (docs/numerics.md), each with an algorithm of that name.
+NUMERICS = tuple(_native.NUMERICS)
 
-#: Which numerics classes (docs/numerics.md) each choice of `algorithm` allows.
+#: Which of them each choice of `algorithm` allows.
 ALGORITHMS = {
     "direct": ("direct",),
     "auto": ("direct", "winograd_2x2"),
-    "winograd_2x2": ("winograd_2x2",),
-    "winograd_4x4": ("winograd_4x4",),
+    **{name: (name,) for name in NUMERICS},
 }
 
 

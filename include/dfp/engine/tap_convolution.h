@@ -31,8 +31,8 @@ typedef struct {
     float *out;
     int64_t out_image, out_row, out_pixel; /* strides in elements */
     dfp_power scale;
-    const float *bias;        /* of all groups, or NULL */
-    float *minimum, *maximum; /* of each output channel, or NULL; not with cells */
+    const float *bias;         /* of all groups, or NULL */
+    dfp_channel_ranges ranges; /* of all groups; not with cells */
     /* If cell_h > 0, one pixel of the grid stands for cell_h x cell_w pixels of the result, whose
      * channels are its columns; out_pixel is then the stride of the result's own pixels. */
     int64_t cell_h, cell_w, result_h, result_w;
@@ -49,8 +49,6 @@ typedef struct {
     int64_t rows_per_task, row_tasks, column_tasks;
     char *workers;
     size_t worker_bytes, scratch_bytes, cell_bytes;
-    size_t
-        channel_range_offset; /* where a worker keeps those of its tasks: all minima, all maxima */
 } dfp_tap_convolution;
 
 static int dfp_consecutive(const dfp_taps *t) {
@@ -117,8 +115,6 @@ static int64_t dfp_cell_stride(const dfp_tap_convolution *t) {
     return dfp_ceil_div(t->out_columns, DFP_PANEL) * DFP_PANEL;
 }
 
-static int64_t dfp_all_columns(const dfp_tap_convolution *t) { return t->groups * t->out_columns; }
-
 static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
     if (t->in_place) return 0;
     int64_t values = dfp_scratch_rows(t, rows) * t->scratch_w * t->channels;
@@ -183,11 +179,12 @@ static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
     size_t ends = (size_t)t->pairs * sizeof(int32_t);
     size_t cells = t->cell_h ? (size_t)(pixels * dfp_cell_stride(t)) * sizeof(float) : 0;
     t->cell_bytes = dfp_round_up(cells, 64);
-    t->channel_range_offset = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
-    if (t->channel_range_offset < ends) t->channel_range_offset = dfp_round_up(ends, 64);
-    size_t ranges = t->minimum ? 2 * (size_t)dfp_all_columns(t) * sizeof(float) : 0;
-    t->worker_bytes = dfp_round_up(t->channel_range_offset + ranges, 64);
+    size_t before = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
+    if (before < ends) before = dfp_round_up(ends, 64);
+    t->worker_bytes = dfp_round_up(before + dfp_channel_ranges_bytes(&t->ranges), 64);
     t->workers = dfp_worker_workspace(t->worker_bytes);
+    t->ranges.workers = t->workers + before;
+    t->ranges.worker_bytes = t->worker_bytes;
     return t->workers ? DFP_OK : DFP_OUT_OF_MEMORY;
 }
 
@@ -313,39 +310,14 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
     }
 }
 
-/* Where a worker keeps the smallest number of each output channel; the largest lie after them. */
-static float *dfp_channel_range_of(const dfp_tap_convolution *t, int worker) {
-    return (float *)(t->workers + (size_t)worker * t->worker_bytes + t->channel_range_offset);
-}
-
 /* Those of a block's results, which have just been written and are still in a cache. */
 static void dfp_find_channel_range(const dfp_tap_convolution *t, int64_t group, int64_t block,
-                                   const dfp_pixels *pixels, float *minimum) {
-    int64_t first = block * DFP_BLOCK, end = first + DFP_BLOCK, before = group * t->out_columns;
-    float *maximum = minimum + dfp_all_columns(t);
+                                   const dfp_pixels *pixels, int worker) {
+    int64_t first = block * DFP_BLOCK, end = first + DFP_BLOCK;
+    float *minimum = dfp_ranges_of_worker(&t->ranges, worker) + group * t->out_columns;
     if (end > t->out_columns) end = t->out_columns;
-    dfp_widen_channel_range(pixels->out, pixels->count, first, end, minimum + before,
-                            maximum + before);
-}
-
-static void dfp_clear_all_channel_ranges(const dfp_tap_convolution *t) {
-    int64_t columns = dfp_all_columns(t);
-    dfp_clear_channel_range(columns, t->minimum, t->maximum);
-    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
-        float *minimum = dfp_channel_range_of(t, worker);
-        dfp_clear_channel_range(columns, minimum, minimum + columns);
-    }
-}
-
-static void dfp_merge_all_channel_ranges(const dfp_tap_convolution *t) {
-    int64_t columns = dfp_all_columns(t);
-    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
-        const float *low = dfp_channel_range_of(t, worker), *high = low + columns;
-        for (int64_t c = 0; c < columns; ++c) {
-            t->minimum[c] = low[c] < t->minimum[c] ? low[c] : t->minimum[c];
-            t->maximum[c] = high[c] > t->maximum[c] ? high[c] : t->maximum[c];
-        }
-    }
+    dfp_widen_channel_range(pixels->out, pixels->count, first, end, minimum,
+                            minimum + t->ranges.channels);
 }
 
 static void dfp_tap_task(void *context, int64_t task, int worker) {
@@ -370,8 +342,7 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
     int64_t end_block = (column_task + 1) * t->blocks / t->column_tasks;
     for (int64_t block = first_block; block < end_block; ++block) {
         dfp_tap_block(t, group, block, &pixels);
-        if (t->minimum)
-            dfp_find_channel_range(t, group, block, &pixels, dfp_channel_range_of(t, worker));
+        if (t->ranges.minimum) dfp_find_channel_range(t, group, block, &pixels, worker);
     }
     if (t->cell_h) dfp_scatter_cells(t, row, end, pixels.cells);
 }
@@ -381,8 +352,8 @@ static dfp_status dfp_tap_run(dfp_tap_convolution *t, char *memory) {
     dfp_status status = dfp_tap_plan(t, memory);
     if (status != DFP_OK) return status;
     dfp_parallel(t->groups * t->blocks, dfp_tap_pack_task, t);
-    if (t->minimum) dfp_clear_all_channel_ranges(t);
+    dfp_clear_channel_ranges(&t->ranges);
     dfp_parallel(t->groups * t->row_tasks * t->column_tasks, dfp_tap_task, t);
-    if (t->minimum) dfp_merge_all_channel_ranges(t);
+    dfp_merge_channel_ranges(&t->ranges);
     return DFP_OK;
 }

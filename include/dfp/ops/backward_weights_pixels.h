@@ -19,14 +19,19 @@ static void dfp_plan_pixels(dfp_weights_gradient *g) {
 
 /* DFP_PIECE values are copied at once: a pair of a micro-panel, and four more that the next copy writes
  * again. Micro-panels lie four INT16 apart. */
-static inline int64_t dfp_micro_panel_values(const dfp_weights_gradient *g) {
-    return g->pairs_per_block * DFP_MICRO + DFP_PIECE - DFP_MICRO;
+static inline int64_t dfp_micro_panel_values(int64_t pairs) {
+    return pairs * DFP_MICRO + DFP_PIECE - DFP_MICRO;
+}
+
+/* Where the first pair of a channel lies. */
+static inline int64_t dfp_micro_panel_place(int64_t pairs, int64_t channel) {
+    return channel / DFP_TILE_ROWS * dfp_micro_panel_values(pairs) + channel % DFP_TILE_ROWS * 2;
 }
 
 static int64_t dfp_place_in_micro_panels(const dfp_weights_gradient *g, int64_t tap,
                                          int64_t channel) {
     (void)tap;
-    return channel / DFP_TILE_ROWS * dfp_micro_panel_values(g) + channel % DFP_TILE_ROWS * 2;
+    return dfp_micro_panel_place(g->pairs_per_block, channel);
 }
 
 /* Lists where the pixels of a block lie in x and dy. */
@@ -81,8 +86,8 @@ static void dfp_interleave_rows(const int16_t *x, const int64_t *x_rows, int64_t
 static void dfp_gather_pixels(const dfp_weights_gradient *g, int64_t block, int64_t channel,
                               int64_t channels, dfp_weights_scratch *s) {
     dfp_list_pixels(g, block, s);
-    dfp_interleave_rows(g->x + channel, s->x_rows, s->pairs, channels, dfp_micro_panel_values(g),
-                        s->pair, s->broadcast);
+    dfp_interleave_rows(g->x + channel, s->x_rows, s->pairs, channels,
+                        dfp_micro_panel_values(g->pairs_per_block), s->pair, s->broadcast);
 }
 
 static dfp_status dfp_backward_weights_by_pixels(const dfp_conv *c, const dfp_tensor *x,

@@ -15,6 +15,50 @@
 #define DFP_MOST_PARTS 16
 #define DFP_PARTS_ELEMENTS (1 << 20)
 
+/* dw, whose parts are added up and scaled at the end. */
+typedef struct {
+    float *dw;      /* part 0 */
+    float *partial; /* parts 1, 2, ... */
+    int64_t elements, count;
+    float factor;
+    dfp_power scale;
+} dfp_weights_parts;
+
+static int64_t dfp_count_parts(int64_t blocks, int64_t elements) {
+    int64_t parts = DFP_PARTS_ELEMENTS / elements;
+    if (parts > DFP_MOST_PARTS) parts = DFP_MOST_PARTS;
+    if (parts > blocks) parts = blocks;
+    return parts < 1 ? 1 : parts;
+}
+
+static size_t dfp_partial_bytes(const dfp_weights_parts *p) {
+    return (size_t)((p->count - 1) * p->elements) * sizeof(float);
+}
+
+static float *dfp_weights_part(const dfp_weights_parts *p, int64_t part) {
+    return part ? p->partial + (part - 1) * p->elements : p->dw;
+}
+
+/* Elements of dw that one task sums over the parts and scales. */
+#define DFP_SUM_ELEMENTS 16384
+
+static void dfp_sum_parts_task(void *context, int64_t task, int worker) {
+    const dfp_weights_parts *p = context;
+    int64_t first = task * DFP_SUM_ELEMENTS, last = first + DFP_SUM_ELEMENTS;
+    (void)worker;
+    if (last > p->elements) last = p->elements;
+    for (int64_t part = 1; part < p->count; ++part) {
+        const float *summand = dfp_weights_part(p, part);
+        for (int64_t i = first; i < last; ++i) p->dw[i] += summand[i];
+    }
+    for (int64_t i = first; i < last; ++i)
+        p->dw[i] = p->dw[i] * p->factor * p->scale.first * p->scale.second;
+}
+
+static void dfp_sum_parts(dfp_weights_parts *p) {
+    dfp_parallel(dfp_ceil_div(p->elements, DFP_SUM_ELEMENTS), dfp_sum_parts_task, p);
+}
+
 /* INT16 that are copied at once into the broadcast operand. */
 #define DFP_PIECE 16
 
@@ -25,12 +69,10 @@ typedef struct {
     const dfp_weights_gathering *gathering;
     const int16_t *x, *dy;
     dfp_flush_rule rule;
-    float *dw;      /* part 0 */
-    float *partial; /* parts 1, 2, ... */
-    dfp_power scale;
+    dfp_weights_parts parts;
 
-    int64_t group_in, group_out, taps, elements;
-    int64_t blocks, parts;
+    int64_t group_in, group_out, taps;
+    int64_t blocks;
     int64_t segments_per_block, pairs_per_block; /* at most */
     int64_t channel_values; /* INT16 of one channel's broadcast operand in one block */
     int64_t row_step;
@@ -68,15 +110,8 @@ struct dfp_weights_gathering {
                    dfp_weights_scratch *s);
 };
 
-static int64_t dfp_count_parts(int64_t blocks, int64_t elements) {
-    int64_t parts = DFP_PARTS_ELEMENTS / elements;
-    if (parts > DFP_MOST_PARTS) parts = DFP_MOST_PARTS;
-    if (parts > blocks) parts = blocks;
-    return parts < 1 ? 1 : parts;
-}
-
 static int64_t dfp_count_weights_tasks(const dfp_weights_gradient *g) {
-    return g->parts * g->c.groups * g->channel_tasks * g->column_tasks;
+    return g->parts.count * g->c.groups * g->channel_tasks * g->column_tasks;
 }
 
 /* Cuts `total` into tasks of at most `most`, which it makes equal. */
@@ -180,7 +215,8 @@ static void dfp_accumulate_block(const dfp_weights_gradient *g, const dfp_weight
 /* One part's blocks of pixels for the channels and columns of `range`. */
 static void dfp_accumulate_part(const dfp_weights_gradient *g, int64_t group, int64_t part,
                                 const dfp_weights_range *range, dfp_weights_scratch *s) {
-    int64_t first = part * g->blocks / g->parts, end = (part + 1) * g->blocks / g->parts;
+    int64_t parts = g->parts.count;
+    int64_t first = part * g->blocks / parts, end = (part + 1) * g->blocks / parts;
     for (int64_t block = first; block < end; ++block) {
         int64_t in_channel = group * g->group_in + range->channel;
         g->gathering->gather(g, block, in_channel, range->channels, s);
@@ -207,47 +243,34 @@ static void dfp_weights_task(void *context, int64_t task, int worker) {
     if (range.channels > g->channels_per_task) range.channels = g->channels_per_task;
     range.columns = g->group_out - range.column;
     if (range.columns > most_columns) range.columns = most_columns;
-    range.dw = (part ? g->partial + (part - 1) * g->elements : g->dw) + group * g->group_out;
+    range.dw = dfp_weights_part(&g->parts, part) + group * g->group_out;
     dfp_list_weights_rows(g, &range, &s);
     dfp_accumulate_part(g, group, part, &range, &s);
 }
 
-/* Elements of dw that one task sums over the parts and scales. */
-#define DFP_SUM_ELEMENTS 16384
-
-static void dfp_sum_parts_task(void *context, int64_t task, int worker) {
-    const dfp_weights_gradient *g = context;
-    int64_t first = task * DFP_SUM_ELEMENTS, last = first + DFP_SUM_ELEMENTS;
-    (void)worker;
-    if (last > g->elements) last = g->elements;
-    for (int64_t part = 1; part < g->parts; ++part) {
-        const float *p = g->partial + (part - 1) * g->elements;
-        for (int64_t i = first; i < last; ++i) g->dw[i] += p[i];
-    }
-    for (int64_t i = first; i < last; ++i) g->dw[i] = g->dw[i] * g->scale.first * g->scale.second;
-}
-
 static dfp_status dfp_run_weights_gradient(dfp_weights_gradient *g) {
-    g->partial = dfp_shared_workspace((size_t)((g->parts - 1) * g->elements) * sizeof(float) + 64);
+    g->parts.partial = dfp_shared_workspace(dfp_partial_bytes(&g->parts) + 64);
     g->workers = dfp_worker_workspace(g->worker_bytes);
-    if (!g->partial || !g->workers) return DFP_OUT_OF_MEMORY;
+    if (!g->parts.partial || !g->workers) return DFP_OUT_OF_MEMORY;
     dfp_parallel(dfp_count_weights_tasks(g), dfp_weights_task, g);
-    dfp_parallel(dfp_ceil_div(g->elements, DFP_SUM_ELEMENTS), dfp_sum_parts_task, g);
+    dfp_sum_parts(&g->parts);
     return DFP_OK;
 }
 
 static dfp_status dfp_backward_weights_by(const dfp_weights_gathering *gathering, const dfp_conv *c,
                                           const dfp_tensor *x, const dfp_tensor *dy, float *dw) {
-    dfp_weights_gradient g = {
-        .c = *c, .gathering = gathering, .x = x->data, .dy = dy->data, .dw = dw};
+    dfp_weights_gradient g = {.c = *c, .gathering = gathering, .x = x->data, .dy = dy->data};
     g.rule = (dfp_flush_rule){x->max_abs, c->flush_every};
-    g.scale = dfp_power_of_two(x->exponent + dy->exponent);
     g.group_in = c->in_channels / c->groups;
     g.group_out = c->out_channels / c->groups;
     g.taps = c->kernel_h * c->kernel_w;
-    g.elements = g.taps * g.group_in * c->out_channels;
     gathering->plan(&g);
-    g.parts = dfp_count_parts(g.blocks, g.elements);
+    int64_t elements = g.taps * g.group_in * c->out_channels;
+    g.parts = (dfp_weights_parts){.dw = dw,
+                                  .elements = elements,
+                                  .count = dfp_count_parts(g.blocks, elements),
+                                  .factor = 1.0f,
+                                  .scale = dfp_power_of_two(x->exponent + dy->exponent)};
     dfp_begin();
     dfp_plan_tasks(&g);
     g.worker_bytes = dfp_round_up(dfp_weights_scratch_bytes(&g), 64);

@@ -44,8 +44,7 @@ static dfp_status dfp_conv_forward(const dfp_conv *c, const dfp_tensor *x, const
         .out_pixel = c->out_channels,
         .scale = dfp_power_of_two(x->exponent + w->exponent),
         .bias = c->bias,
-        .minimum = c->minimum,
-        .maximum = c->maximum,
+        .ranges = {c->out_channels, c->minimum, c->maximum, NULL, 0},
     };
     size_t bytes =
         dfp_tap_plan_bytes(&t, taps) + dfp_taps_bytes(c->kernel_h) + dfp_taps_bytes(c->kernel_w);

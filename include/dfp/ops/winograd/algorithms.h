@@ -47,9 +47,8 @@ static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const d
     v.in.bits = DFP_WINOGRAD_INPUT_BITS;
     v.weights = dfp_winograd_kernels(t, w, c, DFP_WINOGRAD_WEIGHT_BITS);
     v.out = y;
-    v.finish = (dfp_winograd_finish){dfp_power_of_two(x->exponent + w->exponent), c->bias};
-    v.minimum = c->minimum;
-    v.maximum = c->maximum;
+    v.finish = (dfp_finish){1, dfp_power_of_two(x->exponent + w->exponent), c->bias};
+    v.ranges = (dfp_channel_ranges){c->out_channels, c->minimum, c->maximum, NULL, 0};
     dfp_begin();
     dfp_status status = dfp_winograd_convolve(&v);
     dfp_end();
@@ -69,7 +68,7 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
     v.weights.rotated = 1;
     v.transposed = 1;
     v.out = dx;
-    v.finish = (dfp_winograd_finish){dfp_power_of_two(dy->exponent + w->exponent), NULL};
+    v.finish = (dfp_finish){1, dfp_power_of_two(dy->exponent + w->exponent), NULL};
     dfp_begin();
     dfp_status status = dfp_winograd_convolve(&v);
     dfp_end();
@@ -79,7 +78,7 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
 static dfp_status dfp_winograd_backward_weights(const dfp_winograd_transforms *t, const dfp_conv *c,
                                                 const dfp_tensor *x, const dfp_tensor *dy,
                                                 float *dw) {
-    dfp_winograd_weights_gradient g = {.dw = dw};
+    dfp_winograd_weights_gradient g = {.parts = {.dw = dw, .factor = t->factor}};
     g.x = dfp_winograd_images(t, DFP_WINOGRAD_INPUT, x, c->batch, c->in_h, c->in_w, c->in_channels,
                               c->out_h, c->out_w);
     g.x.pad_top = c->pad_top;
@@ -88,7 +87,7 @@ static dfp_status dfp_winograd_backward_weights(const dfp_winograd_transforms *t
     g.dy = dfp_winograd_images(t, DFP_WINOGRAD_GRADIENT, dy, c->batch, c->out_h, c->out_w,
                                c->out_channels, c->out_h, c->out_w);
     g.dy.bits = DFP_WINOGRAD_GRADIENT_BITS;
-    g.scale = dfp_power_of_two(x->exponent + dy->exponent);
+    g.parts.scale = dfp_power_of_two(x->exponent + dy->exponent);
     dfp_begin();
     dfp_status status = dfp_winograd_run_gradient(&g);
     dfp_end();

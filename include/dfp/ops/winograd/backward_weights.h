@@ -12,11 +12,9 @@
 
 typedef struct {
     dfp_winograd_operand x, dy;
-    float *dw;      /* part 0 */
-    float *partial; /* parts 1, 2, ... */
-    dfp_power scale;
+    dfp_weights_parts parts;
     float scales[DFP_WINOGRAD_MOST_POINTS];
-    int64_t elements, chunks, parts;
+    int64_t chunks;
     int64_t pairs;                                          /* of tiles of a chunk, at most */
     int64_t channels, columns, channel_tasks, column_tasks; /* of a task; columns in whole blocks */
     int64_t x_point, x_tile, dy_point, dy_tile;             /* INT16 from one to the next */
@@ -37,17 +35,12 @@ typedef struct {
     float *sums; /* [point][channel][column] */
 } dfp_winograd_chunk;
 
-/* Values from one micro-panel of x to the next: see backward_weights_pixels.h. */
-static int64_t dfp_winograd_micro_panel(const dfp_winograd_weights_gradient *g) {
-    return g->pairs * DFP_MICRO + DFP_PIECE - DFP_MICRO;
-}
-
 static dfp_winograd_chunk dfp_winograd_take_chunk(const dfp_winograd_weights_gradient *g,
                                                   char **memory) {
     dfp_winograd_chunk s;
     int64_t tiles = 2 * g->pairs, area = dfp_winograd_area(&g->x);
     int64_t panels = dfp_ceil_div(g->channels, DFP_TILE_ROWS);
-    size_t values = (size_t)(panels * dfp_winograd_micro_panel(g));
+    size_t values = (size_t)(panels * dfp_micro_panel_values(g->pairs));
     s.x = dfp_take(memory, (size_t)(tiles * g->x_tile) * sizeof(int16_t));
     s.dy = dfp_take(memory, (size_t)(tiles * g->dy_tile) * sizeof(int16_t));
     s.broadcast = dfp_take(memory, values * sizeof(int16_t));
@@ -108,11 +101,10 @@ static void dfp_winograd_add_point(const dfp_winograd_weights_gradient *g,
         s->x_rows[i] = i < tiles ? i * g->x_tile + point * g->x_point : -1;
         s->dy_rows[i] = i < tiles ? i * g->dy_tile + point * g->dy_point : -1;
     }
-    dfp_interleave_rows(s->x, s->x_rows, pairs, r->channels, dfp_winograd_micro_panel(g), s->pair,
-                        s->broadcast);
+    dfp_interleave_rows(s->x, s->x_rows, pairs, r->channels, dfp_micro_panel_values(g->pairs),
+                        s->pair, s->broadcast);
     for (int64_t i = 0; i < r->channels; ++i)
-        s->rows[i] =
-            s->broadcast + i / DFP_TILE_ROWS * dfp_winograd_micro_panel(g) + i % DFP_TILE_ROWS * 2;
+        s->rows[i] = s->broadcast + dfp_micro_panel_place(g->pairs, i);
     dfp_pack_source source = {s->dy,    s->dy_rows, pairs, r->columns, 1, pairs * 2 * DFP_PANEL,
                               2 * pairs};
     dfp_pack_panels(&source, 0, dfp_ceil_div(r->columns, DFP_PANEL), s->packed);
@@ -132,7 +124,8 @@ static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) 
     if (r.channels > g->channels) r.channels = g->channels;
     r.columns = g->dy.channels - r.column;
     if (r.columns > g->columns) r.columns = g->columns;
-    int64_t begin = part * g->chunks / g->parts, end = (part + 1) * g->chunks / g->parts;
+    int64_t parts = g->parts.count;
+    int64_t begin = part * g->chunks / parts, end = (part + 1) * g->chunks / parts;
     for (int64_t chunk = begin; chunk < end; ++chunk) {
         int64_t first = chunk * DFP_WINOGRAD_CHUNK, tiles = g->x.patches - first;
         if (tiles > DFP_WINOGRAD_CHUNK) tiles = DFP_WINOGRAD_CHUNK;
@@ -140,26 +133,11 @@ static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) 
         for (int64_t point = 0; point < dfp_winograd_area(&g->x); ++point)
             dfp_winograd_add_point(g, &r, point, tiles, chunk == begin, &s);
     }
-    float *dw = part ? g->partial + (part - 1) * g->elements : g->dw;
+    float *dw = dfp_weights_part(&g->parts, part);
     for (int64_t i = 0; i < r.channels; ++i)
         g->x.transforms->weights_gradient(
             s.sums + i * g->sums_row, g->channels * g->sums_row, g->scales, r.columns,
             dw + (r.channel + i) * g->dy.channels + r.column, g->x.channels * g->dy.channels);
-}
-
-/* Adds up the parts of some elements of dw and scales them. */
-static void dfp_winograd_sum_parts_task(void *context, int64_t task, int worker) {
-    const dfp_winograd_weights_gradient *g = context;
-    int64_t first = task * DFP_SUM_ELEMENTS, last = first + DFP_SUM_ELEMENTS;
-    float factor = g->x.transforms->factor;
-    (void)worker;
-    if (last > g->elements) last = g->elements;
-    for (int64_t part = 1; part < g->parts; ++part) {
-        const float *p = g->partial + (part - 1) * g->elements;
-        for (int64_t i = first; i < last; ++i) g->dw[i] += p[i];
-    }
-    for (int64_t i = first; i < last; ++i)
-        g->dw[i] = g->dw[i] * factor * g->scale.first * g->scale.second;
 }
 
 /* Cuts channels and columns into tasks; results do not depend on how. The fewer there are, the less
@@ -171,7 +149,7 @@ static void dfp_winograd_cut_tasks(dfp_winograd_weights_gradient *g) {
         dfp_cut(g->x.channels, most, 1, &g->channels, &g->channel_tasks);
         dfp_cut(column_blocks, most / DFP_BLOCK, 1, &blocks, &g->column_tasks);
         most /= 2;
-    } while (g->parts * g->channel_tasks * g->column_tasks < wanted && most >= DFP_BLOCK);
+    } while (g->parts.count * g->channel_tasks * g->column_tasks < wanted && most >= DFP_BLOCK);
     g->columns = blocks * DFP_BLOCK;
 }
 
@@ -190,25 +168,26 @@ static dfp_status dfp_winograd_run_gradient(dfp_winograd_weights_gradient *g) {
     g->pairs =
         dfp_ceil_div(g->x.patches < DFP_WINOGRAD_CHUNK ? g->x.patches : DFP_WINOGRAD_CHUNK, 2);
     g->chunks = dfp_ceil_div(g->x.patches, DFP_WINOGRAD_CHUNK);
-    g->elements = 9 * g->x.channels * g->dy.channels;
-    g->parts = dfp_count_parts(g->chunks, g->elements);
+    g->parts.elements = 9 * g->x.channels * g->dy.channels;
+    g->parts.count = dfp_count_parts(g->chunks, g->parts.elements);
     dfp_winograd_cut_tasks(g);
     dfp_winograd_lay_out(g);
     dfp_winograd_take_chunk(g, &end);
     g->worker_bytes = (size_t)(uintptr_t)end;
     int64_t most = g->x.channels > g->dy.channels ? g->x.channels : g->dy.channels;
     size_t zeros = dfp_round_up((size_t)most * sizeof(int16_t), 64);
-    size_t partial = dfp_round_up((size_t)((g->parts - 1) * g->elements) * sizeof(float), 64);
+    size_t partial = dfp_round_up(dfp_partial_bytes(&g->parts), 64);
     char *memory = dfp_shared_workspace(zeros + partial + dfp_winograd_measure_bytes(&g->x));
     g->workers = dfp_worker_workspace(g->worker_bytes);
     if (!memory || !g->workers) return DFP_OUT_OF_MEMORY;
     memset(memory, 0, zeros);
     g->x.zeros = g->dy.zeros = (const int16_t *)memory;
-    g->partial = (float *)(memory + zeros);
+    g->parts.partial = (float *)(memory + zeros);
     dfp_winograd_measure(&g->x, (float *)(memory + zeros + partial));
     dfp_winograd_measure(&g->dy, (float *)(memory + zeros + partial));
     dfp_winograd_scales(&g->x, &g->dy, g->scales);
-    dfp_parallel(g->parts * g->channel_tasks * g->column_tasks, dfp_winograd_gradient_task, g);
-    dfp_parallel(dfp_ceil_div(g->elements, DFP_SUM_ELEMENTS), dfp_winograd_sum_parts_task, g);
+    dfp_parallel(g->parts.count * g->channel_tasks * g->column_tasks, dfp_winograd_gradient_task,
+                 g);
+    dfp_sum_parts(&g->parts);
     return DFP_OK;
 }

@@ -13,8 +13,8 @@ typedef struct {
     int64_t columns; /* channels of the result */
     int64_t out_h, out_w;
     float *out;
-    dfp_winograd_finish finish;
-    float *minimum, *maximum; /* of each column, or NULL */
+    dfp_finish finish;
+    dfp_channel_ranges ranges; /* of the columns */
 
     /* Derived. */
     int64_t pairs, blocks, tiles_per_task;
@@ -54,6 +54,7 @@ static void dfp_winograd_pack_task(void *context, int64_t task, int worker) {
     int64_t point = task / w->blocks, column = task % w->blocks * DFP_BLOCK, pairs = w->pairs;
     int64_t row = dfp_winograd_row_points(w), panels = dfp_block_panels(w->columns, column);
     int16_t *packed = w->packed + task * pairs * 2 * DFP_BLOCK;
+    /* In the memory of a task's tiles, which hold more than so many pairs. */
     int32_t *ends = (int32_t *)(w->workers + (size_t)worker * w->worker_bytes);
     dfp_segment segments[2] = {{0, pairs}, {0, 0}};
     dfp_pack_source source = {w->points + point * w->weights.patches * row,
@@ -77,17 +78,12 @@ typedef struct {
     const int16_t **rows;
     float **results;
     float **pixels; /* [tile][outputs][outputs], NULL outside of the result */
-    float *minimum, *maximum;
 } dfp_winograd_tiles;
 
 static dfp_winograd_tiles dfp_winograd_take(const dfp_winograd_convolution *w, char **memory) {
     dfp_winograd_tiles t = {0};
     int64_t tiles = w->tiles_per_task;
     int outputs = w->in.transforms->outputs;
-    size_t ranges = w->minimum ? (size_t)w->columns * sizeof(float) : 0;
-    /* First what lives on from one task to the next. */
-    t.minimum = dfp_take(memory, ranges);
-    t.maximum = dfp_take(memory, ranges);
     t.points = dfp_take(memory, (size_t)(tiles * w->tile_points) * sizeof(int16_t));
     t.sums = dfp_take(memory, (size_t)(tiles * w->tile_sums) * sizeof(float));
     t.rows = dfp_take(memory, (size_t)tiles * sizeof *t.rows);
@@ -133,12 +129,12 @@ static void dfp_winograd_multiply(const dfp_winograd_convolution *w, const dfp_w
 }
 
 static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const dfp_winograd_tiles *t,
-                                     int64_t block) {
+                                     int64_t block, int worker) {
     int64_t column = block * DFP_BLOCK, columns = w->columns - column;
     int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
-    dfp_winograd_finish finish = w->finish;
+    dfp_finish finish = dfp_finish_at(w->finish, column);
+    float *minimum = dfp_ranges_of_worker(&w->ranges, worker);
     if (columns > DFP_BLOCK) columns = DFP_BLOCK;
-    if (finish.bias) finish.bias += column;
     for (int64_t i = 0; i < t->count; ++i) {
         float *pixels[DFP_WINOGRAD_MOST_POINTS], *inside[DFP_WINOGRAD_MOST_POINTS];
         int64_t count = 0;
@@ -148,9 +144,9 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
             if (pixel) inside[count++] = pixel;
         }
         w->in.transforms->output(t->sums + i * w->tile_sums, w->scales, &finish, columns, pixels);
-        if (w->minimum)
-            dfp_widen_channel_range(inside, count, column, column + columns, t->minimum,
-                                    t->maximum);
+        if (w->ranges.minimum)
+            dfp_widen_channel_range(inside, count, column, column + columns, minimum,
+                                    minimum + w->columns);
     }
 }
 
@@ -168,7 +164,7 @@ static void dfp_winograd_tiles_task(void *context, int64_t task, int worker) {
         dfp_winograd_list_results(w, t.first + i, t.pixels + i * per_tile);
     for (int64_t block = 0; block < w->blocks; ++block) {
         dfp_winograd_multiply(w, &t, block);
-        dfp_winograd_write_block(w, &t, block);
+        dfp_winograd_write_block(w, &t, block, worker);
     }
 }
 
@@ -200,15 +196,16 @@ static int dfp_winograd_reserve(dfp_winograd_convolution *w, float **measuring) 
     char *end = NULL, *memory;
     w->tiles_per_task = dfp_winograd_tiles_per_task(w);
     dfp_winograd_take(w, &end);
-    w->worker_bytes = (size_t)(uintptr_t)end;
-    if (w->worker_bytes < (size_t)w->pairs * sizeof(int32_t))
-        w->worker_bytes = dfp_round_up((size_t)w->pairs * sizeof(int32_t), 64);
+    size_t before = (size_t)(uintptr_t)end;
+    w->worker_bytes = dfp_round_up(before + dfp_channel_ranges_bytes(&w->ranges), 64);
     end = NULL;
     dfp_winograd_share(w, &end);
     size_t bytes = (size_t)(uintptr_t)end + dfp_winograd_measure_bytes(&w->in);
     memory = dfp_shared_workspace(bytes);
     w->workers = dfp_worker_workspace(w->worker_bytes);
     if (!memory || !w->workers) return 0;
+    w->ranges.workers = w->workers + before;
+    w->ranges.worker_bytes = w->worker_bytes;
     dfp_winograd_share(w, &memory);
     memset((void *)(uintptr_t)w->in.zeros, 0, (size_t)w->in.channels * sizeof(int16_t));
     *measuring = (float *)memory;
@@ -223,26 +220,6 @@ static void dfp_winograd_prepare_weights(dfp_winograd_convolution *w) {
     dfp_parallel(dfp_winograd_area(&w->in) * w->blocks, dfp_winograd_pack_task, w);
 }
 
-static void dfp_winograd_clear_ranges(dfp_winograd_convolution *w) {
-    dfp_clear_channel_range(w->columns, w->minimum, w->maximum);
-    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
-        char *memory = w->workers + (size_t)worker * w->worker_bytes;
-        dfp_winograd_tiles t = dfp_winograd_take(w, &memory);
-        dfp_clear_channel_range(w->columns, t.minimum, t.maximum);
-    }
-}
-
-static void dfp_winograd_merge_ranges(dfp_winograd_convolution *w) {
-    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
-        char *memory = w->workers + (size_t)worker * w->worker_bytes;
-        dfp_winograd_tiles t = dfp_winograd_take(w, &memory);
-        for (int64_t c = 0; c < w->columns; ++c) {
-            if (t.minimum[c] < w->minimum[c]) w->minimum[c] = t.minimum[c];
-            if (t.maximum[c] > w->maximum[c]) w->maximum[c] = t.maximum[c];
-        }
-    }
-}
-
 static dfp_status dfp_winograd_convolve(dfp_winograd_convolution *w) {
     float *measuring;
     w->pairs = dfp_ceil_div(w->in.channels, 2);
@@ -254,8 +231,8 @@ static dfp_status dfp_winograd_convolve(dfp_winograd_convolution *w) {
     dfp_winograd_measure(&w->weights, measuring);
     dfp_winograd_scales(&w->in, &w->weights, w->scales);
     dfp_winograd_prepare_weights(w);
-    if (w->minimum) dfp_winograd_clear_ranges(w);
+    dfp_clear_channel_ranges(&w->ranges);
     dfp_parallel(dfp_ceil_div(w->in.patches, w->tiles_per_task), dfp_winograd_tiles_task, w);
-    if (w->minimum) dfp_winograd_merge_ranges(w);
+    dfp_merge_channel_ranges(&w->ranges);
     return DFP_OK;
 }

@@ -30,11 +30,6 @@ typedef struct {
     const float *factors;
 } dfp_winograd_target;
 
-typedef struct {
-    dfp_power scale;
-    const float *bias; /* of the first column, or NULL */
-} dfp_winograd_finish;
-
 /* The transforms of one F(m x m, 3 x 3), described where they are defined (transforms.h). */
 typedef struct {
     int outputs, points;     /* along one axis */
@@ -44,8 +39,8 @@ typedef struct {
     void (*measure)(const dfp_winograd_strip *strip, dfp_winograd_role role, float *largest);
     void (*emit)(const dfp_winograd_strip *strip, dfp_winograd_role role,
                  const dfp_winograd_target *to);
-    void (*output)(const float *sums, const float *factors, const dfp_winograd_finish *f,
-                   int64_t columns, float *const *pixels);
+    void (*output)(const float *sums, const float *factors, const dfp_finish *f, int64_t columns,
+                   float *const *pixels);
     void (*weights_gradient)(const float *sums, int64_t sums_stride, const float *factors,
                              int64_t columns, float *dw, int64_t stride);
 } dfp_winograd_transforms;
@@ -83,12 +78,10 @@ static void dfp_winograd_copy_rest(const dfp_winograd_strip *strip, int size, in
 #include "ops/winograd/axis_4.h"
 #include "ops/winograd/transforms.h"
 
-typedef struct dfp_winograd_operand dfp_winograd_operand;
-
 /* An operand is `patches` patches of `channels` channels. Of images they are the tiles, image by image
  * and row by row, whose origins are `outputs` pixels apart; of weights each is the 3 x 3 kernel of one
  * row of the matrices. */
-struct dfp_winograd_operand {
+typedef struct {
     const dfp_winograd_transforms *transforms;
     dfp_winograd_role role;
     const int16_t *data;
@@ -104,7 +97,7 @@ struct dfp_winograd_operand {
     int shift[DFP_WINOGRAD_MOST_POINTS];
     int32_t max_abs[DFP_WINOGRAD_MOST_POINTS]; /* of the transformed integers */
     float *largest;                            /* of each worker: [point][lane] */
-};
+} dfp_winograd_operand;
 
 static int dfp_winograd_area(const dfp_winograd_operand *o) {
     return o->transforms->points * o->transforms->points;
@@ -171,16 +164,23 @@ static size_t dfp_winograd_measure_bytes(const dfp_winograd_operand *o) {
     return dfp_round_up(floats * sizeof(float), 64);
 }
 
+/* The largest magnitude of one point that any worker found. */
+static float dfp_winograd_largest(const dfp_winograd_operand *o, int point) {
+    float largest = 0;
+    for (int worker = 0; worker < dfp_get_num_threads(); ++worker) {
+        const float *lanes = o->largest + (worker * dfp_winograd_area(o) + point) * DFP_LANES;
+        for (int i = 0; i < DFP_LANES; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+    }
+    return largest;
+}
+
 /* Finds the exponent of each point; `memory` holds dfp_winograd_measure_bytes. */
 static void dfp_winograd_measure(dfp_winograd_operand *o, float *memory) {
-    int area = dfp_winograd_area(o), lanes = dfp_get_num_threads() * area * DFP_LANES;
     o->largest = memory;
-    memset(memory, 0, (size_t)lanes * sizeof *memory);
+    memset(memory, 0, dfp_winograd_measure_bytes(o));
     dfp_parallel(dfp_ceil_div(o->patches, DFP_WINOGRAD_PATCHES), dfp_winograd_measure_task, o);
-    for (int p = 0; p < area; ++p) {
-        float largest = 0;
-        for (int i = 0; i < lanes; ++i)
-            if (i / DFP_LANES % area == p && memory[i] > largest) largest = memory[i];
+    for (int p = 0; p < dfp_winograd_area(o); ++p) {
+        float largest = dfp_winograd_largest(o, p);
         o->shift[p] = dfp_winograd_shift(largest, o->bits);
         o->factors[p] = dfp_exp2(-o->shift[p]);
         o->max_abs[p] = (int32_t)rintf(largest * o->factors[p]);
