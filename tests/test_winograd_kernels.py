@@ -86,6 +86,7 @@ NAMED_CASES = {
     "a row": (1, 1, 9, 3, 5, "same"),
     "odd everything": (3, 7, 5, 33, 65, "same"),
     "several chunks and parts": (5, 13, 12, 5, 3, "valid"),
+    "many chunks and parts": (3, 46, 46, 3, 4, "same"),
     "channels of several tasks": (1, 4, 4, 130, 140, "same"),
 }
 
@@ -139,8 +140,10 @@ def test_noise(algorithm, least):
 
 
 @EACH_ALGORITHM
-def test_every_thread_count(algorithm, on_every_thread_count):
-    case = make_case(3, 2, 13, 12, 70, 66, "same", ("normal", "normal"), (14, 12, 15), False)
+@pytest.mark.parametrize("shape", [(2, 13, 12, 70, 66), (3, 46, 46, 3, 4)])
+def test_every_thread_count(algorithm, shape, on_every_thread_count):
+    """More blocks of channels, and more chunks of tiles, than threads."""
+    case = make_case(3, *shape, "same", ("normal", "normal"), (14, 12, 15), False)
     on_every_thread_count(lambda: case.check(algorithm))
 
 
