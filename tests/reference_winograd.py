@@ -11,13 +11,12 @@ from reference import (
     ELEMENTS_OF_ALL_PARTS,
     MOST_PARTS,
     add_product,
-    largest_magnitude,
     output_shape,
 )
 
 TILES_OF_A_CHUNK = 128
-INPUT_BITS, WEIGHT_BITS = 14, 13
-GRADIENT_BITS, BACKWARD_WEIGHT_BITS = 15, 12
+# In backward_weights.
+IMAGE_BITS, GRADIENT_BITS = 14, 15
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Winograd:
     weights: np.ndarray
     gradient: np.ndarray
     weight_shift: np.ndarray
+    image_bits: int
+    weight_bits: int
     factor: np.float32
 
     @property
@@ -60,6 +61,8 @@ WINOGRAD = {
         weights=np.array([[1, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 1]]),
         gradient=np.array([[1, 0], [1, 1], [1, -1], [0, -1]]),
         weight_shift=np.array([0, 1, 1, 0]),
+        image_bits=13,
+        weight_bits=13,
         factor=None,
     ),
     "winograd_4x4": Winograd(
@@ -79,6 +82,8 @@ WINOGRAD = {
             [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]
         ),
         weight_shift=np.array([2, 1, 1, 3, 3, 0]),
+        image_bits=13,
+        weight_bits=14,
         factor=np.float32(1) / np.float32(9),
     ),
 }
@@ -96,15 +101,15 @@ def contract(function, points):
     return np.moveaxis(function(np.moveaxis(once, 1, 0)), 0, 1)
 
 
-def to_integers(points, bits):
-    """Round each point to `bits` magnitude bits: (integers, shifts [points, points])."""
-    shifts = np.zeros(points.shape[:2], np.int64)
-    for index in np.ndindex(*shifts.shape):
-        largest = float(largest_magnitude(points[index]))
-        while np.rint(np.ldexp(largest, -int(shifts[index]))) > 2**bits - 1:
-            shifts[index] += 1
-    scales = shifts.reshape(shifts.shape + (1,) * (points.ndim - 2))
-    return np.rint(np.ldexp(points.astype(np.float64), -scales)).astype(np.int64), shifts
+def to_integers(points, bits, kept_axes=()):
+    """Round to `bits` magnitude bits, with a shift for each point and index of the kept axes:
+    (integers, shifts, of length 1 along the other axes)."""
+    others = tuple(axis for axis in range(2, points.ndim) if axis not in kept_axes)
+    largest = np.abs(points).max(axis=others, keepdims=True, initial=0).astype(np.float64)
+    shifts = np.zeros(largest.shape, np.int64)
+    while (too_large := np.rint(np.ldexp(largest, -shifts)) > 2**bits - 1).any():
+        shifts += too_large
+    return np.rint(np.ldexp(points.astype(np.float64), -shifts)).astype(np.int64), shifts
 
 
 def tiles(x, size, step, before, counts):
@@ -130,7 +135,9 @@ def power(exponent):
 
 
 def point_scales(winograd, left, right):
+    """FP32, of the shape of the sums' points."""
     shifts = winograd.weight_shift[:, None] + winograd.weight_shift[None, :]
+    shifts = shifts[:, :, None, None]
     return np.ldexp(np.float32(1), left + right - shifts).astype(np.float32)
 
 
@@ -150,20 +157,22 @@ def even(a, axis):
     return np.pad(a, pads)
 
 
-def convolve(winograd, images, kernel, result_size, before, bits):
-    """Unscaled FP32 result [N, height, width, columns] and flushes of the direct class' bound."""
+def convolve(winograd, images, kernel, result_size, before):
+    """Unscaled FP32 result [N, height, width, columns]."""
     counts = [-(-size // winograd.outputs) for size in result_size]
     patches = tiles(images, winograd.points, winograd.outputs, before, counts)
-    v, v_shift = to_integers(both_axes(winograd.input, patches), bits[0])
-    u, u_shift = to_integers(both_axes(winograd.weights, kernel.astype(np.int64)), bits[1])
+    tiles_axis = 2
+    v, v_shift = to_integers(both_axes(winograd.input, patches), winograd.image_bits, (tiles_axis,))
+    u = both_axes(winograd.weights, kernel.astype(np.int64))
+    u, u_shift = to_integers(u, winograd.weight_bits)
     scales = point_scales(winograd, v_shift, u_shift)
     columns = kernel.shape[3]
     sums = np.zeros((*u.shape[:2], v.shape[2], columns), np.float32)
     flushes = np.zeros(columns, np.int64)
     for index in np.ndindex(*u.shape[:2]):
         a, b = even(v[index], 1).astype(np.float64), even(u[index], 0).astype(np.float64)
-        add_product(a, b, largest_magnitude(v[index]), None, sums[index], flushes)
-        sums[index] *= scales[index]
+        add_product(a, b, 2**winograd.image_bits - 1, None, sums[index], flushes)
+    sums *= scales
     y = contract(winograd.output, sums)
     y = y.reshape(winograd.outputs, winograd.outputs, images.shape[0], *counts, columns)
     y = y.transpose(2, 3, 0, 4, 1, 5).reshape(
@@ -176,15 +185,14 @@ def forward(algorithm, x, w, padding="valid", bias=None):
     """FP32 y of operands with `data` and `exponent`, bit for bit."""
     winograd, same = WINOGRAD[algorithm], padding == "same"
     size = output_shape(x.data.shape, w.data.shape, 1, padding)[1:3]
-    y = convolve(winograd, x.data, w.data, size, (same, same), (INPUT_BITS, WEIGHT_BITS))
+    y = convolve(winograd, x.data, w.data, size, (same, same))
     return finish(winograd, y, x.exponent + w.exponent, bias)
 
 
 def backward_data(algorithm, dy, w, input_shape, padding="valid"):
     winograd, same = WINOGRAD[algorithm], padding == "same"
     kernel = w.data[::-1, ::-1].transpose(0, 1, 3, 2)
-    bits = GRADIENT_BITS, BACKWARD_WEIGHT_BITS
-    dx = convolve(winograd, dy.data, kernel, input_shape[1:3], (2 - same, 2 - same), bits)
+    dx = convolve(winograd, dy.data, kernel, input_shape[1:3], (2 - same, 2 - same))
     return finish(winograd, dx, dy.exponent + w.exponent)
 
 
@@ -192,7 +200,7 @@ def backward_weights(algorithm, x, dy, padding="valid"):
     winograd, same = WINOGRAD[algorithm], padding == "same"
     counts = [-(-size // winograd.outputs) for size in dy.data.shape[1:3]]
     patches = tiles(x.data, winograd.points, winograd.outputs, (same, same), counts)
-    v, v_shift = to_integers(both_axes(winograd.input, patches), INPUT_BITS)
+    v, v_shift = to_integers(both_axes(winograd.input, patches), IMAGE_BITS)
     patches = tiles(dy.data, winograd.outputs, winograd.outputs, (0, 0), counts)
     g, g_shift = to_integers(both_axes(winograd.gradient, patches), GRADIENT_BITS)
     scales = point_scales(winograd, v_shift, g_shift)
@@ -207,8 +215,8 @@ def backward_weights(algorithm, x, dy, padding="valid"):
             for index in np.ndindex(*v.shape[:2]):
                 a = even(v[index][rows], 0).T.astype(np.float64)
                 b = even(g[index][rows], 0).astype(np.float64)
-                largest = largest_magnitude(v[index])
+                largest = 2**IMAGE_BITS - 1
                 add_product(a, b, largest, None, sums[index], np.zeros(columns, np.int64))
-        dw = contract(winograd.weights_gradient, sums * scales[..., None, None])
+        dw = contract(winograd.weights_gradient, sums * scales)
         total = dw if total is None else total + dw
     return finish(winograd, total, x.exponent + dy.exponent)

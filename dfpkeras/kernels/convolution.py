@@ -40,7 +40,7 @@ def conv2d_forward(
         with_channel_range: whether to return the smallest and the largest number of each filter,
             too, which are found while the result is in a cache.
         algorithm: "direct", "winograd_2x2" or "winograd_4x4", which all have results of their own
-            (docs/numerics.md), or "auto" for whichever of the first two is expected to be faster.
+            (docs/numerics.md), or "auto" for whichever is expected to be the fastest.
             Only convolutions of 3x3 with neither strides, dilation, groups nor ``flush_every`` have
             others than the direct one.
 

@@ -22,7 +22,7 @@ NUMERICS = tuple(_native.NUMERICS)
 #: Which of them each choice of `algorithm` allows.
 ALGORITHMS = {
     "direct": ("direct",),
-    "auto": ("direct", "winograd_2x2"),
+    "auto": NUMERICS,
     **{name: (name,) for name in NUMERICS},
 }
 

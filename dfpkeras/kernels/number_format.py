@@ -43,8 +43,9 @@ class NumberFormat:
             convolution and dense layer, depthwise ones excepted. Bits not given are lowered, the
             highest first, until that many products of the largest integers fit.
         algorithm: of convolutions, see `dfpkeras.kernels.conv2d_forward`: "direct", or "auto" for
-            Winograd's F(2x2, 3x3) where that is expected to be faster, which adds at most a few dB
-            of noise to the operands' own (docs/numerics.md); "winograd_2x2" and "winograd_4x4" for
+            the one that is expected to be the fastest for each shape and direction: direct, or
+            Winograd's F(2x2, 3x3), whose noise is that of the operands, or F(4x4, 3x3), whose noise
+            is that of bfloat16 operands (docs/numerics.md); "winograd_2x2" and "winograd_4x4" for
             that wherever it can be taken.
 
     Attributes:

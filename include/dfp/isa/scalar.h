@@ -13,7 +13,7 @@
  *   dfp_replace_equal, dfp_keep_equal, dfp_widen_low, dfp_widen_high
  *                                                              pooling
  *   dfp_pair_channels, dfp_order_channels                      depthwise convolution
- *   dfp_subtract_float                                         Winograd's transforms
+ *   dfp_subtract_float, dfp_largest_lanes                      Winograd's transforms
  *   dfp_interleave, dfp_transpose_8x8, dfp_transpose_pairs     packing
  * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
  */
@@ -167,6 +167,14 @@ static inline dfp_vf dfp_min_float(dfp_vf a, dfp_vf b) { return dfp_select_float
 static inline dfp_vf dfp_max_float(dfp_vf a, dfp_vf b) { return dfp_select_float(a > b, a, b); }
 
 static inline dfp_vf dfp_absolute_float(dfp_vf v) { return (dfp_vf)((dfp_vi)v & INT32_MAX); }
+
+/* to[i] = the largest lane of v[i], none of which is NaN. */
+static inline void dfp_largest_lanes(const dfp_vf v[4], float *to) {
+    for (int k = 0; k < 4; ++k) {
+        to[k] = v[k][0];
+        DFP_EACH_LANE to[k] = v[k][i] > to[k] ? v[k][i] : to[k];
+    }
+}
 
 /* v where 0 < y <= top, else 0. */
 static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {

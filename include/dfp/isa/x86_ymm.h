@@ -97,6 +97,13 @@ static inline dfp_vf dfp_absolute_float(dfp_vf v) {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
 }
 
+static inline void dfp_largest_lanes(const dfp_vf v[4], float *to) {
+    dfp_vf a = _mm256_max_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
+    dfp_vf b = _mm256_max_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
+    dfp_vf four = _mm256_max_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+    _mm_storeu_ps(to, _mm_max_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps(four, 1)));
+}
+
 static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
     __m256i above = _mm256_cmpgt_epi32(y, _mm256_set1_epi32(top));
     __m256i kept = _mm256_andnot_si256(above, _mm256_cmpgt_epi32(y, _mm256_setzero_si256()));

@@ -94,6 +94,16 @@ static inline dfp_vf dfp_max_float(dfp_vf a, dfp_vf b) { return _mm512_max_ps(a,
 
 static inline dfp_vf dfp_absolute_float(dfp_vf v) { return _mm512_abs_ps(v); }
 
+static inline void dfp_largest_lanes(const dfp_vf v[4], float *to) {
+    dfp_vf a = _mm512_max_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    dfp_vf b = _mm512_max_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    dfp_vf four = _mm512_max_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+    __m256 low = _mm512_castps512_ps256(four);
+    __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(four), 1));
+    low = _mm256_max_ps(low, high);
+    _mm_storeu_ps(to, _mm_max_ps(_mm256_castps256_ps128(low), _mm256_extractf128_ps(low, 1)));
+}
+
 static inline dfp_vf dfp_keep_between(dfp_vf v, dfp_vi y, int32_t top) {
     __mmask16 kept = _mm512_cmpgt_epi32_mask(y, _mm512_setzero_si512());
     kept = _mm512_mask_cmple_epi32_mask(kept, y, _mm512_set1_epi32(top));

@@ -1,9 +1,8 @@
 /* The entries of Winograd's algorithm in the lists of convolutions. */
 
-#define DFP_WINOGRAD_INPUT_BITS 14
-#define DFP_WINOGRAD_WEIGHT_BITS 13
+/* Magnitude bits of the points' integers in backward_weights. */
+#define DFP_WINOGRAD_IMAGE_BITS 14
 #define DFP_WINOGRAD_GRADIENT_BITS 15
-#define DFP_WINOGRAD_BACKWARD_WEIGHT_BITS 12
 
 static int dfp_winograd_accepts(const dfp_conv *c) {
     return c->kernel_h == 3 && c->kernel_w == 3 && c->stride_h == 1 && c->stride_w == 1 &&
@@ -26,7 +25,7 @@ static dfp_winograd_operand dfp_winograd_images(const dfp_winograd_transforms *t
 }
 
 static dfp_winograd_operand dfp_winograd_kernels(const dfp_winograd_transforms *t,
-                                                 const dfp_tensor *w, const dfp_conv *c, int bits) {
+                                                 const dfp_tensor *w, const dfp_conv *c) {
     return (dfp_winograd_operand){.transforms = t,
                                   .role = DFP_WINOGRAD_WEIGHTS,
                                   .data = w->data,
@@ -34,7 +33,7 @@ static dfp_winograd_operand dfp_winograd_kernels(const dfp_winograd_transforms *
                                   .channels = c->out_channels,
                                   .tap_stride = c->in_channels * c->out_channels,
                                   .patch_stride = c->out_channels,
-                                  .bits = bits};
+                                  .bits = t->weight_bits};
 }
 
 static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const dfp_conv *c,
@@ -44,8 +43,8 @@ static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const d
                                c->out_h, c->out_w);
     v.in.pad_top = c->pad_top;
     v.in.pad_left = c->pad_left;
-    v.in.bits = DFP_WINOGRAD_INPUT_BITS;
-    v.weights = dfp_winograd_kernels(t, w, c, DFP_WINOGRAD_WEIGHT_BITS);
+    v.in.bits = t->image_bits;
+    v.weights = dfp_winograd_kernels(t, w, c);
     v.out = y;
     v.finish = (dfp_finish){1, dfp_power_of_two(x->exponent + w->exponent), c->bias};
     v.ranges = (dfp_channel_ranges){c->out_channels, c->minimum, c->maximum, NULL, 0};
@@ -63,8 +62,8 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
                                c->out_channels, c->in_h, c->in_w);
     v.in.pad_top = 2 - c->pad_top;
     v.in.pad_left = 2 - c->pad_left;
-    v.in.bits = DFP_WINOGRAD_GRADIENT_BITS;
-    v.weights = dfp_winograd_kernels(t, w, c, DFP_WINOGRAD_BACKWARD_WEIGHT_BITS);
+    v.in.bits = t->image_bits;
+    v.weights = dfp_winograd_kernels(t, w, c);
     v.weights.rotated = 1;
     v.transposed = 1;
     v.out = dx;
@@ -83,7 +82,7 @@ static dfp_status dfp_winograd_backward_weights(const dfp_winograd_transforms *t
                               c->out_h, c->out_w);
     g.x.pad_top = c->pad_top;
     g.x.pad_left = c->pad_left;
-    g.x.bits = DFP_WINOGRAD_INPUT_BITS;
+    g.x.bits = DFP_WINOGRAD_IMAGE_BITS;
     g.dy = dfp_winograd_images(t, DFP_WINOGRAD_GRADIENT, dy, c->batch, c->out_h, c->out_w,
                                c->out_channels, c->out_h, c->out_w);
     g.dy.bits = DFP_WINOGRAD_GRADIENT_BITS;

@@ -1,6 +1,9 @@
 /* F(2, 3) along one axis, of vectors `s` apart, in place: docs/numerics.md, "Winograd". */
 #define OUTPUTS 2
 #define FACTOR 1.0f
+/* Magnitude bits of the points' integers in forward and backward_data. */
+#define IMAGE_BITS 13
+#define WEIGHT_BITS 13
 #define IMAGE_COST 40.0
 
 static const int WG(weight_shift)[] = {0, 1, 1, 0};

@@ -2,6 +2,9 @@
 #define OUTPUTS 4
 /* Of both axes: the weights' matrix is 3 * diag(2^weight_shift) times the usual one. */
 #define FACTOR (1.0f / 9.0f)
+/* Magnitude bits of the points' integers in forward and backward_data. */
+#define IMAGE_BITS 13
+#define WEIGHT_BITS 14
 #define IMAGE_COST 50.0
 
 static const int WG(weight_shift)[] = {2, 1, 1, 3, 3, 0};

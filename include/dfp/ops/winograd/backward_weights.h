@@ -65,8 +65,10 @@ typedef struct {
 static void dfp_winograd_emit_chunk(const dfp_winograd_weights_gradient *g,
                                     const dfp_winograd_range *r, int64_t first, int64_t tiles,
                                     const dfp_winograd_chunk *s) {
-    dfp_winograd_target x = {s->x, g->x_tile, g->x_point, NULL};
-    dfp_winograd_target dy = {s->dy, g->dy_tile, g->dy_point, NULL};
+    dfp_winograd_target x = {
+        .rounded = s->x, .patch_stride = g->x_tile, .point_stride = g->x_point};
+    dfp_winograd_target dy = {
+        .rounded = s->dy, .patch_stride = g->dy_tile, .point_stride = g->dy_point};
     dfp_winograd_emit(&g->x, first, first + tiles, r->channel, r->channels, x);
     dfp_winograd_emit(&g->dy, first, first + tiles, r->column, r->columns, dy);
 }
@@ -78,7 +80,7 @@ static void dfp_winograd_add_block(const dfp_winograd_weights_gradient *g,
     int64_t panels = dfp_block_panels(r->columns, block * DFP_BLOCK);
     const int16_t *packed = s->packed + block * pairs * 2 * DFP_BLOCK;
     dfp_segment segments[2] = {{0, pairs}, {0, 0}};
-    dfp_flush_rule rule = {g->x.max_abs[point], 0};
+    dfp_flush_rule rule = {(1 << g->x.bits) - 1, 0};
     int64_t spans =
         dfp_plan_block(packed, pairs, panels, rule, segments, DFP_MICRO, s->ends, s->spans);
     dfp_tile_job job = {.row_step = DFP_MICRO,
@@ -185,7 +187,8 @@ static dfp_status dfp_winograd_run_gradient(dfp_winograd_weights_gradient *g) {
     g->parts.partial = (float *)(memory + zeros);
     dfp_winograd_measure(&g->x, (float *)(memory + zeros + partial));
     dfp_winograd_measure(&g->dy, (float *)(memory + zeros + partial));
-    dfp_winograd_scales(&g->x, &g->dy, g->scales);
+    dfp_winograd_scales(&g->x, g->scales);
+    for (int p = 0; p < dfp_winograd_area(&g->x); ++p) g->scales[p] *= g->dy.scales[p];
     dfp_parallel(g->parts.count * g->channel_tasks * g->column_tasks, dfp_winograd_gradient_task,
                  g);
     dfp_sum_parts(&g->parts);

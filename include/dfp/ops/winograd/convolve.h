@@ -21,8 +21,8 @@ typedef struct {
     /* From one tile to the next: an odd number of cache lines, or rows of a product would compete for
      * the same cache sets. */
     int64_t tile_points, tile_sums;
-    float scales[DFP_WINOGRAD_MOST_POINTS];
-    int16_t *points; /* of the weights: [point][row][padded channels] */
+    float scales[DFP_WINOGRAD_MOST_POINTS]; /* of the weights */
+    int16_t *points;                        /* of the weights: [point][row][padded channels] */
     int transposed;  /* whether columns of the product are rows of `points` */
     int16_t *packed; /* [point][block][panel][pair][16][2] */
     dfp_span *spans; /* [point][block][pairs] */
@@ -43,7 +43,8 @@ static void dfp_winograd_weights_task(void *context, int64_t task, int worker) {
     const dfp_winograd_convolution *w = context;
     int64_t row = dfp_winograd_row_points(w), first = task * DFP_WINOGRAD_ROWS;
     int64_t rows = w->weights.patches, end = first + DFP_WINOGRAD_ROWS;
-    dfp_winograd_target to = {w->points + first * row, row, rows * row, NULL};
+    dfp_winograd_target to = {
+        .rounded = w->points + first * row, .patch_stride = row, .point_stride = rows * row};
     (void)worker;
     dfp_winograd_emit(&w->weights, first, end < rows ? end : rows, 0, w->weights.channels, to);
 }
@@ -64,7 +65,7 @@ static void dfp_winograd_pack_task(void *context, int64_t task, int worker) {
                               w->transposed ? row : 1,
                               pairs * 2 * DFP_PANEL,
                               2 * pairs};
-    dfp_flush_rule rule = {w->in.max_abs[point], 0};
+    dfp_flush_rule rule = {(1 << w->in.bits) - 1, 0};
     dfp_pack_panels(&source, column, panels, packed);
     w->span_counts[task] =
         dfp_plan_block(packed, pairs, panels, rule, segments, 2, ends, w->spans + task * pairs);
@@ -74,7 +75,9 @@ static void dfp_winograd_pack_task(void *context, int64_t task, int worker) {
 typedef struct {
     int64_t first, count;
     int16_t *points; /* [tile][point][padded channels], tiles tile_points apart */
-    float *sums;     /* [tile][point][64], tiles tile_sums apart */
+    float *scales;   /* [tile][point] */
+    float *unrounded;
+    float *sums; /* [tile][point][64], tiles tile_sums apart */
     const int16_t **rows;
     float **results;
     float **pixels; /* [tile][outputs][outputs], NULL outside of the result */
@@ -85,6 +88,9 @@ static dfp_winograd_tiles dfp_winograd_take(const dfp_winograd_convolution *w, c
     int64_t tiles = w->tiles_per_task;
     int outputs = w->in.transforms->outputs;
     t.points = dfp_take(memory, (size_t)(tiles * w->tile_points) * sizeof(int16_t));
+    int64_t kept = dfp_winograd_kept_patches(&w->in) * dfp_winograd_kept_channels(&w->in);
+    t.unrounded = dfp_take(memory, (size_t)(kept * dfp_winograd_area(&w->in)) * sizeof(float));
+    t.scales = dfp_take(memory, (size_t)(tiles * dfp_winograd_area(&w->in)) * sizeof(float));
     t.sums = dfp_take(memory, (size_t)(tiles * w->tile_sums) * sizeof(float));
     t.rows = dfp_take(memory, (size_t)tiles * sizeof *t.rows);
     t.results = dfp_take(memory, (size_t)tiles * sizeof *t.results);
@@ -132,6 +138,7 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
                                      int64_t block, int worker) {
     int64_t column = block * DFP_BLOCK, columns = w->columns - column;
     int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
+    int area = dfp_winograd_area(&w->in);
     dfp_finish finish = dfp_finish_at(w->finish, column);
     float *minimum = dfp_ranges_of_worker(&w->ranges, worker);
     if (columns > DFP_BLOCK) columns = DFP_BLOCK;
@@ -143,7 +150,8 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
             pixels[j] = pixel ? pixel + column : NULL;
             if (pixel) inside[count++] = pixel;
         }
-        w->in.transforms->output(t->sums + i * w->tile_sums, w->scales, &finish, columns, pixels);
+        w->in.transforms->output(t->sums + i * w->tile_sums, t->scales + i * area, &finish, columns,
+                                 pixels);
         if (w->ranges.minimum)
             dfp_widen_channel_range(inside, count, column, column + columns, minimum,
                                     minimum + w->columns);
@@ -155,11 +163,13 @@ static void dfp_winograd_tiles_task(void *context, int64_t task, int worker) {
     char *memory = w->workers + (size_t)worker * w->worker_bytes;
     dfp_winograd_tiles t = dfp_winograd_take(w, &memory);
     int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
+    int area = dfp_winograd_area(&w->in);
     t.first = task * w->tiles_per_task;
     t.count = w->in.patches - t.first;
     if (t.count > w->tiles_per_task) t.count = w->tiles_per_task;
-    dfp_winograd_target to = {t.points, w->tile_points, dfp_winograd_padded(w->in.channels), NULL};
-    dfp_winograd_emit(&w->in, t.first, t.first + t.count, 0, w->in.channels, to);
+    dfp_winograd_emit_each(&w->in, t.first, t.first + t.count, t.points, w->tile_points, t.scales,
+                           t.unrounded);
+    for (int64_t i = 0; i < t.count * area; ++i) t.scales[i] *= w->scales[i % area];
     for (int64_t i = 0; i < t.count; ++i)
         dfp_winograd_list_results(w, t.first + i, t.pixels + i * per_tile);
     for (int64_t block = 0; block < w->blocks; ++block) {
@@ -200,7 +210,7 @@ static int dfp_winograd_reserve(dfp_winograd_convolution *w, float **measuring) 
     w->worker_bytes = dfp_round_up(before + dfp_channel_ranges_bytes(&w->ranges), 64);
     end = NULL;
     dfp_winograd_share(w, &end);
-    size_t bytes = (size_t)(uintptr_t)end + dfp_winograd_measure_bytes(&w->in);
+    size_t bytes = (size_t)(uintptr_t)end + dfp_winograd_measure_bytes(&w->weights);
     memory = dfp_shared_workspace(bytes);
     w->workers = dfp_worker_workspace(w->worker_bytes);
     if (!memory || !w->workers) return 0;
@@ -212,7 +222,7 @@ static int dfp_winograd_reserve(dfp_winograd_convolution *w, float **measuring) 
     return 1;
 }
 
-/* The weights' points, packed, with their flush schedules, which the input's largest numbers bound. */
+/* The weights' points, packed, with their flush schedules. */
 static void dfp_winograd_prepare_weights(dfp_winograd_convolution *w) {
     int64_t row = w->transposed ? 1 : dfp_winograd_row_points(w), rows = w->in.channels;
     for (int64_t k = 0; k < 2 * w->pairs; ++k) w->rows[k] = k < rows ? k * row : -1;
@@ -227,9 +237,8 @@ static dfp_status dfp_winograd_convolve(dfp_winograd_convolution *w) {
     w->tile_points = dfp_odd_lines(dfp_winograd_area(&w->in) * dfp_winograd_padded(w->in.channels));
     w->tile_sums = dfp_winograd_area(&w->in) * DFP_BLOCK + DFP_LINE_BYTES / (int64_t)sizeof(float);
     if (!dfp_winograd_reserve(w, &measuring)) return DFP_OUT_OF_MEMORY;
-    dfp_winograd_measure(&w->in, measuring);
     dfp_winograd_measure(&w->weights, measuring);
-    dfp_winograd_scales(&w->in, &w->weights, w->scales);
+    dfp_winograd_scales(&w->weights, w->scales);
     dfp_winograd_prepare_weights(w);
     dfp_clear_channel_ranges(&w->ranges);
     dfp_parallel(dfp_ceil_div(w->in.patches, w->tiles_per_task), dfp_winograd_tiles_task, w);

@@ -64,7 +64,7 @@ DFP_INLINE void WG(widen)(const dfp_winograd_strip *strip, dfp_winograd_role rol
 DFP_INLINE void WG(write)(const dfp_winograd_strip *strip, dfp_winograd_role role,
                           const WG(strip) * from, const dfp_winograd_target *to, int64_t channel) {
     for (int patch = 0; patch < strip->patches; ++patch) {
-        int16_t *point = to->data + patch * to->patch_stride + channel;
+        int16_t *point = to->rounded + patch * to->patch_stride + channel;
         const float *factor = to->factors;
         DFP_UNROLL for (int i = 0; i < POINTS; ++i) {
             dfp_vf v[2][POINTS];
@@ -78,8 +78,24 @@ DFP_INLINE void WG(write)(const dfp_winograd_strip *strip, dfp_winograd_role rol
     }
 }
 
+/* FP32 points, unrounded. */
+DFP_INLINE void WG(keep)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                         const WG(strip) * from, const dfp_winograd_target *to, int64_t channel) {
+    for (int patch = 0; patch < strip->patches; ++patch) {
+        float *point = to->unrounded + patch * to->patch_stride + channel;
+        DFP_UNROLL for (int i = 0; i < POINTS; ++i) {
+            dfp_vf v[2][POINTS];
+            WG(second_axis)(from, role, patch * strip->advance, i, v);
+            DFP_UNROLL for (int j = 0; j < POINTS; ++j, point += to->point_stride) {
+                dfp_store_float(point, v[0][j]);
+                dfp_store_float(point + DFP_LANES, v[1][j]);
+            }
+        }
+    }
+}
+
 DFP_INLINE void WG(transform_role)(const dfp_winograd_strip *strip, dfp_winograd_role role,
-                                   int measures, float *largest, const dfp_winograd_target *to) {
+                                   const dfp_winograd_target *to) {
     WG(strip) first;
     int16_t copies[DFP_WINOGRAD_STRIP * 36 * DFP_STEP];
     const int16_t *rest[DFP_WINOGRAD_STRIP * 36];
@@ -95,36 +111,21 @@ DFP_INLINE void WG(transform_role)(const dfp_winograd_strip *strip, dfp_winograd
             at = 0;
         }
         WG(first_axis)(now, role, at, &first);
-        if (measures)
-            WG(widen)(strip, role, &first, largest);
+        if (to->largest)
+            WG(widen)(strip, role, &first, to->largest);
+        else if (to->unrounded)
+            WG(keep)(strip, role, &first, to, c);
         else
             WG(write)(strip, role, &first, to, c);
     }
 }
 
-/* largest[point][lane] becomes at least the magnitudes of this strip. */
-static void WG(measure)(const dfp_winograd_strip *strip, dfp_winograd_role role, float *largest) {
+static void WG(transform)(const dfp_winograd_strip *strip, dfp_winograd_role role,
+                          const dfp_winograd_target *to) {
     switch (role) {
-        case DFP_WINOGRAD_INPUT:
-            WG(transform_role)(strip, DFP_WINOGRAD_INPUT, 1, largest, NULL);
-            return;
-        case DFP_WINOGRAD_WEIGHTS:
-            WG(transform_role)(strip, DFP_WINOGRAD_WEIGHTS, 1, largest, NULL);
-            return;
-        case DFP_WINOGRAD_GRADIENT:
-            WG(transform_role)(strip, DFP_WINOGRAD_GRADIENT, 1, largest, NULL);
-    }
-}
-
-/* The integers nearest to the points' values times their factors. */
-static void WG(emit)(const dfp_winograd_strip *strip, dfp_winograd_role role,
-                     const dfp_winograd_target *to) {
-    switch (role) {
-        case DFP_WINOGRAD_INPUT: WG(transform_role)(strip, DFP_WINOGRAD_INPUT, 0, NULL, to); return;
-        case DFP_WINOGRAD_WEIGHTS:
-            WG(transform_role)(strip, DFP_WINOGRAD_WEIGHTS, 0, NULL, to);
-            return;
-        case DFP_WINOGRAD_GRADIENT: WG(transform_role)(strip, DFP_WINOGRAD_GRADIENT, 0, NULL, to);
+        case DFP_WINOGRAD_INPUT: WG(transform_role)(strip, DFP_WINOGRAD_INPUT, to); return;
+        case DFP_WINOGRAD_WEIGHTS: WG(transform_role)(strip, DFP_WINOGRAD_WEIGHTS, to); return;
+        case DFP_WINOGRAD_GRADIENT: WG(transform_role)(strip, DFP_WINOGRAD_GRADIENT, to);
     }
 }
 
@@ -177,11 +178,12 @@ static void WG(weights_gradient)(const float *sums, int64_t sums_stride, const f
 static const dfp_winograd_transforms WG(transforms) = {
     .outputs = OUTPUTS,
     .points = POINTS,
+    .image_bits = IMAGE_BITS,
+    .weight_bits = WEIGHT_BITS,
     .factor = FACTOR,
     .image_cost = IMAGE_COST,
     .weight_shift = WG(weight_shift),
-    .measure = WG(measure),
-    .emit = WG(emit),
+    .transform = WG(transform),
     .output = WG(output),
     .weights_gradient = WG(weights_gradient),
 };
@@ -190,5 +192,7 @@ static const dfp_winograd_transforms WG(transforms) = {
 #undef POINTS
 #undef AREA
 #undef FACTOR
+#undef IMAGE_BITS
+#undef WEIGHT_BITS
 #undef IMAGE_COST
 #undef CONTRACT
