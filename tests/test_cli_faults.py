@@ -315,7 +315,7 @@ def test_a_wrong_environment_variable_is_one_line():
     )
     assert result.returncode == 2
     assert result.stderr == (
-        "dfpkeras: error: DFPKERAS_NUM_THREADS: 1 to 256 threads are needed, got 1000\n"
+        "dfpkeras: error: DFPKERAS_NUM_THREADS: expected 1 to 256 threads, got 1000\n"
     )
 
 

@@ -371,9 +371,9 @@ def test_resume_refuses_other_hyperparameters_and_data(runs, records, capsys):
     directory, _ = records
     begin_run(runs, "x", directory)
     for option, value, message in (
-        ("--model", "ResNet50", "the run has model = resnet-small, asked for is ResNet50"),
-        ("--epochs", 2, "the run has epochs = 1, asked for is 2"),
-        ("--policy", "dfp16", "the run has policies = float32, asked for is dfp16"),
+        ("--model", "ResNet50", "the run has model = resnet-small, got ResNet50"),
+        ("--epochs", 2, "the run has epochs = 1, got 2"),
+        ("--policy", "dfp16", "the run has policies = float32, got dfp16"),
         ("--data", directory / "..", "no files train-*"),
     ):
         assert message in error_of(capsys, runs, "--resume", option, value)

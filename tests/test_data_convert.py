@@ -284,11 +284,11 @@ def add_a_class(images):
 
 
 CHANGES = {
-    "image added": (add_an_image, {}, "training images 12, asked for is 13"),
+    "image added": (add_an_image, {}, "training images 12, got 13"),
     "image changed": (change_an_image, {}, "digest of the images' names, labels and sizes"),
-    "class added": (add_a_class, {}, "classes 4, asked for is 5"),
-    "seed": (lambda images: None, {"seed": 1}, "seed 0, asked for is 1"),
-    "shards": (lambda images: None, {"train": 4}, "training shards 3, asked for is 4"),
+    "class added": (add_a_class, {}, "classes 4, got 5"),
+    "seed": (lambda images: None, {"seed": 1}, "seed 0, got 1"),
+    "shards": (lambda images: None, {"train": 4}, "training shards 3, got 4"),
 }
 
 

@@ -68,7 +68,7 @@ def remove_validation(directory):
 
 def empty(directory):
     (directory / "train-00001-of-00004").write_bytes(b"")
-    return "train-00001-of-00004: 0 bytes, but converted were"
+    return "train-00001-of-00004: 0 bytes, but "
 
 
 def replace_by_another(directory):
@@ -99,7 +99,7 @@ def merge_records(directory):
     size = len(rest[-1]) + len(last) - 16
     rest[-1] = size.to_bytes(8, "little") + rest[-1][8:] + last
     path.write_bytes(b"".join(rest))
-    return "train-00002-of-00004: 5 records, but converted were 6"
+    return "train-00002-of-00004: 5 records, but 6 were converted"
 
 
 LOSSES = [

@@ -51,12 +51,12 @@ def test_flush_every_keeps_given_bits():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"weight_bits": 16}, ValueError, "weight_bits: 2 to 15 magnitude bits are needed, got 16"),
-        ({"activation_bits": 1}, ValueError, "activation_bits: 2 to 15"),
-        ({"gradient_bits": 9.0}, TypeError, "gradient_bits: an integer is needed"),
-        ({"rounding": "up"}, ValueError, "rounding: one of nearest, stochastic is needed"),
-        ({"flush_every": 3}, ValueError, "flush_every: an even number of products"),
-        ({"flush_every": 0}, ValueError, "flush_every: an even number of products"),
+        ({"weight_bits": 16}, ValueError, "weight_bits: expected 2 to 15 magnitude bits, got 16"),
+        ({"activation_bits": 1}, ValueError, "activation_bits: expected 2 to 15"),
+        ({"gradient_bits": 9.0}, TypeError, "gradient_bits: expected an integer"),
+        ({"rounding": "up"}, ValueError, "rounding: expected one of nearest, stochastic"),
+        ({"flush_every": 3}, ValueError, "flush_every: expected an even number of products"),
+        ({"flush_every": 0}, ValueError, "flush_every: expected an even number of products"),
     ],
 )
 @pytest.mark.parametrize("make", [NumberFormat, dfpkeras.DFP16Policy])
@@ -339,10 +339,10 @@ def test_a_name_stands_for_its_format(arguments):
     [
         (
             "dfp16(weight=9)",
-            r"dtype policy 'dfp16\(weight=9\)': one of activation_bits, .* 'weight'",
+            r"dtype policy 'dfp16\(weight=9\)': expected one of activation_bits, .* 'weight'",
         ),
-        ("dfp16(weight_bits=99)", "weight_bits: 2 to 15 magnitude bits are needed, got 99"),
-        ("dfp16(weight_bits=nine)", "weight_bits: an integer is needed, got str 'nine'"),
+        ("dfp16(weight_bits=99)", "weight_bits: expected 2 to 15 magnitude bits, got 99"),
+        ("dfp16(weight_bits=nine)", "weight_bits: expected an integer, got str 'nine'"),
         ("dfp17", "dfp17"),
     ],
 )

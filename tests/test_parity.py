@@ -129,7 +129,7 @@ def test_a_recipe_of_digits_stays_a_string(tmp_path):
 @pytest.mark.parametrize("epochs", [EPOCHS - 1, EPOCHS + 1])
 def test_an_unfinished_history_is_refused(tmp_path, epochs):
     run = study.network_runs(STUDY, [0])[1]
-    with pytest.raises(ValueError, match=rf"small-dfp16-seed0-\w+: {EPOCHS} epochs are needed"):
+    with pytest.raises(ValueError, match=rf"small-dfp16-seed0-\w+: expected {EPOCHS} epochs"):
         results.append_run(tmp_path / "runs.csv", run, history(epochs=epochs))
     assert not (tmp_path / "runs.csv").exists()
 
@@ -340,7 +340,7 @@ def test_first_images_of_each_class_are_linked(tmp_path):
         for p in tmp_path.glob("target/*/*")
     }
     assert linked == {f"{name}/{i}.jpg": f"{name}{i}" for name in ("cat", "dog") for i in range(2)}
-    with pytest.raises(ValueError, match=r"cat: 4 images are needed, got 3"):
+    with pytest.raises(ValueError, match=r"cat: expected 4 images, got 3"):
         data.link_cifar(tmp_path / "source", "train", 4, tmp_path / "other")
 
 

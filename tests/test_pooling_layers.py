@@ -87,7 +87,7 @@ def assert_near(actual, expected):
 
 def results(policy, make, graph, *inputs):
     """[y, its gradients for the inputs, and the gradient of a penalty on those for dy], of a layer
-    whose first input carries integers."""
+    whose first input has a quantised view."""
     layer, carry = make(dtype=policy), carrying(policy)
 
     def call(first, *others):

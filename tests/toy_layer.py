@@ -24,7 +24,7 @@ class Twice(keras.layers.Layer):
 
 @operation
 def twice(x, *, number_format):
-    """2 x, or None if `x` stands for no integers."""
+    """2 x, or None if `x` has no quantised view."""
     formats = number_format.activation, number_format.gradient
     return None if find_view(x, formats[0]) is None else _twice(formats, x)
 

@@ -78,7 +78,7 @@ def read_idx(path, header):
 
 def require_images(where, found, needed):
     if found < needed:
-        raise ValueError(f"{where}: {needed} images are needed, got {found}")
+        raise ValueError(f"{where}: expected {needed} images, got {found}")
 
 
 WRITERS = {"cifar10": link_cifar, "fashion-mnist": write_fashion_mnist}

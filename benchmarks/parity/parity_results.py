@@ -44,7 +44,7 @@ def append_run(path, run, history):
     rows = history[history["policy"] == run.policy].sort_values("epoch")
     epochs = run.options["epochs"]
     if rows["epoch"].tolist() != list(range(1, epochs + 1)):
-        raise ValueError(f"{run.directory_name}: {epochs} epochs are needed, got {len(rows)}")
+        raise ValueError(f"{run.directory_name}: expected {epochs} epochs, got {len(rows)}")
     rows = rows[["epoch", *METRICS]].round(6)
     for position, (column, value) in enumerate(zip(KEY, run.key, strict=True)):
         rows.insert(position, column, value)

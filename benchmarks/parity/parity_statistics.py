@@ -70,7 +70,7 @@ def compare(name, float32, dfp16):
     """
     seeds = sorted(set(float32.index) & set(dfp16.index))
     if not seeds:
-        raise ValueError(f"{name}: a seed trained under both policies is needed, got none")
+        raise ValueError(f"{name}: expected a seed trained under both policies, got none")
     return Comparison(
         name,
         100 * float32.loc[seeds].to_numpy(np.float64),

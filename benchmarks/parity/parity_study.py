@@ -64,7 +64,7 @@ def network_runs(study, seeds, networks=None):
     known = study["networks"]
     unknown = [name for name in networks or () if name not in known]
     if unknown:
-        raise ValueError(f"networks: needed are some of {', '.join(known)}; got {unknown[0]!r}")
+        raise ValueError(f"networks: expected some of {', '.join(known)}; got {unknown[0]!r}")
     return [
         Run(name, policy, seed, train_options(study, known[name]))
         for seed in seeds

@@ -59,7 +59,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=200, help="a multiple of 10 (default 200)")
     arguments = parser.parse_args()
     if arguments.steps < WINDOW or arguments.steps % WINDOW:
-        parser.error(f"--steps: a multiple of {WINDOW} is needed, got {arguments.steps}")
+        parser.error(f"--steps: expected a multiple of {WINDOW}, got {arguments.steps}")
     return arguments
 
 

@@ -207,7 +207,7 @@ def _refuse_changes(config, options, details):
         before = getattr(config, name)
         if now != before:
             raise CommandError(
-                f"--resume: the run has {name} = {_plain(before)}, asked for is "
+                f"--resume: the run has {name} = {_plain(before)}, got "
                 f"{_plain(now)}; leave the option out, or begin a new run without --resume"
             )
 

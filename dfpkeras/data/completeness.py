@@ -45,7 +45,7 @@ def find_file_faults(paths, split, manifest):
         if name not in expected:
             faults.append(f"{path}: not one of the files that were converted")
         elif (size := _size(path)) != expected[name].num_bytes:
-            faults.append(f"{path}: {size} bytes, but converted were {expected[name].num_bytes}")
+            faults.append(f"{path}: {size} bytes, but {expected[name].num_bytes} were converted")
     return sorted(faults)
 
 
@@ -59,7 +59,7 @@ def find_count_fault(path, count, manifest):
     """
     shard = manifest.shards.get(path.name) if manifest else None
     if shard and count != shard.num_records:
-        return f"{path}: {count} records, but converted were {shard.num_records}"
+        return f"{path}: {count} records, but {shard.num_records} were converted"
     return None
 
 

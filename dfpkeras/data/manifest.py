@@ -66,8 +66,8 @@ class Manifest:
         for key, now in self._plan.items():
             if before.get(key) != now:
                 raise DataError(
-                    f"{self._path.parent}: holds a conversion with {key} {before.get(key)}, asked "
-                    f"for is {now}; give the same images and options, or another directory"
+                    f"{self._path.parent}: holds a conversion with {key} {before.get(key)}, got "
+                    f"{now}; give the same images and options, or another directory"
                 )
 
 

@@ -227,7 +227,7 @@ def list_files(directory, split, layout):
     paths = layout.list_files(directory, split)
     if not paths:
         raise DataError(
-            f"{directory}: no files {layout.files.format(split=split)}; needed are TFRecord files "
+            f"{directory}: no files {layout.files.format(split=split)}; expected TFRecord files "
             f"{IMAGENET.describe_files()}, or those of TFDS, {TFDS.describe_files()}"
         )
     return paths

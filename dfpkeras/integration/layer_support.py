@@ -45,7 +45,7 @@ def activated(layer, outputs):
 
 
 def or_not_implemented(result):
-    """Operations return None for tensors that stand for no integers, methods NotImplemented."""
+    """Operations return None for tensors that have no quantised view, methods NotImplemented."""
     return NotImplemented if result is None else result
 
 

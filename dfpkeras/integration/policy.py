@@ -162,8 +162,8 @@ def number_format_named(name):
         key, _, value = (word.strip() for word in part.partition("="))
         if key not in dataclasses.asdict(_DEFAULT):
             raise ValueError(
-                f"dtype policy {name!r}: one of {', '.join(dataclasses.asdict(_DEFAULT))} is "
-                f"needed, got {key!r}"
+                f"dtype policy {name!r}: expected one of "
+                f"{', '.join(dataclasses.asdict(_DEFAULT))}, got {key!r}"
             )
         arguments[key] = int(value) if value.isdecimal() else value
     return NumberFormat(**arguments)

@@ -69,7 +69,7 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
 def check_algorithm(algorithm):
     """One of the names in `ALGORITHMS`."""
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm: one of {', '.join(ALGORITHMS)} is needed, got {algorithm!r}")
+        raise ValueError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
     return algorithm
 
 
@@ -90,11 +90,11 @@ def _check_channels(x_shape, x_name, w_shape, w_name, groups):
     channels, group_channels, filters = x_shape[3], w_shape[2], w_shape[3]
     if groups < 1 or channels % groups or filters % groups:
         raise ValueError(
-            f"groups: a divisor of the {channels} channels of {x_name} and the {filters} filters "
-            f"of {w_name} is needed, got {groups}"
+            f"groups: expected a divisor of the {channels} channels of {x_name} and the {filters} "
+            f"filters of {w_name}, got {groups}"
         )
     if group_channels * groups != channels or not group_channels or not filters:
         raise ValueError(
-            f"{w_name}: {channels // groups} channels (the {channels} of {x_name} / {groups} "
-            f"groups) and at least one filter are needed, got shape {w_shape}"
+            f"{w_name}: expected {channels // groups} channels (the {channels} of {x_name} / "
+            f"{groups} groups) and at least one filter, got shape {w_shape}"
         )

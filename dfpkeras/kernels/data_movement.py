@@ -34,7 +34,7 @@ def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
         ValueError: if there is none, shapes do not fit, or ``axis`` or ``bits`` is out of range.
     """
     if not tensors:
-        raise ValueError("tensors: at least one tensor is needed, got an empty list")
+        raise ValueError("tensors: expected at least one tensor, got an empty list")
     for i, tensor in enumerate(tensors):
         check_operand(f"tensors[{i}]", tensor)
     first, bits = tensors[0].shape, check_bits(bits)
@@ -42,7 +42,7 @@ def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
     for i, tensor in enumerate(tensors):
         if _without(tensor.shape, axis) != _without(first, axis):
             raise ValueError(
-                f"tensors[{i}]: the shape {first} but for axis {axis} is needed, got {tensor.shape}"
+                f"tensors[{i}]: expected shape {first} except on axis {axis}, got {tensor.shape}"
             )
     lengths = [tensor.shape[axis] for tensor in tensors]
     shape = (*first[:axis], sum(lengths), *first[axis + 1 :])
@@ -75,13 +75,12 @@ def split(x: DFPTensor, sizes: list[int], axis: int = -1) -> list[DFPTensor]:
         ValueError: if ``axis`` is out of range or the sizes do not fit.
     """
     if not isinstance(x, DFPTensor):
-        raise TypeError(f"x: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(x)}")
+        raise TypeError(f"x: expected a DFPTensor (dfpkeras.quantize), got {kind_of(x)}")
     axis = _check_axis(axis, len(x.shape))
     sizes = [check_integer("sizes", size) for size in sizes]
     if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 0:
         raise ValueError(
-            f"sizes: sizes that add up to the {x.shape[axis]} of axis {axis} are needed, "
-            f"got {sizes}"
+            f"sizes: expected a sum of {x.shape[axis]}, the size of axis {axis}, got {sizes}"
         )
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     results, start = [], 0
@@ -133,7 +132,7 @@ def _change_borders(name, x, borders, sign):
     batch, height, width, channels = x.shape
     shape = batch, height + sign * (top + bottom), width + sign * (left + right), channels
     if min(shape) < 0:
-        raise ValueError(f"{name}: no more than x of shape {x.shape} has is needed, got {borders}")
+        raise ValueError(f"{name}: expected no more than the shape {x.shape} of x, got {borders}")
     rows, columns = (sign * top, sign * bottom), (sign * left, sign * right)
     return _reframe(x, shape, batch, width, channels, rows, columns, height)
 
@@ -144,10 +143,10 @@ def _check_borders(name, borders):
         numbers = [check_integer(name, number) for number in (top, bottom, left, right)]
     except (TypeError, ValueError):
         raise TypeError(
-            f"{name}: integers ((top, bottom), (left, right)) are needed, got {borders!r}"
+            f"{name}: expected integers ((top, bottom), (left, right)), got {borders!r}"
         ) from None
     if min(numbers) < 0:
-        raise ValueError(f"{name}: integers of at least 0 are needed, got {borders!r}")
+        raise ValueError(f"{name}: expected integers of at least 0, got {borders!r}")
     return tuple(numbers[:2]), tuple(numbers[2:])
 
 
@@ -168,7 +167,7 @@ def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
 def _check_axis(axis, rank):
     axis = check_integer("axis", axis)
     if not -rank <= axis < rank:
-        raise ValueError(f"axis: an axis of {rank} is needed, got {axis}")
+        raise ValueError(f"axis: expected one of {rank} axes, got {axis}")
     return axis % rank
 
 

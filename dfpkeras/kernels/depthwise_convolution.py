@@ -122,8 +122,8 @@ def _geometry(x_shape, x_name, w_shape, w_name, *arguments):
     channels, multiplier = w_shape[2:]
     if channels != x_shape[3] or not channels or not multiplier:
         raise ValueError(
-            f"{w_name}: {x_shape[3]} channels, those of {x_name}, and a depth multiplier of at "
-            f"least 1 are needed, got shape {w_shape}"
+            f"{w_name}: expected {x_shape[3]} channels, as in {x_name}, and a depth multiplier "
+            f"of at least 1, got shape {w_shape}"
         )
     filters = channels * multiplier
     geometry = convolution_geometry(x_shape, x_name, w_shape, w_name, filters, *arguments, filters)

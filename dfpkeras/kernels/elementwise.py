@@ -139,7 +139,7 @@ def sum_gradients(
     """
     gradients = list(gradients)
     if not gradients:
-        raise ValueError("gradients: at least one is needed, got none")
+        raise ValueError("gradients: expected at least one, got none")
     for gradient in gradients:
         check_operand("gradients", gradient, getattr(gradients[0], "shape", None))
     if len(gradients) == 1:

@@ -69,7 +69,7 @@ class NumberFormat:
         given = {role: _check_bits(role, bits) for role, bits in given.items() if bits is not None}
         if self.rounding not in ROUNDINGS:
             raise ValueError(
-                f"rounding: one of {', '.join(ROUNDINGS)} is needed, got {self.rounding!r}"
+                f"rounding: expected one of {', '.join(ROUNDINGS)}, got {self.rounding!r}"
             )
         check_algorithm(self.algorithm)
         bits = _DEFAULTS | given
@@ -120,6 +120,6 @@ def _check_bits(role, bits):
     bits = check_integer(f"{role}_bits", bits)
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(
-            f"{role}_bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}"
+            f"{role}_bits: expected {MIN_BITS} to {MAX_BITS} magnitude bits, got {bits}"
         )
     return bits

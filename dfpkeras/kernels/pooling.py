@@ -258,10 +258,10 @@ def _geometry(name, shape, pool_size, strides, padding):
     batch, *size, channels = shape
     if math.prod(pool_size) > MOST_WINDOW_PIXELS:
         raise ValueError(
-            f"pool_size: at most {MOST_WINDOW_PIXELS} pixels are needed, got {pool_size}"
+            f"pool_size: expected at most {MOST_WINDOW_PIXELS} pixels, got {pool_size}"
         )
     if min(size) < 1:
-        raise ValueError(f"{name}: a height and width of at least 1 are needed, got shape {shape}")
+        raise ValueError(f"{name}: expected a height and width of at least 1, got shape {shape}")
     axes = [
         (length, out, pool, stride, pad)
         for length, pool, stride in zip(size, pool_size, strides, strict=True)
@@ -269,7 +269,7 @@ def _geometry(name, shape, pool_size, strides, padding):
     ]
     if min(out for _, out, *_ in axes) < 1:
         raise ValueError(
-            f"{name}: with padding='valid' at least the window's size {pool_size} is needed, "
+            f"{name}: with padding='valid' expected at least the window's size {pool_size}, "
             f"got shape {shape}"
         )
     return batch, channels, *axes
@@ -284,7 +284,7 @@ def _images(name, shape):
     """(batch, pixels, channels) of images that have pixels."""
     batch, height, width, channels = shape
     if not height * width:
-        raise ValueError(f"{name}: at least one pixel is needed, got shape {shape}")
+        raise ValueError(f"{name}: expected at least one pixel, got shape {shape}")
     return batch, height * width, channels
 
 

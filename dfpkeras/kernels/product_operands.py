@@ -26,7 +26,7 @@ def check_bias(bias, size):
     if bias is None:
         return None
     if not isinstance(bias, np.ndarray) or bias.dtype != np.float32 or bias.shape != (size,):
-        raise ValueError(f"bias: a float32 array of shape ({size},) is needed, got {kind_of(bias)}")
+        raise ValueError(f"bias: expected a float32 array of shape ({size},), got {kind_of(bias)}")
     return np.ascontiguousarray(bias)
 
 
@@ -51,6 +51,6 @@ def check_flush_interval(flush_every):
     flush_every = check_integer("flush_every", flush_every)
     if flush_every < 2 or flush_every % 2:
         raise ValueError(
-            f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"
+            f"flush_every: expected an even number of products, at least 2, got {flush_every}"
         )
     return flush_every

@@ -1,6 +1,6 @@
 """Differentiable batch normalisation, fused with what follows it.
 
-`batch_norm` returns a float32 tensor that stands for integers, and notes on it how it was made.
+`batch_norm` returns a float32 tensor with a quantised view, and notes on it how it was made.
 `fuse_residual` and `fuse_activation` find that on their input and compute the fused result from the
 operands of the batch norm, in one pass instead of two or three. Gradients flow through the unfused
 result all the same; a lazy backend does not compute its value if nothing else reads it.

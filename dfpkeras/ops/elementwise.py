@@ -1,4 +1,4 @@
-"""Differentiable activations and sums, whose results stand for integers.
+"""Differentiable activations and sums, whose results have a quantised view.
 
 What is the result of a batch norm is computed together with it, see `batch_normalization`; all
 else in one pass of its own.
@@ -29,7 +29,7 @@ def activate(x, activation, *, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor of the shape of `x`, which stands for integers.
+        float32 tensor of the shape of `x`, with a quantised view.
     """
     fused = fuse_activation(x, activation, number_format)
     if fused is not None:
@@ -55,7 +55,7 @@ def add(a, b, *, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor that stands for integers, or None if shapes differ, or might in more than an
+        float32 tensor with a quantised view, or None if shapes differ, or might in more than an
         unknown number of images.
     """
     if not may_have_one_shape(a, b):

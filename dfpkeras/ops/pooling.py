@@ -1,4 +1,4 @@
-"""Differentiable pooling, of tensors that stand for integers.
+"""Differentiable pooling, of tensors that have a quantised view.
 
 Each function returns None for a tensor that does not. The gradient of an average is again an
 average of its upstream gradient, and so on to any order; the gradient of a maximum is linear in its
@@ -78,7 +78,7 @@ class _Windows:
 
 @operation
 def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
-    """The maximum of each window, or None if `x` stands for no integers.
+    """The maximum of each window, or None if `x` has no quantised view.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -88,7 +88,7 @@ def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor in the layout of `x`, which stands for integers.
+        float32 tensor in the layout of `x`, with a quantised view.
     """
     xq = find_view(x, number_format.activation)
     if xq is None:
@@ -131,7 +131,7 @@ def _upstream_of_maxima(windows, x, y, ddx):
 
 @operation
 def average_pool(x, *, pool_size, strides, padding, data_format, number_format):
-    """The average of each window, or None if `x` stands for no integers; as `max_pool`."""
+    """The average of each window, or None if `x` has no quantised view; as `max_pool`."""
     if find_view(x, number_format.activation) is None:
         return None
     windows = _Windows(pool_size, strides, padding, data_format, number_format)
@@ -166,7 +166,7 @@ def _average_pool_gradient(windows, shapes, dy):
 
 @operation
 def global_average_pool(x, *, data_format, keepdims, number_format):
-    """The average of each image and channel, or None if `x` stands for no integers.
+    """The average of each image and channel, or None if `x` has no quantised view.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -175,7 +175,7 @@ def global_average_pool(x, *, data_format, keepdims, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor (N, C), or with spatial dimensions of 1; it stands for no integers.
+        float32 tensor (N, C), or with spatial dimensions of 1; it has no quantised view.
     """
     if find_view(x, number_format.activation) is None:
         return None
@@ -223,7 +223,7 @@ def _global_average_gradient(data_format, number_format, shapes, dy):
 @operation
 def global_max_pool(x, *, data_format, keepdims, number_format):
     """The maximum of each image and channel, or None; as `global_average_pool`, but the result
-    stands for integers."""
+    has a quantised view."""
     tensor_format = number_format.activation
     xq = find_view(x, tensor_format)
     if xq is None:

@@ -1,6 +1,6 @@
-"""The integers that float32 tensors stand for.
+"""Quantised views: the integers of float32 tensors.
 
-A quantised view is kept with the float32 tensor that it was quantised from, or that was dequantised
+A view is kept with the float32 tensor that it was quantised from, or that was dequantised
 from it. A tensor that several operations consume is quantised once.
 """
 

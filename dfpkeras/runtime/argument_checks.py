@@ -10,7 +10,7 @@ def check_integer(name, value):
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: an integer is needed, got {kind_of(value)}") from None
+        raise TypeError(f"{name}: expected an integer, got {kind_of(value)}") from None
 
 
 def kind_of(value):

@@ -43,7 +43,7 @@ def set_default():
         try:
             number = int(text)
         except ValueError:
-            raise ValueError(f"{VARIABLE}: an integer is needed, got {text!r}") from None
+            raise ValueError(f"{VARIABLE}: expected an integer, got {text!r}") from None
         _set(_in_range(VARIABLE, number), VARIABLE)
         return
     cpus, quota = count_cpus(), _cgroup_quota()
@@ -61,7 +61,7 @@ def _set(number, why):
 
 def _in_range(name, number):
     if not 1 <= number <= MAX_THREADS:
-        raise ValueError(f"{name}: 1 to {MAX_THREADS} threads are needed, got {number}")
+        raise ValueError(f"{name}: expected 1 to {MAX_THREADS} threads, got {number}")
     return number
 
 

@@ -68,5 +68,5 @@ def _check_parameters(owner, name, function, parameters):
     if found[: len(parameters)] != tuple(parameters):
         raise UnknownSignatureError(
             f"{owner.__name__}.{name} takes ({', '.join(found)}), "
-            f"({', '.join(parameters)}) is needed"
+            f"expected ({', '.join(parameters)})"
         )

@@ -38,7 +38,7 @@ def left_out(test):
     return any(fnmatch.fnmatchcase(test, entry["test"]) for entry in entries)
 
 
-#: Names of the layers without weights whose results carried integers in the test that runs.
+#: Names of the layers without weights whose results had quantised views in the test that runs.
 integer_layers = set()
 
 
@@ -99,7 +99,7 @@ def provide_imports():
     sys.modules.setdefault("jax", types.ModuleType("jax"))
 
 
-def carry_integers(x):
+def with_integers(x):
     """A float32 tensor as an integer layer would have made it, anything else as it is."""
     if not isinstance(x, tf.Tensor) or x.dtype != tf.float32 or not x.shape[1:]:
         return x
@@ -117,7 +117,7 @@ def feed_integers(cls, method):
 
     @functools.wraps(original)
     def fed(self, inputs, *args, **kwargs):
-        inputs = tf.nest.map_structure(carry_integers, inputs)
+        inputs = tf.nest.map_structure(with_integers, inputs)
         result = original(self, inputs, *args, **kwargs)
         if find_view(result, NumberFormat().activation) is not None:
             integer_layers.add(type(self).__name__)

@@ -89,7 +89,7 @@ class Case:
         sizes = [size or self.image_size for size in tensor.shape[1:]]
         if None in sizes:
             raise ModelError(
-                f"--model {self.model}: needed are inputs of known sizes, or --image-size for the "
+                f"--model {self.model}: expected inputs of known sizes, or --image-size for the "
                 f"sizes that are open; got an input of shape {tuple(tensor.shape)}"
             )
         return self.images, *sizes

@@ -42,6 +42,6 @@ register(
         has_weights=False,
         kernels=("zero_pad", "crop"),
         layers="`ZeroPadding2D`, `Cropping2D` and their 1-D forms",
-        computation="INT16 in and out, where a layer above gave them integers",
+        computation="INT16 in and out, if the layer before gave them integers",
     )
 )

@@ -38,6 +38,6 @@ register(
         kernels=("max_pool", "average_pool"),
         float32_operations=("MaxPool", "AvgPool"),
         layers="`MaxPooling2D`, `AveragePooling2D` and their 1-D forms",
-        computation="INT16 in and out, where a layer above gave them integers",
+        computation="INT16 in and out, if the layer before gave them integers",
     )
 )
