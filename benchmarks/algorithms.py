@@ -13,11 +13,11 @@ import collections
 import statistics
 
 from dfpkeras import kernels
-from dfpkeras.benchmark.integer import IntegerKernels
-from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.integer_kernels import IntegerKernels
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.measure import take_turns
 from dfpkeras.benchmark.networks import NETWORKS
-from dfpkeras.benchmark.operands import make_operands
+from dfpkeras.benchmark.random_operands import make_operands
 from dfpkeras.kernels.convolution_plan import NUMERICS, plan_of
 
 

@@ -79,13 +79,13 @@ MODELS = {
     "global_pooling_1d": _pooling_globally(
         layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D, (6, 2)
     ),
-    "arrangement": _on_images(
+    "data_movement": _on_images(
         layers.ReLU,
         lambda: layers.ZeroPadding2D(1),
         lambda: layers.Cropping2D(((2, 0), (0, 1))),
         lambda: layers.Reshape((10, 8)),
     ),
-    "arrangement_1d": _on_sequences(
+    "data_movement_1d": _on_sequences(
         layers.ReLU, lambda: layers.ZeroPadding1D(1), lambda: layers.Cropping1D((2, 0))
     ),
 }

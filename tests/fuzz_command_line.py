@@ -430,7 +430,7 @@ def _main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the number of one case")
     arguments = parser.parse_args()
-    interrupted_runs.use_little()
+    interrupted_runs.use_tiny_training()
     numbers = range(arguments.cases) if arguments.only is None else [arguments.only]
     failed, codes = fuzz(numbers, arguments.seed)
     for kind in sorted({kind for kind, _ in codes}):

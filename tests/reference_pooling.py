@@ -157,7 +157,7 @@ def exact_average_gradient(dy, shape, pooling):
     return dx
 
 
-# --- arrangement ----------------------------------------------------------------------------
+# --- data movement --------------------------------------------------------------------------
 
 
 def concatenate(operands, axis, bits):

@@ -154,7 +154,7 @@ def test_no_channel(function, shape):
 
 
 @pytest.mark.parametrize("given", ["minimum", "maximum"])
-def test_one_extreme_alone(given):
+def test_half_of_a_channel_range(given):
     missing = ({"minimum", "maximum"} - {given}).pop()
     with pytest.raises(ValueError, match=rf"{missing}: expected a float32 array"):
         call("batch_norm_forward", **{missing: None})

@@ -33,13 +33,13 @@ def directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def little():
-    with interrupted_runs.little():
+def tiny_training():
+    with interrupted_runs.tiny_training():
         yield
 
 
 @pytest.fixture(scope="module")
-def finished(little, tmp_path_factory):
+def finished(tiny_training, tmp_path_factory):
     """A run of one epoch of few digits."""
     runs = tmp_path_factory.mktemp("runs")
     assert main(["train", "--runs-dir", str(runs), "--name", "x", "--epochs", "1"]) == 0
@@ -103,7 +103,7 @@ def test_out_of_memory_advises_a_smaller_batch(allocate):
 
 
 @pytest.mark.slow
-def test_training_without_memory_is_one_line(little, tmp_path, monkeypatch, capsys):
+def test_training_without_memory_is_one_line(tiny_training, tmp_path, monkeypatch, capsys):
     def needs_terabytes(images):
         huge = tf.random.uniform((tf.shape(images)[0] * 2**18, 2**18))
         return images[:, :1, 0, 0] + tf.reduce_sum(huge)

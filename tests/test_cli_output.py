@@ -213,7 +213,7 @@ def test_lost_output_costs_the_output_alone(tmp_path, descriptor, expected):
         contextlib.suppress(OSError),  # of closing the streams
         os.fdopen(descriptor(), "w") as stdout,
         os.fdopen(descriptor(), "w") as stderr,
-        interrupted_runs.little() as patch,
+        interrupted_runs.tiny_training() as patch,
     ):
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)

@@ -178,7 +178,7 @@ def training(monkeypatch):
     return begun
 
 
-def test_a_sitting_does_what_is_missing(tmp_path, training):
+def test_missing_runs_are_done(tmp_path, training):
     runs = study.network_runs(STUDY, [0])
     path = tmp_path / "runs.csv"
     append_all(path, runs[:1])
@@ -198,10 +198,10 @@ def test_a_run_that_fails_is_told_and_left_out(tmp_path, training, capsys):
     assert results.missing_runs([bad, good], results.read_results(tmp_path / "runs.csv")) == [bad]
 
 
-def test_one_sitting_at_a_time(tmp_path, training):
+def test_one_process_at_a_time(tmp_path, training):
     with open(tmp_path / "lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RuntimeError, match="another sitting, or a run it began, is at work"):
+        with pytest.raises(RuntimeError, match="another process, or a run it began, is at work"):
             runner.do_missing_runs(study.network_runs(STUDY, [0]), tmp_path / "runs.csv", tmp_path)
     assert not training
 

@@ -148,5 +148,5 @@ def test_gradients_and_whole_images(call, arguments, error, message):
         (kernels.crop, (X, ((4, 3), (0, 0))), ValueError, r"cropping: .*\(2, 6, 6, 3\)"),
     ],
 )
-def test_arrangement(call, arguments, error, message):
+def test_data_movement(call, arguments, error, message):
     assert_raises(error, message, call, *arguments)

@@ -30,9 +30,9 @@ OFTEN = ["--checkpoint-minutes", "1e-9"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def little():
+def tiny_training():
     """The same tiny model and data here as in the processes that are killed; no pictures."""
-    with interrupted_runs.little() as patch:
+    with interrupted_runs.tiny_training() as patch:
         patch.setattr(RunDirectory, "save_curves", lambda run, figure: None)
         patch.setattr(train, "plot_history", lambda history, title: None)
         yield

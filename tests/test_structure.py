@@ -15,7 +15,7 @@ from keras_support import dtype_policy, random_array
 from native_program import ROOT
 
 import dfpkeras
-from dfpkeras.benchmark.step.kinds import all_kinds, kind_of_kernel, kinds_of_layers
+from dfpkeras.benchmark.step.layer_kinds import all_kinds, kind_of_kernel, kinds_of_layers
 from dfpkeras.integration import keras_internals, registry
 from dfpkeras.integration.layer_table import layer_table
 from dfpkeras.ops.kernel_hits import hits

@@ -9,9 +9,9 @@ from dfpkeras.backend import current
 from dfpkeras.integration.layer_support import or_not_implemented
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import pack, unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import call_for_view, find_view, quantized_result, view_of
 
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 def do_missing_runs(runs, results_path, work):
     """Does every run that the results lack, and appends it as soon as it is finished.
 
-    A run that an earlier sitting left unfinished goes on from its last checkpoint. A run that fails
+    A run that was interrupted earlier continues from its last checkpoint. A run that fails
     is reported, and the others are done.
 
     Args:
@@ -31,12 +31,12 @@ def do_missing_runs(runs, results_path, work):
         The number of runs that failed.
 
     Raises:
-        RuntimeError: another sitting is at work in that directory.
+        RuntimeError: another process is at work in that directory.
     """
     missing = missing_runs(runs, read_results(results_path))
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are done, {len(missing)} to do")
     failures, begin = 0, time.monotonic()
-    with only_sitting(work) as lock:
+    with only_process(work) as lock:
         for number, run in enumerate(missing, 1):
             done = do_run(run, results_path, work, lock)
             failures += not done
@@ -99,14 +99,14 @@ def environment():
 
 
 @contextlib.contextmanager
-def only_sitting(work):
-    """Holds a lock; a run holds it too, so that it also tells of one whose sitting was killed."""
+def only_process(work):
+    """Holds a lock. Runs hold it, too: it also tells of one whose parent process was killed."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(f"{work}: another sitting, or a run it began, is at work") from None
+            raise RuntimeError(f"{work}: another process, or a run it began, is at work") from None
         yield file.fileno()
 
 

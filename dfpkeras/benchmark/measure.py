@@ -12,8 +12,8 @@ import gc
 import statistics
 import time
 
-from dfpkeras.benchmark.operands import make_operands
 from dfpkeras.benchmark.peers import UnsupportedError
+from dfpkeras.benchmark.random_operands import make_operands
 
 OURS = "dfpkeras"
 

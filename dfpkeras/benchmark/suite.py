@@ -8,7 +8,7 @@ import numpy as np
 
 from dfpkeras import get_num_threads, kernels
 from dfpkeras.benchmark.environment import speed_variables
-from dfpkeras.benchmark.integer import IntegerKernels
+from dfpkeras.benchmark.integer_kernels import IntegerKernels
 from dfpkeras.benchmark.measure import OURS, measure_layer
 from dfpkeras.benchmark.peak import Peak, measure_peak
 from dfpkeras.benchmark.peers import find_peers

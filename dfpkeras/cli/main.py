@@ -5,7 +5,7 @@ import sys
 import traceback
 
 from dfpkeras import __version__
-from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS as LAYER_NETWORKS
 from dfpkeras.benchmark.step.case import NETWORKS as STEP_NETWORKS
 from dfpkeras.benchmark.step.contenders import CONTENDERS

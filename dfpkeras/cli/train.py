@@ -106,7 +106,7 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
         CommandError: a record cannot be read, a file of the run cannot be written, or the loss
             became NaN.
     """
-    from dfpkeras.cli.session import train_policy
+    from dfpkeras.cli.train_policy import train_policy
 
     for policy in config.policies:
         complete = run.latest_checkpoint(policy).epoch >= config.epochs

@@ -29,11 +29,11 @@ import numpy as np
 from dfpkeras import _native
 from dfpkeras.kernels.operand_checks import (
     check_activation,
+    check_activation_result,
     check_bits,
     check_channel_numbers,
     check_channels,
     check_operand,
-    check_passing,
     is_finite,
     parts,
 )
@@ -236,7 +236,7 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
     channels = check_channels("dy", dy)
     check_operand("x", x, dy.shape)
     mean = check_channel_numbers("mean", mean, channels)
-    y = check_passing(y, activation, x.shape)
+    y = check_activation_result(y, activation, x.shape)
     sums, max_dz = np.empty((2, channels)), np.empty(channels, np.float32)
     if not _pixels(dy):
         sums.fill(0)
@@ -376,7 +376,7 @@ def batch_norm_backward_frozen(
 
 
 def _backward(dy, x, numbers, y, activation, bits, want_dz):
-    y = check_passing(y, activation, dy.shape)
+    y = check_activation_result(y, activation, dy.shape)
     bits = check_bits(bits)
     if not is_finite(dy, x, y):
         return (_nonfinite(dy.shape), _nonfinite(dy.shape)) if want_dz else _nonfinite(dy.shape)

@@ -7,7 +7,7 @@ from dfpkeras import _native
 from dfpkeras.kernels.window_shapes import (
     check_padding,
     check_pair,
-    convolution_geometry,
+    convolution_description,
     output_shape,
 )
 from dfpkeras.runtime.argument_checks import check_integer
@@ -79,11 +79,11 @@ def _make_plan(_isa, direction, shapes, names, arguments, flush_every, classes):
     x_name, w_name = names
     strides, padding, dilation_rate, groups = arguments
     _check_channels(x_shape, x_name, w_shape, w_name, groups)
-    geometry = convolution_geometry(
+    description = convolution_description(
         x_shape, x_name, w_shape, w_name, w_shape[3], strides, padding, dilation_rate, groups
     )
-    native = _native.ConvolutionPlan(direction, (*geometry.values(), flush_every), classes)
-    return Plan(native, output_shape(geometry))
+    native = _native.ConvolutionPlan(direction, (*description.values(), flush_every), classes)
+    return Plan(native, output_shape(description))
 
 
 def _check_channels(x_shape, x_name, w_shape, w_name, groups):

@@ -10,9 +10,9 @@ import numpy as np
 from dfpkeras import _native
 from dfpkeras.kernels.operand_checks import (
     check_activation,
+    check_activation_result,
     check_bits,
     check_operand,
-    check_passing,
     is_finite,
     parts,
 )
@@ -99,7 +99,7 @@ def activation_backward(
         ValueError: if shapes differ, ``activation`` is unknown or ``bits`` out of range.
     """
     check_operand("dy", dy)
-    y = check_passing(y, activation, dy.shape)
+    y = check_activation_result(y, activation, dy.shape)
     bits = check_bits(bits)
     if not is_finite(dy, y):
         return _nonfinite(dy.shape)
@@ -145,7 +145,7 @@ def sum_gradients(
     if len(gradients) == 1:
         return activation_backward(gradients[0], y, activation, bits)
     shape = gradients[0].shape
-    y = check_passing(y, activation, shape)
+    y = check_activation_result(y, activation, shape)
     bits = check_bits(bits)
     if not is_finite(*gradients, y):
         return _nonfinite(shape)

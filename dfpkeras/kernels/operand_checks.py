@@ -45,7 +45,7 @@ def check_tensor(name, value, shape):
     return value
 
 
-def check_passing(y, activation, shape):
+def check_activation_result(y, activation, shape):
     """The result of forward that decides what passes, None if everything does."""
     return check_tensor("y", y, shape) if check_activation(activation) else None
 

@@ -54,8 +54,8 @@ def max_pool(
         TypeError: if ``x`` is not a `DFPTensor` or a number not an integer.
         ValueError: if the shape or an argument does not fit.
     """
-    geometry = _geometry("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
-    return _pooled(_native.max_pool_forward, geometry, x, (), _output_shape(geometry))
+    description = _description("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
+    return _pooled(_native.max_pool_forward, description, x, (), _output_shape(description))
 
 
 def max_pool_backward(
@@ -87,14 +87,14 @@ def max_pool_backward(
         TypeError: if an operand is of another type or a number not an integer.
         ValueError: if a shape or an argument does not fit.
     """
-    geometry = _geometry("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
-    shape = _output_shape(geometry)
+    description = _description("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
+    shape = _output_shape(description)
     y, bits = check_tensor("y", y, shape), check_bits(bits)
     dy = _quantized(check_operand("dy", dy, shape), bits)
     if not is_finite(x, y):
         return _nonfinite(x.shape)
     extra = x.data.reshape(-1), y.data.reshape(-1), bits
-    return _pooled(_native.max_pool_backward, geometry, dy, extra, x.shape)
+    return _pooled(_native.max_pool_backward, description, dy, extra, x.shape)
 
 
 def average_pool(
@@ -118,9 +118,9 @@ def average_pool(
     Raises:
         TypeError, ValueError: as in `max_pool`.
     """
-    geometry = _geometry("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
+    description = _description("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
     extra = (check_bits(bits),)
-    return _pooled(_native.average_pool_forward, geometry, x, extra, _output_shape(geometry))
+    return _pooled(_native.average_pool_forward, description, x, extra, _output_shape(description))
 
 
 def average_pool_backward(
@@ -148,10 +148,10 @@ def average_pool_backward(
         TypeError, ValueError: as in `max_pool_backward`.
     """
     shape = check_shape("input_shape", input_shape, 4)
-    geometry = _geometry("input_shape", shape, pool_size, strides, padding)
+    description = _description("input_shape", shape, pool_size, strides, padding)
     bits = check_bits(bits)
-    dy = _quantized(check_operand("dy", dy, _output_shape(geometry)), bits)
-    return _pooled(_native.average_pool_backward, geometry, dy, (bits,), shape)
+    dy = _quantized(check_operand("dy", dy, _output_shape(description)), bits)
+    return _pooled(_native.average_pool_backward, description, dy, (bits,), shape)
 
 
 def global_average_pool(x: DFPTensor) -> np.ndarray:
@@ -250,7 +250,7 @@ def global_max_pool_backward(
     return _spread(share, x.data.reshape(-1), y.data, x.shape, bits)
 
 
-def _geometry(name, shape, pool_size, strides, padding):
+def _description(name, shape, pool_size, strides, padding):
     """(batch, channels, rows, columns) as the native module takes it."""
     pool_size = check_pair("pool_size", pool_size)
     strides = pool_size if strides is None else check_pair("strides", strides)
@@ -275,8 +275,8 @@ def _geometry(name, shape, pool_size, strides, padding):
     return batch, channels, *axes
 
 
-def _output_shape(geometry):
-    batch, channels, (_, height, *_), (_, width, *_) = geometry
+def _output_shape(description):
+    batch, channels, (_, height, *_), (_, width, *_) = description
     return batch, height, width, channels
 
 
@@ -288,14 +288,14 @@ def _images(name, shape):
     return batch, height * width, channels
 
 
-def _pooled(kernel, geometry, operand, extra, shape):
+def _pooled(kernel, description, operand, extra, shape):
     """The result of a kernel, of the given shape."""
     if not operand.is_finite:
         return _nonfinite(shape)
     result = aligned_empty(shape, np.int16)
     if not result.size:
         return DFPTensor._wrap(result, 0, 0)
-    scale = kernel(geometry, *parts(operand)[:3], *extra, result.reshape(-1))
+    scale = kernel(description, *parts(operand)[:3], *extra, result.reshape(-1))
     return DFPTensor._wrap(result, *scale)
 
 

@@ -50,7 +50,7 @@ def output_and_padding(size, kernel, stride, dilation, padding):
     return out, max((out - 1) * stride + extent - size, 0) // 2
 
 
-def convolution_geometry(
+def convolution_description(
     x_shape, x_name, w_shape, w_name, filters, strides, padding, dilation_rate, groups
 ):
     """The fields of the C structure dfp_conv, in its order, without flush_every."""
@@ -92,9 +92,9 @@ def convolution_geometry(
     }
 
 
-def output_shape(geometry):
+def output_shape(description):
     """Of the forward result."""
-    return tuple(geometry[name] for name in ("batch", "out_h", "out_w", "out_channels"))
+    return tuple(description[name] for name in ("batch", "out_h", "out_w", "out_channels"))
 
 
 def check_output(dy_shape, expected, name, shape):

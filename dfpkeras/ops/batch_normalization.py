@@ -19,9 +19,9 @@ from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.ops.activation_gradient import activation_gradient, float32_activation
 from dfpkeras.ops.addition_gradient import addition_gradient
 from dfpkeras.ops.channel_ranges import request_channel_range
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import broadcast, from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     QuantizedView,
     attach,
@@ -36,7 +36,7 @@ from dfpkeras.ops.views import (
 )
 
 _NAME = "_dfp_normalization"
-_GRADIENT_NAME = "_dfp_passing"
+_GRADIENT_NAME = "_dfp_masked_gradient"
 
 
 class _Normalization(typing.NamedTuple):
@@ -67,7 +67,7 @@ class _Normalization(typing.NamedTuple):
     residual: typing.Any = None
 
 
-class _Passing(typing.NamedTuple):
+class _MaskedGradient(typing.NamedTuple):
     """How the gradient of an activation was made: `dy` where `activation`, with result `y`, let
     the tensor through. A batch norm's own gradient can do that on the way."""
 
@@ -131,7 +131,7 @@ def fuse_activation(x, activation, number_format):
     def gradient(dy):
         dx = activation_gradient(x, y, activation, number_format, dy)
         # With a residual, its own gradient needs dx all the same.
-        return dx if made.residual is not None else _remember_passing(dx, dy, y, activation)
+        return dx if made.residual is not None else _remember_masked(dx, dy, y, activation)
 
     return quantized_result(y, [x], gradient, float32_activation(activation))
 
@@ -186,10 +186,10 @@ def _forward(made, number_format, activation=None):
     return make_view(*results[:2], made.x.shape, tensor_format)
 
 
-def _remember_passing(dx, dy, y, activation):
+def _remember_masked(dx, dy, y, activation):
     """Returns `dx`; a batch norm need not read it, if nobody else makes its value be computed."""
     if current().is_lazy() and current().summands(dy) is None:
-        current().note(dx, _GRADIENT_NAME, _Passing(dy, y, activation))
+        current().note(dx, _GRADIENT_NAME, _MaskedGradient(dy, y, activation))
     return dx
 
 
@@ -218,13 +218,13 @@ def _backward(made, parameters, dy):
 def _backward_operands(made, dy):
     """The kernel of the gradient, and its operands by name."""
     backend, tensor_format = current(), made.number_format.gradient
-    passing = backend.noted(dy, _GRADIENT_NAME)
-    if passing is None or not backend.is_in_scope(passing.dy):
-        passing = _Passing(dy)
-    of_gradient = named_operand("dy", passing.dy, tensor_format)
+    masked = backend.noted(dy, _GRADIENT_NAME)
+    if masked is None or not backend.is_in_scope(masked.dy):
+        masked = _MaskedGradient(dy)
+    of_gradient = named_operand("dy", masked.dy, tensor_format)
     if backend.summands(dy) is not None:
         of_gradient = named_view("dy", view_of(dy, tensor_format))
-    of_activation = {} if passing.y is None else named_view("y", passing.y)
+    of_activation = {} if masked.y is None else named_view("y", masked.y)
     normalized = bool(made.kept) and backend.is_in_scope(made.kept[0].data)
     of_input = named_view("x", made.kept[0]) if normalized else _input(made)
     kernel = functools.partial(
@@ -232,7 +232,7 @@ def _backward_operands(made, dy):
         made.epsilon,
         made.training,
         normalized,
-        passing.activation,
+        masked.activation,
         tensor_format,
     )
     return kernel, {**of_input, **made.channels, **of_gradient, **of_activation}
@@ -312,12 +312,10 @@ def _backward_kernel(
     sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
     pixels = math.prod(x.shape[:-1])
     g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training, normalized)
-    passing = {"y": y, "activation": activation, "bits": tensor_format.written_bits}
+    mask = {"y": y, "activation": activation, "bits": tensor_format.written_bits}
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
-        dx = kernels.batch_norm_backward(
-            dy, x, mean, *factors, *channel_range, sums.max_dz, **passing
-        )
+        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *channel_range, sums.max_dz, **mask)
     else:
-        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **passing)
+        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **mask)
     return [*pack(round_to(dx, tensor_format)), g.dgamma, g.dbeta, g.sum_dx]

@@ -10,9 +10,9 @@ import math
 
 from dfpkeras import kernels
 from dfpkeras.backend import current
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import from_arrays, pack, unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     attach,
     call_for_view,

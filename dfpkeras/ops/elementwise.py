@@ -13,9 +13,9 @@ from dfpkeras.ops.activation_gradient import activation_gradient, float32_activa
 from dfpkeras.ops.addition_gradient import addition_gradient, may_have_one_shape
 from dfpkeras.ops.batch_normalization import fuse_activation, fuse_residual
 from dfpkeras.ops.channel_ranges import request_channel_range
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import broadcast, from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import call_for_view, named_operand, quantized_result
 
 

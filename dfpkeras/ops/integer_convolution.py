@@ -21,10 +21,10 @@ from dfpkeras.ops.bilinear import (
     weights_operands,
 )
 from dfpkeras.ops.channel_ranges import ChannelRange, Request
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.image_layout import channels_last, restored
 from dfpkeras.ops.kernel_arguments import unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 
 
 @operation

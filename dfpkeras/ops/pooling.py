@@ -14,10 +14,10 @@ from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.kernels.window_shapes import layer_output_shape
 from dfpkeras.ops.data_movement import reshape
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.image_layout import channels_last, restored
 from dfpkeras.ops.kernel_arguments import from_arrays, pack, unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     dequantized,
     find_view,

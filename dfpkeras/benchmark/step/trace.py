@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from dfpkeras.benchmark.step.kinds import (
+from dfpkeras.benchmark.step.layer_kinds import (
     BETWEEN,
     all_kinds,
     kind_of_kernel,

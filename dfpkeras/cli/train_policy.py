@@ -45,7 +45,7 @@ def train_policy(
     start = run.latest_checkpoint(policy)
     if start.epoch >= config.epochs:
         return
-    with _session(policy, config.seed):
+    with _fresh_session(policy, config.seed):
         # Also a resumed run builds its model: one that Keras reads from a file may have other
         # names, and TensorFlow orders operations by name.
         model = compile_model(config, data)
@@ -69,7 +69,7 @@ def _restore(start, model, recorder):
 
 
 @contextlib.contextmanager
-def _session(policy, seed):
+def _fresh_session(policy, seed):
     """A fresh Keras session with the given policy; restores the previous one."""
     previous_policy = keras.config.dtype_policy()
     previous_format = keras.config.image_data_format()

@@ -1,4 +1,4 @@
-"""Convolutions and dense layers as geometry: shapes, names and multiply-adds."""
+"""The shapes, names and multiply-adds of convolutions and dense layers."""
 
 import dataclasses
 import math
