@@ -259,7 +259,7 @@ def test_a_lost_history_is_missed(run, capsys):
         run / "checkpoints" / "dfp16" / "epoch-0001.keras"
     )
     assert main(["train", "--resume", "--runs-dir", str(run.parent)]) == 0
-    expected = f"{run / 'history.csv'} has no row of dfp16's epochs 1; table and picture"
+    expected = f"{run / 'history.csv'} has no row of dfp16's epochs 1; table and plot"
     assert expected in capsys.readouterr().err
 
 

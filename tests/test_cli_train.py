@@ -364,7 +364,7 @@ def test_an_unwritable_run_directory_is_named_before_any_work(runs, capsys, monk
 def test_a_run_is_not_overwritten(runs, records, capsys):
     directory, options = records
     begin_run(runs, "x", directory)
-    assert "holds a run already" in error_of(capsys, runs, "--name", "x", *options)
+    assert "already holds a run" in error_of(capsys, runs, "--name", "x", *options)
 
 
 def test_resume_refuses_other_hyperparameters_and_data(runs, records, capsys):

@@ -48,7 +48,7 @@ def main():
         print(f"parity.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        print("Interrupted. Run the same command to continue.", file=sys.stderr)
         return 130
 
 

@@ -131,7 +131,7 @@ def read_manifest(directory):
     # Deep nesting is a RecursionError.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: is not, or not any more, what dfpkeras data convert writes; convert into "
+            f"{path}: is not, or no longer, what dfpkeras data convert writes; convert into "
             "another directory, or remove the file if the TFRecords come from elsewhere"
         ) from error
 
