@@ -307,7 +307,7 @@ def test_other_images_or_options_are_refused(images, out, kind):
 def test_other_peoples_records_are_not_touched(images, out):
     out.mkdir()
     (out / "train-00000-of-00001").write_bytes(b"precious")
-    with pytest.raises(DataError, match=r"holds files train-\* .* no conversion.json"):
+    with pytest.raises(DataError, match=r"holds files train-\*, but no conversion.json"):
         convert(images, out)
     assert (out / "train-00000-of-00001").read_bytes() == b"precious"
 

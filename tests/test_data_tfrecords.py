@@ -306,7 +306,7 @@ def test_a_truncated_file_is_named(directory, cut):
 def test_a_file_of_another_kind_is_named(directory):
     path = directory / "train-readme"
     path.write_text("These are not the records you are looking for.")
-    with pytest.raises(DataError, match=rf"{path.name}: record 0 .* no TFRecord file"):
+    with pytest.raises(DataError, match=rf"{path.name}: record 0 .* not a TFRecord file"):
         ImageRecords(directory, SIZE)
 
 

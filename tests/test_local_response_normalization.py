@@ -87,8 +87,8 @@ def test_default_data_format_is_that_of_keras():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth_radius": -1}, "`depth_radius`.*int from 0.*depth_radius=-1"),
-        ({"depth_radius": 1.5}, "`depth_radius`.*int from 0.*depth_radius=1.5"),
+        ({"depth_radius": -1}, "`depth_radius`.*int of at least 0.*depth_radius=-1"),
+        ({"depth_radius": 1.5}, "`depth_radius`.*int of at least 0.*depth_radius=1.5"),
         ({"bias": 0}, "`bias`.*above 0.*bias=0"),
         ({"alpha": -1e-4}, "`alpha`.*at least 0.*alpha=-0.0001"),
         ({"data_format": "last"}, "`data_format`.*channels_first.*data_format='last'"),

@@ -226,7 +226,7 @@ def test_pairs_are_made_by_seed():
     comparison = statistics.compare("n", float32, dfp16)
     assert comparison.float32 == pytest.approx([20, 30])
     assert comparison.dfp16 == pytest.approx([25, 35])
-    with pytest.raises(ValueError, match="n: a seed trained under both policies"):
+    with pytest.raises(ValueError, match="n: expected a seed trained under both policies"):
         statistics.compare("n", series(0.1, seeds=[1]), series(0.1, seeds=[2]))
 
 

@@ -174,7 +174,7 @@ def test_a_configuration_survives_json(name):
         ("std = [0.2, 0.2]", "std: must be a list of 3 values"),
         ("label_smoothing = 1", "label_smoothing: must be a number of at least 0 and less than 1"),
         ("seed = 1", "seed: belongs to a run"),
-        ("epochs =", "is no TOML file"),
+        ("epochs =", "is not a TOML file"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path, text, message):

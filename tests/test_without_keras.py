@@ -86,7 +86,7 @@ def test_newer_versions_are_taken_where_they_fit(monkeypatch):
     with pytest.raises(ImportError) as refused:
         installation.install()
     assert re.fullmatch(
-        rf"dfpkeras does not fit Keras 3\.101\.0 \(.*'NoLonger'\): it works with {TESTED}",
+        rf"dfpkeras does not work with Keras 3\.101\.0 \(.*'NoLonger'\): it works with {TESTED}",
         str(refused.value),
     )
 

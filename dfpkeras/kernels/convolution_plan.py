@@ -1,4 +1,4 @@
-"""What is known of a convolution before its operands are: made once for each shape, and kept."""
+"""What is known about a convolution before its operands: made once for each shape, and kept."""
 
 import functools
 import typing
@@ -13,10 +13,10 @@ from dfpkeras.kernels.window_shapes import (
 from dfpkeras.runtime.argument_checks import check_integer
 from dfpkeras.runtime.isa import get_isa
 
-# A network has some hundred shapes; images of dynamic size make new ones without end.
+# A network has some hundred shapes; images of changing size keep adding new ones.
 _KEPT_PLANS = 4096
 
-#: Names of the numerics classes (docs/numerics.md), each with an algorithm of that name.
+#: Names of the numerics classes (docs/numerics.md), each of which has an algorithm of that name.
 NUMERICS = tuple(_native.NUMERICS)
 
 #: Which of them each choice of `algorithm` allows.
@@ -32,7 +32,7 @@ class Plan(typing.NamedTuple):
 
     Attributes:
         native: `_native.ConvolutionPlan`, which runs it.
-        output_shape: of the forward result: (batch, height, width, filters).
+        output_shape: shape of the forward result: (batch, height, width, filters).
     """
 
     native: _native.ConvolutionPlan
@@ -44,9 +44,9 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
 
     Args:
         direction: "forward", "backward_data" or "backward_weights".
-        shapes: of x and w: (batch, height, width, channels) and (kernel height, kernel width,
-            channels / groups, filters).
-        names: what errors call the two.
+        shapes: shapes of x and w: (batch, height, width, channels) and (kernel height, kernel
+            width, channels / groups, filters).
+        names: names of the two in error messages.
         arguments: strides, padding, dilation_rate and groups, as in
             `dfpkeras.kernels.conv2d_forward`.
         flush_every: products, or 0 for the proven schedule.
@@ -67,7 +67,7 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
 
 
 def check_algorithm(algorithm):
-    """One of the names in `ALGORITHMS`."""
+    """Raises a ValueError unless `algorithm` is one of the names in `ALGORITHMS`."""
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
     return algorithm

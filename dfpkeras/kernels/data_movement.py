@@ -1,4 +1,4 @@
-"""Tensors side by side, cut apart, padded and cropped: what moves numbers and leaves their values.
+"""Concatenation, splitting, padding and cropping, which move numbers but do not change them.
 
 Results are the same to the last bit for every instruction set and number of threads. If an operand
 holds NaN or Inf, so does the result: it is the non-finite tensor.
@@ -20,14 +20,15 @@ def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
     """Joins tensors along an axis.
 
     Args:
-        tensors: list of `DFPTensor` or ``float32`` arrays, of one shape but for the axis.
+        tensors: list of `DFPTensor` or ``float32`` arrays, of the same shape except on the axis.
         axis: integer, from the end if negative.
-        bits: magnitude bits that the largest of the tensors needs in the result, 2 to 15.
+        bits: magnitude bits of the largest number in the result, 2 to 15.
 
     Returns:
-        A `DFPTensor`. All are rounded (to nearest, ties to even) with the exponent that the largest
-        needs; integers of that exponent are copied. The exponent is not smaller than the smallest
-        of the operands if all are integers. Empty operands decide nothing.
+        A `DFPTensor`. All tensors are rounded (to nearest, ties to even) with the exponent that the
+        largest number needs; integers that have that exponent are copied. If all operands are
+        `DFPTensor`, the exponent is at least the smallest of theirs. Empty operands have no
+        influence.
 
     Raises:
         TypeError: if an operand is neither, or a number not an integer.
@@ -60,7 +61,7 @@ def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
 
 
 def split(x: DFPTensor, sizes: list[int], axis: int = -1) -> list[DFPTensor]:
-    """Cuts a tensor apart along an axis; the gradient of `concatenate`.
+    """Splits a tensor along an axis; the gradient of `concatenate`.
 
     Args:
         x: `DFPTensor`.
@@ -97,7 +98,7 @@ def zero_pad(x: DFPTensor, padding: tuple) -> DFPTensor:
 
     Args:
         x: `DFPTensor` of shape (batch, height, width, channels).
-        padding: ((top, bottom), (left, right)), integers, none negative.
+        padding: ((top, bottom), (left, right)), non-negative integers.
 
     Returns:
         A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``.
@@ -114,7 +115,7 @@ def crop(x: DFPTensor, cropping: tuple) -> DFPTensor:
 
     Args:
         x: `DFPTensor` of shape (batch, height, width, channels).
-        cropping: ((top, bottom), (left, right)), integers, none negative.
+        cropping: ((top, bottom), (left, right)), non-negative integers.
 
     Returns:
         A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``
@@ -151,7 +152,7 @@ def _check_borders(name, borders):
 
 
 def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
-    """``x`` as images of this size with borders added (or taken away) before and after."""
+    """``x`` as images of this size with borders added (or removed) before and after."""
     if not x.is_finite:
         return _nonfinite(shape)
     y = aligned_empty(shape, np.int16)

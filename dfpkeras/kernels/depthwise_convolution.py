@@ -1,9 +1,9 @@
-"""Depthwise convolution on NumPy arrays: each channel is convolved with kernels of its own.
+"""Depthwise convolution on NumPy arrays: each channel is convolved with its own kernels.
 
 Operands and results are those of the convolutions in `dfpkeras.kernels`: `DFPTensor` in, FP32 out,
 INT32 sums that never overflow, the same to the last bit for every instruction set and number of
 threads. The kernels take one filter for each channel; with more, the channels are repeated, and the
-gradients of the copies added in FP32.
+gradients of the copies are added in FP32.
 """
 
 import numpy as np
@@ -118,7 +118,7 @@ def depthwise_conv2d_backward_weights(
 
 
 def _description(x_shape, x_name, w_shape, w_name, *arguments):
-    """That of the kernels, which take as many channels as there are filters."""
+    """The description for the kernels, which take as many channels as there are filters."""
     channels, multiplier = w_shape[2:]
     if channels != x_shape[3] or not channels or not multiplier:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Activations and sums of tensors without a batch norm, one pass each.
+"""Activations and sums of tensors that are not fused with a batch norm, one pass each.
 
 Results are rounded to the nearest integer, ties to even. Their shared exponent comes from the
 largest magnitude that the operands allow. If an operand holds NaN or Inf, so does the result: it is
@@ -36,8 +36,8 @@ def activation_forward(
         x: `DFPTensor`, or ``float32`` array, of any shape.
         activation: None, "relu" (``max(x, 0)``) or "relu6" (``min(max(x, 0), 6)``).
         bits: magnitude bits of the result for a ``float32`` array, 2 to 15. The result for a
-            `DFPTensor` has as many as that, and exactly the value.
-        bounds: None, or two numbers between which a ``float32`` array is known to lie.
+            `DFPTensor` is exact and has as many bits as ``x``.
+        bounds: None, or a known lower and upper bound of a ``float32`` array.
 
     Returns:
         A `DFPTensor` of the shape of ``x``.
@@ -91,8 +91,8 @@ def activation_backward(
         bits: magnitude bits of the result for a ``float32`` gradient, 2 to 15.
 
     Returns:
-        A `DFPTensor`: ``dy`` where ``y > 0`` (and ``y < 6`` for "relu6"), 0 elsewhere, as Keras has
-        it. The integers and the exponent of a `DFPTensor` are kept.
+        A `DFPTensor`: ``dy`` where ``y > 0`` (and ``y < 6`` for "relu6"), 0 elsewhere, as in Keras.
+        The integers and the exponent of a `DFPTensor` are kept.
 
     Raises:
         TypeError: if ``dy`` or ``y`` is of another type, or ``bits`` not an integer.

@@ -6,7 +6,7 @@ from dfpkeras import _native
 from dfpkeras.runtime.argument_checks import kind_of
 from dfpkeras.runtime.memory import aligned_empty
 
-#: |a * b| <= 2**14: so many products fit INT32 whatever the data.
+#: |a * b| <= 2**14: this many products fit INT32 whatever the data.
 MOST_PRODUCTS = 131_071
 
 

@@ -8,7 +8,7 @@ from dfpkeras.runtime.argument_checks import check_integer, kind_of
 #: Activations, in the order of the C enumeration ``dfp_activation``.
 ACTIVATIONS = (None, "relu", "relu6")
 
-#: What the native module takes for an operand that is not there.
+#: What the native module takes for an absent operand.
 ABSENT = (None, 0, 0, None)
 
 
@@ -46,7 +46,7 @@ def check_tensor(name, value, shape):
 
 
 def check_activation_result(y, activation, shape):
-    """The result of forward that decides what passes, None if everything does."""
+    """Checks the activation's result, by which a gradient is masked; None without an activation."""
     return check_tensor("y", y, shape) if check_activation(activation) else None
 
 

@@ -44,8 +44,8 @@ def max_pool(
         x: `DFPTensor` of shape (batch, height, width, channels).
         pool_size: integer, or a pair for height and width; at most 65535 pixels.
         strides: integer or pair, None for ``pool_size``.
-        padding: "valid" or "same" (as in TensorFlow: output size = ceil(input size / stride); what
-            is padded is never the maximum).
+        padding: "valid" or "same" (as in TensorFlow: output size = ceil(input size / stride);
+            padding is never the maximum).
 
     Returns:
         A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``.
@@ -79,9 +79,8 @@ def max_pool_backward(
         bits: magnitude bits of the result, 2 to 15.
 
     Returns:
-        A `DFPTensor` of the shape of ``x``. Its exponent is that of ``dy``, or larger by as many
-        bits as ``max|dy|`` times the number of windows that may hold one pixel has more than
-        ``bits``.
+        A `DFPTensor` of the shape of ``x``. Its exponent is that of ``dy``, plus the number of bits
+        by which ``max|dy|`` times the largest number of windows over one pixel exceeds ``bits``.
 
     Raises:
         TypeError: if an operand is of another type or a number not an integer.
@@ -104,7 +103,7 @@ def average_pool(
     padding: str = "valid",
     bits: int = 14,
 ) -> DFPTensor:
-    """The average of each window and channel; what is padded does not count (as in TensorFlow).
+    """The average of each window and channel; padding does not count (as in TensorFlow).
 
     Args:
         x: `DFPTensor` of shape (batch, height, width, channels).
@@ -141,8 +140,8 @@ def average_pool_backward(
         bits: magnitude bits of the result, 2 to 15.
 
     Returns:
-        A `DFPTensor` of shape ``input_shape``: FP32 sums, rounded with the exponent that
-        ``max|dy|`` needs in all windows that may hold one pixel.
+        A `DFPTensor` of shape ``input_shape``: FP32 sums, rounded with the exponent that is needed
+        if all windows over a pixel hold ``max|dy|``.
 
     Raises:
         TypeError, ValueError: as in `max_pool_backward`.
@@ -245,7 +244,7 @@ def global_max_pool_backward(
     counts = np.ones((batch, channels), np.float32)
     if counts.size:
         _native.count_equal(x.data.reshape(-1), y.data, counts)
-    # Where nothing is equal nothing is spread either.
+    # Where no number is equal, none is spread either.
     share = _floats(dy) / np.maximum(counts, 1)
     return _spread(share, x.data.reshape(-1), y.data, x.shape, bits)
 

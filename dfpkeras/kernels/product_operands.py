@@ -1,4 +1,4 @@
-"""What the kernels that multiply two tensors have in common."""
+"""Helpers of the kernels that multiply two tensors."""
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def check_flush_every(flush_every, a, a_name, b, b_name):
             f"max|{b_name}| = {b.max_abs} may overflow INT32; at most "
             f"{INT32_MAX // largest // 2 * 2} are safe, or quantise with fewer bits"
         )
-    # A longer interval than any reduction has is one run.
+    # An interval longer than any reduction makes one run.
     return min(flush_every, INT32_MAX - 1)
 
 

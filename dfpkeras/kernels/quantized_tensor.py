@@ -29,7 +29,7 @@ class DFPTensor:
     Attributes:
         data: the ``int16`` array.
         exponent: the shared exponent.
-        max_abs: the maximum of ``|data|``, from which overflow safety is proven; of a part of a
+        max_abs: the maximum of ``|data|``, from which overflow safety is proven; for a part of a
             tensor, an upper bound.
 
     Raises:
@@ -60,7 +60,7 @@ class DFPTensor:
 
     @classmethod
     def _wrap(cls, data, exponent, max_abs):
-        """From parts that are known to be right, unchecked."""
+        """From parts that are known to be valid, without checks."""
         tensor = cls.__new__(cls)
         tensor.data = data
         tensor.exponent = exponent
@@ -135,7 +135,7 @@ class DFPTensor:
         if not large.is_finite:
             return _nonfinite(self.shape)
         if not large.max_abs:
-            # A zero tensor's exponent says nothing; it must not shift the other operand away.
+            # A zero tensor's exponent means nothing; it must not shift the other operand away.
             large = DFPTensor._wrap(large.data, small.exponent, 0)
         total = np.empty(self.shape, np.int32)
         if not total.size:
@@ -168,7 +168,7 @@ class DFPTensor:
 def quantize(
     x: np.ndarray, bits: int = MAX_BITS, rounding: str = "nearest", seed: int | None = None
 ) -> DFPTensor:
-    """Quantises a FP32 array to dynamic fixed point (section 3 of the paper).
+    """Quantises an FP32 array to dynamic fixed point (section 3 of the paper).
 
     ``exponent = floor(log2(max|x|)) - (bits - 1)``, raised to -128 if smaller, and
     ``data = round(x * 2**-exponent)``, clamped to ±(2**bits - 1). An all-zero array gets
@@ -216,7 +216,7 @@ def _check_quantization(bits, rounding, seed):
 
 
 def _same_shape(operation, a, b):
-    """(a, b) if b is a tensor of the same shape, (None, None) if it is no tensor."""
+    """(a, b) if b is a tensor of the same shape, (None, None) if it is not a tensor."""
     if not isinstance(b, DFPTensor):
         return None, None
     if a.shape != b.shape:

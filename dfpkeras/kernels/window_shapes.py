@@ -1,11 +1,11 @@
-"""Checks of what convolutions and poolings are told, and the sizes that follow."""
+"""Checks of the arguments of convolutions and poolings, and the sizes that follow."""
 
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.runtime.argument_checks import check_integer, kind_of
 
 
 def check_rank(name, value, rank):
-    """A `DFPTensor` of so many dimensions."""
+    """A `DFPTensor` with this number of dimensions."""
     if not isinstance(value, DFPTensor):
         raise TypeError(f"{name}: expected a DFPTensor (dfpkeras.quantize), got {kind_of(value)}")
     if len(value.shape) != rank:
@@ -25,7 +25,7 @@ def check_shape(name, value, rank):
 
 
 def check_pair(name, value):
-    """Two positive integers, from a pair or one for both."""
+    """Two positive integers, from a pair or from one integer for both."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{name}: expected an integer or a pair, got {value!r}")
@@ -93,7 +93,7 @@ def convolution_description(
 
 
 def output_shape(description):
-    """Of the forward result."""
+    """The shape of the forward result."""
     return tuple(description[name] for name in ("batch", "out_h", "out_w", "out_channels"))
 
 
@@ -106,10 +106,10 @@ def check_output(dy_shape, expected, name, shape):
 
 
 def layer_output_shape(shape, window, strides, padding, dilation_rate, data_format, filters=None):
-    """The shape of what a convolution or pooling makes of images or sequences.
+    """The shape of a convolution's or pooling's result, for images or sequences.
 
     Args:
-        shape: of the input, with None for sizes that are not known.
+        shape: shape of the input, with None for unknown sizes.
         window: tuple, the size of a kernel or pooling window.
         strides, dilation_rate: tuples like `window`.
         padding: "valid" or "same".

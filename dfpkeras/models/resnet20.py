@@ -22,8 +22,8 @@ def ResNet20(
 
     Where the two later stages begin, the shortcut is a 1x1 convolution with batch normalisation
     (the paper's option B), not the subsampling and zero channels of option A: it is made of Keras'
-    layers alone and stays on integers. It has 272,474 trainable parameters, 2,752 more than with
-    option A: 0.27 million, as table 6 has it.
+    layers only and stays on integers. It has 272,474 trainable parameters, 2,752 more than with
+    option A: 0.27 million, as in table 6.
 
     Args:
         include_top: whether to end with global average pooling and a dense layer.

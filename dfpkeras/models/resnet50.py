@@ -1,4 +1,4 @@
-"""ResNet-50 with either of the two places of its strides."""
+"""ResNet-50 with its strides in either of two places."""
 
 import keras
 

@@ -1,7 +1,7 @@
 """Differentiable concatenation, padding, cropping and reshaping, on integers.
 
-What moves numbers moves the integers that a tensor stands for, and those of its gradient back: the
-gradient of each operation is its inverse, or one of its kind, so gradients of any order are.
+These operations move the integers of a tensor, and its gradient's integers back: the gradient of
+each is its inverse, or an operation of the same kind, so gradients of any order stay on integers.
 Each function returns None for tensors that have no quantised view.
 """
 
@@ -88,7 +88,7 @@ def _split(axis, number_format, shapes, lengths, dy):
 
 
 def _joined_shape(shapes, axis):
-    """What is known of one tensor is known of all, but for the axis."""
+    """Sizes that are known for one tensor are known for all, except on the axis."""
     joined = [
         next((size for size in sizes if size is not None), None)
         for sizes in zip(*shapes, strict=True)

@@ -1,7 +1,7 @@
 """Differentiable activations and sums, whose results have a quantised view.
 
-What is the result of a batch norm is computed together with it, see `batch_normalization`; all
-else in one pass of its own.
+An activation or sum of a batch norm's result is fused with the batch norm, see
+`batch_normalization`; any other takes a separate pass.
 """
 
 import functools

@@ -2,7 +2,7 @@
 
 Each function returns None for a tensor that does not. The gradient of an average is again an
 average of its upstream gradient, and so on to any order; the gradient of a maximum is linear in its
-upstream gradient, and what is beyond it is left to the backend's own operations.
+upstream gradient, and higher orders are left to the backend's own operations.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class _Windows:
 
     @property
     def arguments(self):
-        """For kernels on images."""
+        """The arguments of kernels on images."""
         one = (1,) * (2 - len(self.strides))
         return {
             "pool_size": one + self.pool_size,
@@ -55,7 +55,7 @@ class _Windows:
         return layer_output_shape(tuple(shape), *window, self.data_format)
 
     def call(self, kernel, operands, shape, tensor_format):
-        """The view of what a kernel on channels-last arrays returns, in the layer's layout."""
+        """The view of the result of a kernel on channels-last arrays, in the layer's layout."""
         kernel = functools.partial(kernel, self.arguments, tensor_format)
         data, scale = current().call(kernel, operands, view_dtypes())
         return make_view(restored(data, shape, self.data_format), scale, shape, tensor_format)
@@ -64,11 +64,11 @@ class _Windows:
         return channels_last(x, self.data_format)
 
     def float32_max_pool(self, x):
-        """By the backend's own operations."""
+        """Computed by the backend's own operations."""
         return self._float32_pool(current().float32_operations.max_pool, x)
 
     def float32_average_pool(self, x):
-        """By the backend's own operations."""
+        """Computed by the backend's own operations."""
         return self._float32_pool(current().float32_operations.average_pool, x)
 
     def _float32_pool(self, pool, x):

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def check_integer(name, value):
-    """Returns `value` as an int; TypeError if it is none."""
+    """Returns `value` as an int; raises a TypeError if it is not an integer."""
     try:
         return operator.index(value)
     except TypeError:

@@ -44,7 +44,7 @@ def reason():
 
 
 def set_default():
-    """Takes the fastest instruction set that runs here, capped by DFPKERAS_MAX_ISA."""
+    """Selects the fastest instruction set that runs here, capped by DFPKERAS_MAX_ISA."""
     most = os.environ.get(VARIABLE) or None
     if most is not None and most not in ISAS:
         raise ValueError(f"{VARIABLE}: expected one of {', '.join(ISAS)}, got {most!r}")

@@ -37,7 +37,7 @@ def reason():
 
 
 def set_default():
-    """Takes DFPKERAS_NUM_THREADS, or else what CPU affinity and the container's quota allow."""
+    """Uses DFPKERAS_NUM_THREADS, or else what CPU affinity and the container's quota allow."""
     text = os.environ.get(VARIABLE, "")
     if text:
         try:
@@ -90,7 +90,7 @@ def _cgroup_quota(proc=Path("/proc/self/cgroup"), root=Path("/sys/fs/cgroup")):
 
 
 def _limits(root, path, read):
-    """The limits set along a path of control groups, each of which holds for all below it."""
+    """The limits along a path of control groups, each of which applies to all groups below it."""
     folder = root / path.lstrip("/")
     found = []
     for group in (folder, *folder.parents):

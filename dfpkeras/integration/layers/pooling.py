@@ -17,7 +17,7 @@ def _call(layer, inputs):
         return NotImplemented
     pairs = zip(spatial_sizes(layer, inputs), layer.pool_size, strict=True)
     if padding == "valid" and any(size is not None and size < window for size, window in pairs):
-        return NotImplemented  # an error or an empty result, as Keras' version has it
+        return NotImplemented  # an error or an empty result, depending on Keras' version
     pool = ops.max_pool if layer.pool_mode == "max" else ops.average_pool
     outputs = pool(
         inputs,
