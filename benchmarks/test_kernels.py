@@ -1,7 +1,7 @@
-"""Every distinct layer of four networks, in every direction, beside FP32 libraries.
+"""Every distinct layer of four networks, in every direction, compared with FP32 libraries.
 
 Not collected by a plain ``pytest``; see README.md here. Before each timed round of one contender,
-the others take an untimed turn each, so that all find the machine alike.
+the others take an untimed turn each, so that all run under the same conditions.
 """
 
 import functools

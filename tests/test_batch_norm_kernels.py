@@ -65,7 +65,7 @@ class Case:
 
     @property
     def x(self):
-        """The float32 numbers that `given_x` stands for."""
+        """The float32 numbers of `given_x`."""
         return values(self._x).astype(np.float32)
 
     @property
@@ -218,7 +218,7 @@ def test_statistics_of_many_pixels(on_every_isa, on_every_thread_count, shape, x
 @pytest.mark.parametrize("ratio", [0, 1e3, 1e5])
 @pytest.mark.parametrize("pixels", [500, 60_000])
 def test_a_far_mean_costs_no_accuracy(pixels, ratio):
-    """Rounding errors of R terms are as good as random: about sqrt(R) u, 5 times that never."""
+    """Rounding errors of R terms are practically random: about sqrt(R) u, never 5 times that."""
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((pixels, 8)) + ratio).astype(np.float32)
     mean, variance, *_ = oracle.statistics(x)
@@ -240,7 +240,7 @@ def test_an_outlier_in_the_first_row_costs_little():
 
 
 def test_outliers_in_the_first_rows_cost_little(on_every_isa):
-    """The first rows decide from where distances are measured."""
+    """The first rows determine the shift."""
     x = np.random.default_rng(1).standard_normal((3000, 70)).astype(np.float32)
     x[:40] += 1e4
     for result in on_every_isa(partial(kernels.batch_norm_statistics, x)).values():
@@ -261,7 +261,7 @@ def test_a_constant_channel_has_variance_0(shape, value):
 @pytest.mark.parametrize("shape", [(0, 4), (0, 3, 4), (2, 0, 3, 4)])
 @pytest.mark.parametrize("integer", [False, True])
 def test_no_pixel(shape, integer, training):
-    """As TensorFlow has it: the mean of nothing is NaN, the sum of nothing 0."""
+    """As in TensorFlow: the mean of no numbers is NaN, their sum 0."""
     x = np.empty(shape, np.float32)
     x = dfpkeras.quantize(x) if integer else x
     mean, variance, *channel_range = kernels.batch_norm_statistics(x)
@@ -508,7 +508,7 @@ def test_a_nonfinite_residual_tensor():
 
 
 def gradient_of(case):
-    """(dz as the oracle has it, dy and y as the kernels take them)."""
+    """(dz by the oracle, dy and y as the kernels take them)."""
     y = case.y if case.activation else None
     dz = oracle.masked(case.dy, y, case.activation) if y else case.dy
     return dz, given_operand(case.dy), None if y is None else tensor(y)
@@ -768,7 +768,7 @@ def test_integers_beyond_fp32_are_not_finite(on_every_isa, exponent):
 
 @pytest.mark.parametrize("exponent", [-128, -100, 100])
 def test_gradients_with_integers_near_the_ends_of_fp32(on_every_isa, exponent):
-    """As with the numbers they stand for, some of which vanish beside the mean."""
+    """The same as with the dequantised numbers, some of which are negligible next to the mean."""
     rng = np.random.default_rng(13)
     x = DFPTensor(rng.integers(-4095, 4095, (50, 20), np.int16), exponent)
     numbers, one = x.dequantize(), np.ones(20, np.float32)
@@ -788,7 +788,7 @@ def test_gradients_with_integers_near_the_ends_of_fp32(on_every_isa, exponent):
 
 @pytest.mark.parametrize("far", ["minimum", "maximum"])
 def test_either_end_of_the_channel_range_may_be_far_from_the_mean(on_every_isa, far):
-    """The bound of dx is that of the farther one: 15 times as far as the other."""
+    """The bound of dx follows from the farther end, which is 15 times as far away."""
     sign = 1 if far == "maximum" else -1
     x, zero, one = (
         np.full((50, 3), -sign, np.float32),

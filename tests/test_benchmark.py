@@ -41,7 +41,7 @@ SPEEDS = {"bytes": 2**20, "copy": 10.0, "quantize": 9.0, "quantize_new": 8.0}
 
 
 def layers_of(model):
-    """What the table of a Keras model has to hold."""
+    """The expected table of a Keras model."""
     found = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -85,7 +85,7 @@ def test_googlenet_modules_have_the_published_multiply_adds(module, published):
 
 
 def test_googlenet_has_every_convolution():
-    # Three in front, six in each of nine modules, one in each of two auxiliary classifiers.
+    # Three in the stem, six in each of nine modules, one in each of two auxiliary classifiers.
     count = sum(n for layer, n in networks.GOOGLENET.items() if layer.kind == "convolution")
     assert count == 3 + 9 * 6 + 2
 

@@ -1,4 +1,4 @@
-"""``dfpkeras train``: its files and table, resuming, and what wrong use gets."""
+"""``dfpkeras train``: its files and table, resuming, and errors on wrong use."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ METRICS = [
     *("val_accuracy", "val_top_5_accuracy", "val_loss", "learning_rate"),
 ]
 
-# Where it does not matter what is trained.
+# For tests in which it does not matter what is trained.
 TINY = ["--model", "interrupted_runs:tiny_model"]
 MOBILENET = ["--model", "mobilenet", "--policy", "float32"]
 
@@ -71,7 +71,7 @@ def table_rows(printed):
     return {policy: list(cells) for policy, *cells in list(zip(*rows, strict=True))[1:]}
 
 
-# What a run leaves
+# The files of a run
 
 
 def test_default_run_reaches_95_percent(runs, capsys):
@@ -197,7 +197,7 @@ EVERY_OPTION = shlex.split("""
 def test_every_hyperparameter_is_an_option_and_recorded(runs, records):
     """Two epochs of one step each with other values than the recipe's everywhere.
 
-    What the schedule and the crop that were chosen do not use is left out of config.json.
+    Settings that the chosen schedule and crop do not use are left out of config.json.
     """
     directory, _ = records
     options = ["--name", "x", "--policy", "float32", "--data", directory, *EVERY_OPTION]

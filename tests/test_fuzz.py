@@ -1,4 +1,4 @@
-"""A few cases of fuzz_command_line.py; a thousand are a command of their own."""
+"""A few cases of fuzz_command_line.py, which can run thousands."""
 
 import fuzz_command_line
 import interrupted_runs

@@ -1,4 +1,4 @@
-"""The choice of the instruction set, and what `kernels.info` says of it."""
+"""The choice of the instruction set, and what `kernels.info` says about it."""
 
 import pytest
 

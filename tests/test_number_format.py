@@ -1,4 +1,4 @@
-"""The number format of a policy: bits of each role, rounding, flush interval."""
+"""The number format of a policy: bits, rounding, flush interval."""
 
 import copy
 import pickle
@@ -69,7 +69,7 @@ def test_bad_arguments(make, arguments, error, message):
 
 
 def network():
-    """Convolutions after every kind of layer that writes integers of its own."""
+    """Convolutions after every kind of layer that writes integers."""
     conv, relu = keras.layers.Conv2D, keras.layers.ReLU
     inputs = keras.Input((8, 8, 3))
     x = relu()(keras.layers.BatchNormalization()(conv(8, 3)(inputs)))
@@ -149,7 +149,7 @@ def test_stochastic_rounding_is_repeatable_and_differs():
 
 @pytest.mark.parametrize("role", ["activation", "weights", "gradient"])
 def test_rounding_of_what_a_kernel_wrote(role):
-    """In the mean over elements, stochastic rounding is right where nearest loses everything."""
+    """On average over elements, stochastic rounding is right where nearest loses everything."""
     x = np.full(40_000, 0.3, np.float32)
     x[0] = 2.0**7 - 1
     stochastic = getattr(NumberFormat(7, 7, 7, "stochastic"), role)
@@ -165,7 +165,7 @@ def test_rounding_of_what_a_kernel_wrote(role):
 
 @pytest.mark.slow
 def test_models_of_different_formats_do_not_disturb_each_other():
-    """Their steps taken in turns give what each gives alone."""
+    """Their interleaved steps give what each gives alone."""
     formats = [{}, EIGHT_BITS, EIGHT_BITS | {"rounding": "stochastic"}, {"flush_every": 32}]
     alone = []
     for arguments in formats:
@@ -183,7 +183,7 @@ def test_models_of_different_formats_do_not_disturb_each_other():
     assert len({steps[0][0] for steps in alone}) == len(formats)
 
 
-def test_layers_of_different_formats_hand_each_other_no_wrong_integers():
+def test_layers_of_different_formats_read_their_own_integers():
     """A tensor has the integers of the format of the layer that reads it."""
     inputs = keras.Input((6, 6, 3))
     wide, narrow = dfpkeras.DFP16Policy(), dfpkeras.DFP16Policy(activation_bits=3)

@@ -190,7 +190,7 @@ def test_missing_runs_are_done(tmp_path, training):
     assert runner.do_missing_runs(runs, path, tmp_path) == 0 and len(training) == 3
 
 
-def test_a_run_that_fails_is_told_and_left_out(tmp_path, training, capsys):
+def test_a_run_that_fails_is_reported_and_left_out(tmp_path, training, capsys):
     good, bad = study.network_runs(STUDY, [0], ["small"])
     bad = study.Run(bad.name, bad.policy, bad.seed, bad.options | {"status": 2})
     assert runner.do_missing_runs([bad, good], tmp_path / "runs.csv", tmp_path) == 1

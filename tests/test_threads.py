@@ -80,7 +80,7 @@ def test_variable_sets_the_number_of_threads(run_python):
 
 
 @pytest.mark.parametrize("text", ["0", "257", "many"])
-def test_variable_that_makes_no_sense(text, monkeypatch):
+def test_an_invalid_variable(text, monkeypatch):
     monkeypatch.setenv("DFPKERAS_NUM_THREADS", text)
     with pytest.raises(ValueError, match=rf"DFPKERAS_NUM_THREADS.*expected .*, got '?{text}"):
         threads.set_default()
@@ -93,7 +93,7 @@ def test_number_out_of_range(number):
 
 
 @pytest.mark.parametrize("number", [1.5, "2", None])
-def test_number_that_is_no_integer(number):
+def test_a_number_that_is_not_an_integer(number):
     with pytest.raises(TypeError, match="num_threads: expected an integer"):
         dfpkeras.set_num_threads(number)
 

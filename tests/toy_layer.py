@@ -1,4 +1,4 @@
-"""A family of layers in one file, as docs/adding-a-layer.md describes it: ``y = 2 x``."""
+"""A family of layers in one file, as described in docs/adding-a-layer.md: ``y = 2 x``."""
 
 import functools
 

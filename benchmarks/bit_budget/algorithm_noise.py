@@ -1,12 +1,11 @@
-"""What each algorithm of 3x3 convolutions adds in noise, in networks that train on real images.
+"""The noise that each algorithm of 3x3 convolutions adds, in networks that train on real images.
 
     python benchmarks/bit_budget/bit_budget.py capture --data DIR --work WORK
     python benchmarks/bit_budget/algorithm_noise.py WORK
 
 Reads the tensors that ``capture`` saved and prints, for each network, point of its training and
-direction, the signal-to-noise ratio of the results against float64: median and least of the layers
-that have more than the direct algorithm. Beside the integer algorithms stand operands rounded to
-bfloat16.
+direction, the signal-to-noise ratio of the results against float64: median and least over the
+layers that have a choice of algorithms. Operands rounded to bfloat16 are listed for comparison.
 """
 
 import argparse

@@ -21,7 +21,7 @@ def prepare(study, sources, work):
 
     Args:
         study: what `parity_study.read_study` returned.
-        sources: {name of the data set: directory as it was published}.
+        sources: {name of the data set: directory with the published files}.
         work: directory of the study.
 
     Raises:

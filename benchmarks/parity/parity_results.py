@@ -34,7 +34,7 @@ def append_run(path, run, history):
     """Appends a finished run; the file is replaced as a whole, so that it never holds half a run.
 
     Args:
-        path: of the file.
+        path: path of the file.
         run: `parity_study.Run`.
         history: `pandas.DataFrame`, the run's own `history.csv`.
 
@@ -57,7 +57,7 @@ def append_run(path, run, history):
 
 
 def rows_of(results, runs):
-    """Returns the rows that belong to the given runs, others being of another recipe."""
+    """Returns the rows that belong to the given runs; others are of another recipe."""
     keys = {run.key for run in runs}
     belongs = [key in keys for key in results[KEY].itertuples(index=False, name=None)]
     return results[pd.Series(belongs, index=results.index, dtype=bool)]

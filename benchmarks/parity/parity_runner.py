@@ -1,4 +1,4 @@
-"""Does the runs that are missing, one process of `dfpkeras train` each, one after the other."""
+"""Does the missing runs, one after the other, each in a process of `dfpkeras train`."""
 
 import contextlib
 import fcntl
@@ -24,7 +24,7 @@ def do_missing_runs(runs, results_path, work):
 
     Args:
         runs: list of `parity_study.Run`.
-        results_path: of the file of results.
+        results_path: path of the file of results.
         work: directory with the prepared data, for the runs' own directories and their output.
 
     Returns:
@@ -72,7 +72,7 @@ def do_run(run, results_path, work, lock):
 
 
 def train_command(run, work):
-    """Returns the command of a run, which takes it up again if it was begun."""
+    """Returns the command of a run, which resumes it if it has begun."""
     command = [sys.executable, "-m", "dfpkeras_command"]
     if run.number_format:
         command = [sys.executable, str(HERE / "parity_train.py"), json.dumps(run.number_format)]
