@@ -209,7 +209,7 @@ cdef const float *address(const float[::1] numbers) noexcept:
 
 
 cdef dfp_conv convolution(tuple description) except *:
-    """From the 17 numbers of dfp_conv, in its order, without a bias."""
+    """From the 17 numbers of dfp_conv, in the order of its fields, without a bias."""
     cdef dfp_conv c
     c.bias = c.minimum = c.maximum = NULL
     (c.batch, c.in_h, c.in_w, c.in_channels, c.out_h, c.out_w, c.out_channels, c.kernel_h,
@@ -269,7 +269,7 @@ cdef class ConvolutionPlan:
 
     @property
     def algorithm(self):
-        """Its name."""
+        """The name of the algorithm."""
         return self.chosen.name.decode()
 
     def run(self, a, a_exponent, a_max, b, b_exponent, b_max, result, bias=None,
@@ -550,7 +550,7 @@ def spread(const int16_t[:, ::1] dy, const int16_t[::1] x, const int16_t[:, ::1]
 
 
 def reframe(description, const int16_t[::1] x, int16_t[::1] y):
-    """`description` holds the numbers of dfp_frame, in its order."""
+    """`description` holds the numbers of dfp_frame, in the order of its fields."""
     cdef dfp_frame f
     (f.batch, f.channels, f.in_h, f.in_w, f.out_h, f.out_w, f.top, f.left) = description
     with nogil:
@@ -707,7 +707,7 @@ def release_memory():
 
 
 def call_in_default_float_environment(function, *args, **kwargs):
-    """function(*args, **kwargs), rounding to nearest and keeping subnormal numbers meanwhile."""
+    """function(*args, **kwargs), while rounding to nearest and keeping subnormal numbers."""
     cdef fenv_t environment
     fegetenv(&environment)
     fesetenv(FE_DFL_ENV)
