@@ -90,7 +90,7 @@ def _sync_directory(path):
 
 
 def _find_os_error(error):
-    """The OSError behind an exception: an archive that cannot be closed hides it behind its own."""
+    """The OSError that caused an exception: an archive that cannot be closed raises its own."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error

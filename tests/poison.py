@@ -22,7 +22,8 @@ def poisoned_memory():
 
 
 def dangling_view(array):
-    """The numbers of a C-contiguous array, by their address alone: they may be gone at any time."""
+    """The numbers of a C-contiguous array, by their address alone: they may become invalid at any
+    time."""
 
     where = array.__array_interface__["data"][0]
     numbers = np.ctypeslib.as_ctypes_type(array.dtype) * array.size

@@ -174,7 +174,7 @@ def test_paths_that_lead_nowhere(command, kind, tmp_path, capsys):
 
 
 def test_an_unreadable_directory(directory, monkeypatch, capsys):
-    """Permissions do not bind the superuser, as whom tests may run."""
+    """Permissions do not apply to the superuser, and tests may run as that."""
 
     def refusing(list_directory):
         def list_or_refuse(path="."):

@@ -153,7 +153,7 @@ def test_checkpoints_hold_the_model_its_policy_and_its_optimizer(compared):
         assert [path.name for path in checkpoints] == ["epoch-0001.keras", "epoch-0002.keras"]
         models = [keras.models.load_model(path) for path in checkpoints]
         assert [int(model.optimizer.iterations.numpy()) for model in models] == [5, 10]
-        # The input layer, which computes nothing, has no policy of its own.
+        # The input layer, which computes nothing, has no policy.
         assert {layer.dtype_policy.name for layer in models[0].layers[1:]} == {policy}
         variables = models[0].optimizer.variables
         momenta = [variable for variable in variables if "momentum" in variable.path]

@@ -117,7 +117,7 @@ def tabulate_results(snapshot, candidates):
         (bits as "14/13/14", or "float32", or "batch": the weight gradient of one batch as an
         estimate of that of all images), ``median, worst``, the signal-to-noise ratio over layers
         in dB, and ``margin``, how far in dB the noise is below that of the batch in the layer
-        where it is least (weight gradients alone).
+        where it is least (only for weight gradients).
     """
     rows = [row for layer in snapshot.layers() for row in _layer_results(layer, candidates)]
     keys = ["direction", "format"]

@@ -6,7 +6,7 @@
     python benchmarks/parity/parity.py noise
 
 `networks` trains every network of `parity_study.toml` under both policies with the same seeds,
-`ablation` a small ResNet in many number formats. Each run is a `dfpkeras train` of its own, and is
+`ablation` a small ResNet in many number formats. Each run is a separate `dfpkeras train`, and is
 appended to `benchmarks/results/parity/*_runs.csv` as soon as it is finished. A command can be
 interrupted at any time and run again to continue: finished runs are not repeated, and an unfinished
 run continues from its last checkpoint. `--seeds 8` after `--seeds 5` does three more of each.

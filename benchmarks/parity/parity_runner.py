@@ -100,7 +100,7 @@ def environment():
 
 @contextlib.contextmanager
 def only_process(work):
-    """Holds a lock. Runs hold it, too: it also tells of one whose parent process was killed."""
+    """Holds a lock. Runs hold it, too, so a run is noticed even if its parent was killed."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as file:
         try:

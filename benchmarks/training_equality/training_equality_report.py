@@ -104,7 +104,7 @@ def _findings(curves):
         f"float32 run would in {in_range_by_chance:.0%}.",
         f"- They lie within two standard deviations of float32's mean in "
         f"{curves.is_near.mean():.0%}; one more float32 run would in {near_by_chance:.0%}.",
-        f"- dfp16 minus float32 of the same seed is {difference.mean():+.4f} in the mean, with a "
+        f"- dfp16 minus float32 of the same seed is {difference.mean():+.4f} on average, with a "
         f"standard deviation of {difference.std(ddof=1):.4f}; float32's own from seed to seed is "
         f"{deviation:.4f}.",
         "",

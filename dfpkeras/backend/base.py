@@ -54,7 +54,7 @@ class Backend(abc.ABC):
                 (`refusal`). None if `gradient` runs no kernel.
 
         Returns:
-            `values`, as tensors of their own.
+            `values`, as new tensors.
         """
 
     @abc.abstractmethod
@@ -137,7 +137,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def with_shape(self, x, shape):
-        """Returns `x`, whose shape is known to be this; None stands for unknown sizes."""
+        """Returns `x` with this static shape, in which None is an unknown size."""
 
     @abc.abstractmethod
     def sizes(self, x):

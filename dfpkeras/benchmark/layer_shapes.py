@@ -15,7 +15,7 @@ class Convolution:
     Attributes:
         height, width, channels: size of one input image.
         filters: output channels.
-        kernel_size, strides: of both axes.
+        kernel_size, strides: ints, for both axes.
         padding: "valid" or "same", as in TensorFlow.
         groups: number of groups of channels.
     """

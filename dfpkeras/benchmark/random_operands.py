@@ -21,7 +21,7 @@ def make_operands(layer, batch_size, seed=0):
         seed: seed of the random generator.
 
     Returns:
-        A dict of float32 arrays: "x" as it comes out of a ReLU, "w" normal, and "dy" normal with a
+        A dict of float32 arrays: "x" as after a ReLU, "w" normal, and "dy" normal with a
         log-normal scale, which has the long tails of gradients.
     """
     rng = np.random.default_rng(seed)

@@ -264,7 +264,7 @@ def parse_setting(name, value):
     """Checks a value that was read from a recipe.
 
     Args:
-        name: of a field of ``TrainConfig``.
+        name: name of a field of ``TrainConfig``.
         value: bool, int, float, str, or a list of these.
 
     Returns:

@@ -51,7 +51,7 @@ class RunRecorder(TrainingSpeed):
         self._resumed = progress["speed"], metrics
 
     def finish(self):
-        """Tries once more to write what could not be written.
+        """Tries again to write what could not be written.
 
         Raises:
             CommandError: it still cannot be written.

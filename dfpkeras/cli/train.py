@@ -184,7 +184,7 @@ def _try_model(config, data):
 
 
 def _content(recipe):
-    """What a recipe says, as a dict that JSON gives back as it is."""
+    """A recipe's content, as a dict that JSON returns unchanged."""
     with _naming_recipes():
         return json.loads(json.dumps(load_recipe(recipe)))
 

@@ -12,7 +12,7 @@ _LISTED = 100
 
 
 class _NumberedFile(NamedTuple):
-    """A file and the parts of its name, as they are written."""
+    """A file and the parts of its name, as strings."""
 
     path: Path
     before: str

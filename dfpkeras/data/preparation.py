@@ -41,7 +41,7 @@ class ImagePreparation:
         evaluation_resize: length of the shorter side, in pixels, before evaluation cuts out the
             central square of the image size; "auto" for 8/7 of the image size (256 for 224);
             None to cut out without resizing (an image that is too small is still enlarged).
-        mean, std: of the pixels scaled to 0..1, for each of the three channels.
+        mean, std: mean and deviation of the pixels scaled to 0..1, for each of the three channels.
 
     Raises:
         ValueError: a field has an invalid value; the message names it.

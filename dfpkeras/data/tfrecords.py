@@ -319,7 +319,7 @@ def _shuffled(files, seed, epoch, open_file):
     """Returns the elements of all files in the order of an epoch.
 
     The order depends on the number of elements in each file, not on what they are: with
-    ``_enumerate_file`` it tells which record came when, without reading any.
+    ``_enumerate_file`` it gives the order of the records without reading any.
     """
 
     def epoch_elements(epoch):

@@ -59,7 +59,7 @@ def uninstall() -> None:
     """Undoes every change to Keras and TensorFlow: layers of the policy "dfp16" compute in float32
     from their next call, and the policy is no longer available.
 
-    What has been traced stays as it is. `dfpkeras.install` puts everything back.
+    What has been traced stays as it is. `dfpkeras.install` restores everything.
     """
     require_keras("dfpkeras.uninstall")
     from dfpkeras.integration import wiring

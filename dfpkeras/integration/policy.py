@@ -88,8 +88,8 @@ class DFP16Policy(DTypePolicy):
         return cls()
 
     def get_build_config(self):
-        """The number format, which Keras saves beside the config and, where dfpkeras was not
-        imported, ignores."""
+        """The number format, which Keras saves next to the config and ignores where dfpkeras is not
+        imported."""
         if self.number_format == _DEFAULT:
             return None
         return dataclasses.asdict(self.number_format)

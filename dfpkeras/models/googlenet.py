@@ -54,8 +54,8 @@ def GoogLeNet(
             pixels the auxiliary heads see less than 5x5 positions and average over all of them.
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of each classifier.
-        classifier_activation: of each classifier; None for logits.
-        name: of the model.
+        classifier_activation: activation of each classifier; None for logits.
+        name: name of the model.
         auxiliary_heads: whether to return the auxiliary classifiers' outputs, too.
         batch_norm: batch normalisation after every convolution, which then has no bias, instead of
             local response normalisation: Ioffe and Szegedy, "Batch Normalization" (2015), section

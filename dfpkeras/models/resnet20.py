@@ -31,8 +31,8 @@ def ResNet20(
         input_shape: sizes of one image, at least 8x8 pixels, channels last; None for (32, 32, 3).
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of the dense layer.
-        classifier_activation: of the dense layer; None for logits.
-        name: of the model.
+        classifier_activation: activation of the dense layer; None for logits.
+        name: name of the model.
 
     Returns:
         `keras.Model` from float32 (batch,) + `input_shape` to (batch, classes).

@@ -35,8 +35,8 @@ def VGG16(
         input_shape: sizes of one image, at least 32x32 pixels; None for (224, 224, 3).
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of the last dense layer.
-        classifier_activation: of the last dense layer; None for logits.
-        name: of the model.
+        classifier_activation: activation of the last dense layer; None for logits.
+        name: name of the model.
         dropout: fraction of the two hidden dense layers' units that is dropped in training.
         alpha: width multiplier of all layers but the last.
 

@@ -118,7 +118,7 @@ def _vectorizing(original, *args, **kwargs):
 
 
 def _apart(original, scope_type=None):
-    """A `tf.function` is traced anew where its layers compute in float32: they might have been
+    """A `tf.function` is traced again where its layers compute in float32: they might have been
     traced with kernels before."""
     context = original(scope_type)
     reason = refusal() or (wants_float32() and "float32")

@@ -12,7 +12,7 @@ _WORKER = "dfpkeras.benchmark.step.worker"
 
 
 class ContenderError(Exception):
-    """A contender cannot go on; the message says why."""
+    """A contender cannot continue; the message says why."""
 
 
 class ContenderProcess:

@@ -17,7 +17,7 @@ class Measured:
     Attributes:
         implementation: what ran the steps, "Keras" or "plain PyTorch, channels_last".
         remark: why not a faster implementation, or "".
-        seconds: of each timed step.
+        seconds: list of the seconds of each timed step.
         peak_memory: largest resident memory of its process in bytes; None if unknown.
         idle_cpu_seconds: CPU time its process used while other contenders computed.
         kernel_hits: dict from the name of each kernel of this package to its runs in a step.

@@ -51,7 +51,7 @@ def run_step_suite(cases, contenders, steps, time_limit, report=print):
 
 
 class _Race(contextlib.AbstractContextManager):
-    """The contenders of one case, each in its process; those that cannot go on are ended."""
+    """The contenders of one case, each in its process; those that cannot continue are ended."""
 
     def __init__(self, case, contenders, time_limit, report):
         self._case = case

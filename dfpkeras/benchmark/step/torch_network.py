@@ -111,7 +111,7 @@ class _Graph:
         made_by = self._producers.get(id(tensor))
         if not isinstance(made_by, _OVERWRITABLE) or len(self._consumers[id(tensor)]) > 1:
             return False
-        # With an activation of its own, the result is needed in the backward pass.
+        # If the layer has an activation, its result is needed in the backward pass.
         return getattr(made_by, "activation", keras.activations.linear) is keras.activations.linear
 
     def _release(self, calls):
