@@ -42,10 +42,9 @@ class NumberFormat:
             convolution and dense layer, depthwise ones excepted. Bits not given are lowered, the
             highest first, until that many products of the largest integers fit.
         algorithm: algorithm of convolutions, see `dfpkeras.kernels.conv2d_forward`: "direct", or
-            "auto" for
-            Winograd's F(2x2, 3x3) where that is expected to be faster, which adds at most a few dB
-            of noise to the operands' own (docs/numerics.md); "winograd_2x2" and "winograd_4x4" for
-            that algorithm wherever it is possible.
+            "auto" for Winograd's F(2x2, 3x3) where that is expected to be faster, which adds at
+            most a few dB of noise to the operands' own (docs/numerics.md); "winograd_2x2" and
+            "winograd_4x4" for that algorithm wherever it is possible.
 
     Attributes:
         activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm: as given,
