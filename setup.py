@@ -80,7 +80,7 @@ class BuildKernels(build_ext):
 COMMAND = "dfpkeras.cli.command"
 
 setup(
-    # The command's entry point is a package of its own: see its docstring.
+    # The command's entry point is a separate package: see its docstring.
     packages=[*find_packages(include=["dfpkeras*"], exclude=[COMMAND]), "dfpkeras_command"],
     package_dir={"dfpkeras_command": COMMAND.replace(".", "/")},
     ext_modules=cythonize(

@@ -3,7 +3,7 @@
     python benchmarks/accuracy_digits.py
 
 runs ``dfpkeras train --compare`` for the seeds 0, 1 and 2 with the default hyper-parameters, each
-in a process of its own, and writes ``benchmarks/results/accuracy_digits.csv`` (a row per policy
+in a separate process, and writes ``benchmarks/results/accuracy_digits.csv`` (a row per policy
 and seed) and ``accuracy_digits.md`` (a table with means). It takes about five minutes on two cores.
 """
 
@@ -46,7 +46,7 @@ def markdown(rows):
     for policy, row in table.iterrows():
         lines.append(f"| {policy} | " + " | ".join(f"{value:.2f} %" for value in row) + " |")
     loss = table["mean"]["float32"] - table["mean"]["dfp16"]
-    lines += ["", f"float32 minus dfp16: {loss:.2f} points; allowed are {ALLOWED_LOSS}."]
+    lines += ["", f"float32 minus dfp16: {loss:.2f} points; the limit is {ALLOWED_LOSS}."]
     return "\n".join(lines) + "\n"
 
 

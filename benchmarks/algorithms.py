@@ -2,10 +2,10 @@
 
     python benchmarks/algorithms.py [--network resnet50 vgg16] [--batch-size 16] [--seconds 1]
 
-Every 3x3 layer with strides of 1 of a network in the three directions, algorithms taking turns.
-Printed are the direct algorithm's effective GMAC/s, the ratio of its median to each other one's
-(above 1 the other is faster), and what ``algorithm="auto"`` takes; then the ratios of sums over the
-network: of "auto", and of the best for each layer.
+Times every 3x3 layer with strides of 1 of a network in the three directions, algorithms taking
+turns. Prints the direct algorithm's effective GMAC/s, the ratio of its median to each other one's
+(above 1 the other is faster), and what ``algorithm="auto"`` selects; then the ratios of sums over
+the network: of "auto", and of the best for each layer.
 """
 
 import argparse
@@ -13,11 +13,11 @@ import collections
 import statistics
 
 from dfpkeras import kernels
-from dfpkeras.benchmark.integer import IntegerKernels
-from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.integer_kernels import IntegerKernels
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.measure import take_turns
 from dfpkeras.benchmark.networks import NETWORKS
-from dfpkeras.benchmark.operands import make_operands
+from dfpkeras.benchmark.random_operands import make_operands
 from dfpkeras.kernels.convolution_plan import NUMERICS, plan_of
 
 
@@ -32,7 +32,7 @@ def calls_of(layer, batch_size, direction):
 
 
 def automatic(layer, batch_size, direction):
-    """The name of what "auto" takes."""
+    """The name of the algorithm that "auto" selects."""
     shapes = layer.x_shape(batch_size), layer.w_shape
     arguments = 1, layer.padding, 1, layer.groups
     return plan_of(direction, shapes, ("x", "w"), arguments, 0, "auto").native.algorithm
@@ -67,7 +67,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["resnet50", "vgg16"])
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each layer and direction")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="time for each layer and direction"
+    )
     options = parser.parse_args()
     info = kernels.info()
     print(

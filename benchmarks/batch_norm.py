@@ -1,9 +1,9 @@
 """Compares BatchNormalization + ReLU, forward and backward, under dfp16 and float32.
 
-Both policies get what the convolutions around them hand over: float32 activations and gradients in;
-INT16 out under dfp16, float32 out under float32. They run as TensorFlow graphs and take turns in
-one process, as those of ``dfpkeras bench`` do; the figure to trust is the ratio of the medians. Run
-nothing else meanwhile::
+Both policies get the input that convolutions give them: float32 activations and gradients; they
+return INT16 under dfp16, float32 under float32. They run as TensorFlow graphs and take turns in one
+process, as in ``dfpkeras bench``; the figure to trust is the ratio of the medians. Run nothing else
+at the same time::
 
     python benchmarks/batch_norm.py --seconds 10
 """

@@ -4,16 +4,16 @@
         --contenders dfp16 tensorflow --json steps.json
     python benchmarks/imagenet_epoch.py steps.json > benchmarks/results/imagenet_epoch.md
 
-Here, an epoch is the number of images divided by the measured images per second. On the server,
-each part of a measured dfp16 step is scaled by what limits it:
+On this machine, an epoch is the number of images divided by the measured images per second. On the
+server, each part of a measured dfp16 step is scaled by what limits it:
 
 - products (convolutions, dense layers) by the number of cores, at the same clock;
 - passes over memory (all other layers) by the memory's bandwidth, and by the batch size as well;
 - the optimizer, which passes over the weights, by the bandwidth alone;
-- the time between operations (Python, TensorFlow's scheduling) by nothing: a step has as many.
+- the time between operations (Python, TensorFlow's scheduling) is not scaled: a step has as many.
 
-Decoding shares the cores with training. What synchronising many threads and several NUMA nodes
-costs is not in it: the result is what to hope for at best, and no measurement.
+Decoding shares the cores with training. The cost of synchronising many threads and several NUMA
+nodes is not included: the result is an optimistic estimate, not a measurement.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 IMAGES = 1_281_167  # ILSVRC 2012, training
 
-# Of the machine that measured: what batch norm's passes reached (docs/design/training_step.md), and
+# Of the measured machine: what batch norm's passes reached (docs/design/training_step.md), and
 # `dfpkeras data speed` on 500x375 JPEGs.
 BANDWIDTH = 34e9
 DECODED_PER_SECOND = 685
@@ -51,14 +51,16 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("steps", type=Path, help="JSON file of dfpkeras bench --step")
-    parser.add_argument("--cores", type=int, default=64, help="of the server (default: 64)")
+    parser.add_argument("--cores", type=int, default=64, help="cores of the server (default: 64)")
     parser.add_argument(
         "--bandwidth",
         type=float,
         default=250,
-        help="of its memory in GB/s (default: 250, four fifths of 8 channels of DDR5-4800)",
+        help="bandwidth of its memory in GB/s (default: 250, 4/5 of 8 channels of DDR5-4800)",
     )
-    parser.add_argument("--batch-size", type=int, default=256, help="there (default: 256)")
+    parser.add_argument(
+        "--batch-size", type=int, default=256, help="batch size on the server (default: 256)"
+    )
     return parser.parse_args()
 
 
@@ -75,7 +77,7 @@ def server_speed(comparison, cores, server):
     """Estimated images per second of dfp16 on the server."""
     ours = comparison["contenders"]["dfp16"]
     parts = dict(ours["profile"])
-    # The profiler slows a step down: its parts are taken in proportion.
+    # The profiler slows a step down: its parts are scaled in proportion.
     factor = ours["median"] / sum(parts.values())
     more_images = server.batch_size / comparison["batch_size"]
     more_cores, more_bandwidth = server.cores / cores, 1e9 * server.bandwidth / BANDWIDTH

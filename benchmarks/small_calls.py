@@ -1,7 +1,7 @@
-"""Compares work that is too small for integers to gain, under dfp16 and float32.
+"""Compares workloads too small to gain from integers, under dfp16 and float32.
 
 Each line is a call or a step that both policies take in turns in one process; the figure to trust
-is the ratio of the medians. Run nothing else meanwhile::
+is the ratio of the medians. Run nothing else at the same time::
 
     python benchmarks/small_calls.py --seconds 5
 """

@@ -1,8 +1,8 @@
-"""Predicts the speed of the AVX-512 inner loops on CPUs that are not at hand.
+"""Predicts the speed of the AVX-512 inner loops on CPUs that are not available.
 
 Compiles the kernels, takes the inner loop of each micro-kernel from the assembly and has llvm-mca
 (Debian: `apt install llvm`) predict its cycles for several CPUs. The limit is what the same tool
-predicts for the loop's multiply-add instructions alone, each on a register of its own. Usage::
+predicts for the loop's multiply-add instructions alone, each on its own register. Usage::
 
     python benchmarks/static_speed.py [--llvm-mca llvm-mca-19] > benchmarks/results/static_speed.md
 """

@@ -1,7 +1,7 @@
-"""Every distinct layer of four networks, in every direction, beside FP32 libraries.
+"""Every distinct layer of four networks, in every direction, compared with FP32 libraries.
 
 Not collected by a plain ``pytest``; see README.md here. Before each timed round of one contender,
-the others take an untimed turn each, so that all find the machine alike.
+the others take an untimed turn each, so that all run under the same conditions.
 """
 
 import functools
@@ -12,12 +12,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pytest
 
 import dfpkeras
-from dfpkeras.benchmark.integer import IntegerKernels
-from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.integer_kernels import IntegerKernels
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.measure import settle
 from dfpkeras.benchmark.networks import NETWORKS
-from dfpkeras.benchmark.operands import make_operands
 from dfpkeras.benchmark.peers import UnsupportedError, find_peers
+from dfpkeras.benchmark.random_operands import make_operands
 
 BATCH_SIZE = 16
 ROUNDS = 7

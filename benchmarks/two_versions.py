@@ -1,15 +1,14 @@
-"""Is one version of dfpkeras faster than another?
+"""Compares the speed of two versions of dfpkeras.
 
     python benchmarks/two_versions.py OLD_PYTHON NEW_PYTHON [--step] [--rounds N]
 
-Both arguments are interpreters, each with its own version installed. Each runs in a process of its
-own; the processes take turns call by call, since the speed of a shared machine changes within
-seconds. Printed are ratios of medians and of minima, new over old: below 1 the new version is
-faster.
+Both arguments are interpreters, each with its own version installed. Each runs in a separate
+process; the processes take turns call by call, since the speed of a shared machine changes within
+seconds. Prints ratios of medians and of minima, new over old: below 1 the new version is faster.
 
-Without ``--step`` every distinct convolution of ResNet-50 in the three directions, batch 8, and the
-sums over them; with ``--step`` training steps of ResNet-50, 224x224, batch 32, and whether the
-losses are equal.
+Without ``--step`` it times every distinct convolution of ResNet-50 in the three directions, batch
+8, and prints the sums over them; with ``--step`` it times training steps of ResNet-50, 224x224,
+batch 32, and prints whether the losses are equal.
 """
 
 import argparse
@@ -42,7 +41,7 @@ SHAPES = [
 
 
 def convolution_calls():
-    """{(direction, number of the shape): function that returns nothing worth knowing}"""
+    """{(direction, number of the shape): function whose result is not used}"""
     import numpy as np
 
     import dfpkeras
@@ -149,13 +148,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("pythons", nargs="*", metavar="PYTHON", help="old and new interpreter")
     parser.add_argument("--step", action="store_true")
-    parser.add_argument("--rounds", type=int, help="32, or 20 steps")
+    parser.add_argument("--rounds", type=int, help="default: 32, or 20 steps")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         return work(options.step)
     if len(options.pythons) != 2:
-        parser.error("two interpreters are needed")
+        parser.error("expected two interpreters")
     versions = [Version(python, options.step) for python in options.pythons]
     times = compare(*versions, options.rounds or (20 if options.step else 32))
     if options.step:

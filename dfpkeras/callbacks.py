@@ -37,7 +37,7 @@ class TrainingSpeed(keras.callbacks.Callback):
         return {name: getattr(self, name) for name in _SPEED}
 
     def restore(self, state):
-        """Goes on counting from what ``state`` returned."""
+        """Continues counting from what ``state`` returned."""
         vars(self).update(state)
 
     @property
@@ -94,12 +94,12 @@ class DataPosition(keras.callbacks.Callback):
 
 
 class PositionedCallbackList(keras.callbacks.CallbackList):
-    """Tells its callbacks the place in an epoch whose first batches are left out.
+    """Gives its callbacks the true batch numbers in an epoch whose first batches are left out.
 
     Args:
         callbacks: list of callbacks.
         first_batch: number of batches left out.
-        **arguments: of ``keras.callbacks.CallbackList``.
+        **arguments: arguments of ``keras.callbacks.CallbackList``.
     """
 
     def __init__(self, callbacks, first_batch, **arguments):
@@ -117,7 +117,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Ends training with an error as soon as the loss is NaN or infinite.
 
     ``keras.callbacks.TerminateOnNaN`` lets ``fit`` return as if the epoch were complete, so that
-    a checkpoint callback would save the spoilt weights; this one raises.
+    a checkpoint callback would save the unusable weights; this one raises.
 
     Raises:
         FloatingPointError: names the epoch and the step.

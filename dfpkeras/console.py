@@ -6,12 +6,12 @@ import rich.text
 
 
 def make_console(**options):
-    """Returns a ``rich.console.Console`` that shows "[a]" and ":b:" as they are.
+    """Returns a ``rich.console.Console`` that prints "[a]" and ":b:" unchanged.
 
     rich itself respects NO_COLOR, TERM=dumb and COLUMNS.
 
     Args:
-        options: of ``rich.console.Console``.
+        options: options of ``rich.console.Console``.
     """
     return rich.console.Console(markup=False, emoji=False, **options)
 
@@ -20,8 +20,8 @@ def make_progress(*columns, **options):
     """Returns a ``rich.progress.Progress`` on standard error that shows nothing without a terminal.
 
     Args:
-        columns: of the bar; a str stands for the value of that name of the task, as text.
-        options: of ``rich.progress.Progress``.
+        columns: columns of the bar; a str names a field of the task, shown as text.
+        options: options of ``rich.progress.Progress``.
     """
     console = make_console(stderr=True)
     columns = [
@@ -36,10 +36,10 @@ def make_progress(*columns, **options):
 
 
 def is_live(console):
-    """Tells whether lines of a console can be drawn again."""
+    """Tells whether lines of a console can be redrawn."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 def as_text(text, style=""):
-    """Returns a ``rich.text.Text``, for the places where rich takes every str for markup."""
+    """Returns a ``rich.text.Text``, for the places where rich interprets every str as markup."""
     return rich.text.Text(text, style)

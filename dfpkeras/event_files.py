@@ -11,14 +11,14 @@ import tensorflow as tf
 class EventFiles(keras.callbacks.Callback):
     """Writes event files for TensorBoard, which need not be installed.
 
-    The step is the optimizer's, so that a resumed run goes on where it was; steps that are done a
-    second time give the same values. Training writes what ``fit`` shows, the averages since the
-    epoch began, and the learning rate; the held-out metrics have the same names in a directory of
-    their own, so that TensorBoard draws both in one diagram.
+    The step is the optimizer's, so that a resumed run continues where it was; repeated steps give
+    the same values. Training writes what ``fit`` shows, the averages since the epoch began, and the
+    learning rate; the held-out metrics have the same names in a separate directory, so that
+    TensorBoard draws both in one diagram.
 
     Args:
         directory: ``pathlib.Path``; gets the subdirectories ``train`` and ``validation``.
-        every: steps between two entries of training.
+        every: number of steps between two entries of training.
     """
 
     def __init__(self, directory, every=100):

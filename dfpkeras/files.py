@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and directories with one writer at a time."""
+"""Files that are written atomically, and directories with one writer at a time."""
 
 import contextlib
 import errno
@@ -10,10 +10,10 @@ PARTIAL = ".partial-"
 
 
 def write_atomically(path, write, error_type):
-    """Lets ``write`` make a file under a temporary name, and gives it its own when it is whole.
+    """Lets ``write`` make a file under a temporary name, and renames it when it is complete.
 
-    When this returns, the file is on disk, name and all; when it raises, the file of that name is
-    the one that was there before.
+    When this returns, the file and its name are on disk; when it raises, an earlier file of that
+    name is unchanged.
 
     Args:
         path: ``pathlib.Path``.
@@ -40,27 +40,27 @@ def write_atomically(path, write, error_type):
 
 
 def read_regular_file(path):
-    """Returns the bytes of a file; does not wait for what a pipe in its place may say.
+    """Returns the bytes of a file; does not wait for a pipe in its place.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return file.read()
 
 
 @contextlib.contextmanager
 def hold_directory(path, occupied):
-    """Makes a directory if need be, and keeps other processes out of it, also after a crash.
+    """Creates a directory if necessary, and keeps other processes out of it, also after a crash.
 
     Args:
         path: ``pathlib.Path``.
         occupied: exception to raise if another process holds it.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     path.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY)
@@ -77,7 +77,7 @@ def _lock(descriptor, occupied):
     except BlockingIOError:
         raise occupied from None
     except OSError:
-        # A file system without locks.
+        # The file system has no locks.
         return
 
 
@@ -90,7 +90,7 @@ def _sync_directory(path):
 
 
 def _find_os_error(error):
-    """The OSError behind an exception: an archive that cannot be closed hides it behind its own."""
+    """The OSError that caused an exception: an archive that cannot be closed raises its own."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error

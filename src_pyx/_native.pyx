@@ -208,20 +208,20 @@ cdef const float *address(const float[::1] numbers) noexcept:
     return NULL if numbers is None else &numbers[0]
 
 
-cdef dfp_conv convolution(tuple geometry) except *:
-    """From the 17 numbers of dfp_conv, in its order, without a bias."""
+cdef dfp_conv convolution(tuple description) except *:
+    """From the 17 numbers of dfp_conv, in the order of its fields, without a bias."""
     cdef dfp_conv c
     c.bias = c.minimum = c.maximum = NULL
     (c.batch, c.in_h, c.in_w, c.in_channels, c.out_h, c.out_w, c.out_channels, c.kernel_h,
      c.kernel_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w, c.pad_top, c.pad_left,
-     c.groups, c.flush_every) = geometry
+     c.groups, c.flush_every) = description
     return c
 
 
-cdef convolve(dfp_convolution kernel, tuple geometry, const int16_t[::1] a, int a_exponent,
+cdef convolve(dfp_convolution kernel, tuple description, const int16_t[::1] a, int a_exponent,
               int a_max, const int16_t[::1] b, int b_exponent, int b_max, const float[::1] bias,
               float[:, ::1] channel_range, float[::1] result):
-    cdef dfp_conv c = convolution(geometry)
+    cdef dfp_conv c = convolution(description)
     c.bias = address(bias)
     if channel_range is not None:
         c.minimum, c.maximum = &channel_range[0, 0], &channel_range[1, 0]
@@ -254,45 +254,45 @@ cdef class ConvolutionPlan:
     Owns no operand and can be run any number of times, by several threads at once.
     """
 
-    cdef tuple geometry
+    cdef tuple description
     cdef const dfp_conv_algorithm *chosen
 
-    def __cinit__(self, str direction, tuple geometry, classes):
-        """`geometry` holds the 17 numbers of dfp_conv; of `classes`, names of NUMERICS, the
+    def __cinit__(self, str direction, tuple description, classes):
+        """`description` holds the 17 numbers of dfp_conv; of `classes`, names of NUMERICS, the
         cheapest that accepts the convolution is chosen, "direct" if none does."""
-        cdef dfp_conv c = convolution(geometry)
+        cdef dfp_conv c = convolution(description)
         cdef unsigned int allowed = 0
         for name in classes:
             allowed |= 1u << <int>NUMERICS[name]
-        self.geometry = geometry
+        self.description = description
         self.chosen = dfp_choose_conv(kernels, DIRECTIONS[direction], &c, allowed)
 
     @property
     def algorithm(self):
-        """Its name."""
+        """The name of the algorithm."""
         return self.chosen.name.decode()
 
     def run(self, a, a_exponent, a_max, b, b_exponent, b_max, result, bias=None,
             channel_range=None):
         """a and b are x and w, dy and w, or x and dy. Forward adds `bias` and fills the rows of
         `channel_range` with the minimum and maximum by channel, unless they are None."""
-        convolve(self.chosen.run, self.geometry, a, a_exponent, a_max, b, b_exponent, b_max, bias,
-                 channel_range, result)
+        convolve(self.chosen.run, self.description, a, a_exponent, a_max, b, b_exponent, b_max,
+                 bias, channel_range, result)
 
 
-def depthwise_forward(geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):
+def depthwise_forward(description, x, x_exponent, x_max, w, w_exponent, w_max, bias, y):
     """`bias` may be None."""
-    convolve(kernels.depthwise_forward, geometry, x, x_exponent, x_max, w, w_exponent, w_max, bias,
-             None, y)
+    convolve(kernels.depthwise_forward, description, x, x_exponent, x_max, w, w_exponent, w_max,
+             bias, None, y)
 
 
-def depthwise_backward_data(geometry, dy, dy_exponent, dy_max, w, w_exponent, w_max, dx):
-    convolve(kernels.depthwise_backward_data, geometry, dy, dy_exponent, dy_max, w, w_exponent,
+def depthwise_backward_data(description, dy, dy_exponent, dy_max, w, w_exponent, w_max, dx):
+    convolve(kernels.depthwise_backward_data, description, dy, dy_exponent, dy_max, w, w_exponent,
              w_max, None, None, dx)
 
 
-def depthwise_backward_weights(geometry, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
-    convolve(kernels.depthwise_backward_weights, geometry, x, x_exponent, x_max, dy, dy_exponent,
+def depthwise_backward_weights(description, x, x_exponent, x_max, dy, dy_exponent, dy_max, dw):
+    convolve(kernels.depthwise_backward_weights, description, x, x_exponent, x_max, dy, dy_exponent,
              dy_max, None, None, dw)
 
 
@@ -465,17 +465,17 @@ cdef dfp_pool_axis pool_axis(tuple numbers) except *:
     return a
 
 
-cdef dfp_pooling pooling(tuple geometry) except *:
+cdef dfp_pooling pooling(tuple description) except *:
     """From (batch, channels, rows, columns), each axis (in, out, pool, stride, pad)."""
     cdef dfp_pooling p
-    p.batch, p.channels = geometry[0], geometry[1]
-    p.rows, p.columns = pool_axis(geometry[2]), pool_axis(geometry[3])
+    p.batch, p.channels = description[0], description[1]
+    p.rows, p.columns = pool_axis(description[2]), pool_axis(description[3])
     return p
 
 
-def max_pool_forward(geometry, x, x_exponent, x_max, int16_t[::1] y):
+def max_pool_forward(description, x, x_exponent, x_max, int16_t[::1] y):
     """Fills y; returns (exponent, max_abs)."""
-    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_pooling p = pooling(description)
     cdef dfp_tensor tx = describe(x, x_exponent, x_max)
     cdef dfp_result result = result_in(y)
     cdef dfp_status status
@@ -485,9 +485,9 @@ def max_pool_forward(geometry, x, x_exponent, x_max, int16_t[::1] y):
     return result.scale.exponent, result.scale.max_abs
 
 
-def max_pool_backward(geometry, dy, dy_exponent, dy_max, x, y, int bits, int16_t[::1] dx):
+def max_pool_backward(description, dy, dy_exponent, dy_max, x, y, int bits, int16_t[::1] dx):
     """Fills dx; returns (exponent, max_abs). Of x and y only the integers matter."""
-    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_pooling p = pooling(description)
     cdef dfp_tensor tdy = describe(dy, dy_exponent, dy_max)
     cdef dfp_tensor tx = describe(x, 0, 0)
     cdef dfp_tensor ty = describe(y, 0, 0)
@@ -499,9 +499,9 @@ def max_pool_backward(geometry, dy, dy_exponent, dy_max, x, y, int bits, int16_t
     return result.scale.exponent, result.scale.max_abs
 
 
-def average_pool_forward(geometry, x, x_exponent, x_max, int bits, int16_t[::1] y):
+def average_pool_forward(description, x, x_exponent, x_max, int bits, int16_t[::1] y):
     """Fills y; returns (exponent, max_abs)."""
-    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_pooling p = pooling(description)
     cdef dfp_tensor tx = describe(x, x_exponent, x_max)
     cdef dfp_result result = result_in(y)
     cdef dfp_status status
@@ -511,9 +511,9 @@ def average_pool_forward(geometry, x, x_exponent, x_max, int bits, int16_t[::1] 
     return result.scale.exponent, result.scale.max_abs
 
 
-def average_pool_backward(geometry, dy, dy_exponent, dy_max, int bits, int16_t[::1] dx):
+def average_pool_backward(description, dy, dy_exponent, dy_max, int bits, int16_t[::1] dx):
     """Fills dx; returns (exponent, max_abs)."""
-    cdef dfp_pooling p = pooling(geometry)
+    cdef dfp_pooling p = pooling(description)
     cdef dfp_tensor tdy = describe(dy, dy_exponent, dy_max)
     cdef dfp_result result = result_in(dx)
     cdef dfp_status status
@@ -549,10 +549,10 @@ def spread(const int16_t[:, ::1] dy, const int16_t[::1] x, const int16_t[:, ::1]
                        channels, &dx[0])
 
 
-def reframe(geometry, const int16_t[::1] x, int16_t[::1] y):
-    """`geometry` holds the numbers of dfp_frame, in its order."""
+def reframe(description, const int16_t[::1] x, int16_t[::1] y):
+    """`description` holds the numbers of dfp_frame, in the order of its fields."""
     cdef dfp_frame f
-    (f.batch, f.channels, f.in_h, f.in_w, f.out_h, f.out_w, f.top, f.left) = geometry
+    (f.batch, f.channels, f.in_h, f.in_w, f.out_h, f.out_w, f.top, f.left) = description
     with nogil:
         kernels.reframe(&f, &x[0], &y[0])
 
@@ -707,7 +707,7 @@ def release_memory():
 
 
 def call_in_default_float_environment(function, *args, **kwargs):
-    """function(*args, **kwargs), rounding to nearest and keeping subnormal numbers meanwhile."""
+    """function(*args, **kwargs), while rounding to nearest and keeping subnormal numbers."""
     cdef fenv_t environment
     fegetenv(&environment)
     fesetenv(FE_DFL_ENV)

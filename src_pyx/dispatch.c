@@ -1,4 +1,4 @@
-/* Which kernels run here, and which of their algorithms a convolution takes. CPUID says what the CPU can
+/* Selects the kernels that run here, and the algorithm of a convolution. CPUID says what the CPU can
  * do, XGETBV which registers the operating system (or a hypervisor) lets it use. */
 #include <string.h>
 
@@ -6,7 +6,7 @@
 
 #define DFP_JOIN_(a, b) a##b
 #define DFP_JOIN(a, b) DFP_JOIN_(a, b)
-/* What was compiled: the build defines DFP_HAVE_<name> as 1 or 0 for every name of the list. */
+/* What was compiled: the build defines DFP_HAVE_<name> as 1 or 0 for every name in the list. */
 #define DFP_ONLY_1(...) __VA_ARGS__
 #define DFP_ONLY_0(...)
 #define DFP_IF_COMPILED(name, ...) DFP_JOIN(DFP_ONLY_, DFP_HAVE_##name)(__VA_ARGS__)

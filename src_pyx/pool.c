@@ -10,12 +10,12 @@
 #define CLASSES (64 << STEP_BITS)
 #define SMALLEST 256
 
-/* A block may serve a request of up to this many classes less: half as much again. */
+/* A block may serve a request that is smaller by up to this many classes, a factor of 1.5. */
 #define CLASSES_BELOW 4
 
 #define POISON 0x7fc0
 
-/* Lies before the memory that is handed out. */
+/* Placed before the memory that is handed out. */
 typedef struct block {
     _Alignas(64) struct block *next;
     int class;
@@ -33,7 +33,7 @@ static void lock_for_fork(void) { pthread_mutex_lock(&lock); }
 
 static void unlock_after_fork(void) { pthread_mutex_unlock(&lock); }
 
-/* The lists are whole when the child is made: nobody changes them during a fork. */
+/* The lists are consistent when the child is created: nothing changes them during a fork. */
 static void install_fork_handlers(void) {
     pthread_atfork(lock_for_fork, unlock_after_fork, after_fork_in_child);
 }
@@ -64,7 +64,7 @@ static block *fresh(int class) {
     return b;
 }
 
-/* The smallest kept block that will do, taken off its list, or NULL. */
+/* The smallest kept block that is large enough, taken off its list, or NULL. */
 static block *find_kept(int class) {
     for (int i = class; i <= class + CLASSES_BELOW && i < CLASSES; ++i) {
         block *b = free_blocks[i];
@@ -76,8 +76,9 @@ static block *find_kept(int class) {
     return NULL;
 }
 
-/* Takes kept blocks off the lists until no more is kept than may be: sizes that are no longer asked
- * for must not keep out those that are. Called with the lock held; the caller frees the blocks. */
+/* Takes kept blocks off the lists until no more is kept than allowed: sizes that are no longer
+ * requested must not displace those that are. Called with the lock held; the caller frees the
+ * blocks. */
 static block *evict(void) {
     static int next_class;
     block *evicted = NULL;
@@ -117,7 +118,7 @@ static block *take_kept(int class) {
     return b;
 }
 
-/* Only a new block makes the whole larger, so here is where its bound is kept. */
+/* Only a new block increases the total, so its bound is enforced here. */
 static block *take_fresh(int class) {
     block *b = fresh(class);
     if (!b) return NULL;

@@ -24,7 +24,7 @@ typedef struct {
 } area;
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
-/* Of the thread whose turn it is. */
+/* The floating-point environment of the thread whose turn it is, restored when its turn ends. */
 static fenv_t callers_environment;
 
 static pthread_mutex_t state = PTHREAD_MUTEX_INITIALIZER;
@@ -33,7 +33,7 @@ static pthread_cond_t job_finished = PTHREAD_COND_INITIALIZER;
 static job current;
 static _Atomic uint64_t generation;
 static int workers_wanted;
-/* Whether threads may still join the current job: one that wakes up late is not waited for. */
+/* Whether threads may still join the current job: it does not wait for one that wakes up late. */
 static int job_open;
 static atomic_int workers_busy;
 static int workers_started;
@@ -59,10 +59,10 @@ static void pause_briefly(void) {
 #endif
 }
 
-/* The parts of one operation follow each other within microseconds, the operations of a training step
- * within some hundred, while a thread that sleeps may take as long to be woken and given a processor.
- * Threads look for the next part this many times, about 0.4 ms, before they sleep: with 2000 and 6000
- * the step of ResNet-50 took 15 to 25 % longer on two cores of Zen 5, with 60000 as long. */
+/* The parts of one operation follow each other within microseconds, the operations of a training
+ * step within some hundred, while waking a sleeping thread may take as long. Threads look for the
+ * next part this many times, about 0.4 ms, before they sleep: with 2000 and 6000 the step of
+ * ResNet-50 took 15 to 25 % longer on two cores of Zen 5, with 60000 as long. */
 #define SPINS 20000
 
 static void await_next_job(uint64_t seen) {
@@ -107,7 +107,8 @@ static void *worker_main(void *argument) {
     return NULL;
 }
 
-/* A forked child has none of its parent's workers, and locks in whatever state the fork found. */
+/* A forked child has none of its parent's workers, and locks in whatever state they were at the
+ * fork. */
 static void after_fork_in_child(void) {
     pthread_mutex_init(&turn, NULL);
     pthread_mutex_init(&state, NULL);
@@ -122,8 +123,9 @@ static void after_fork_in_child(void) {
 
 static void install_fork_handlers(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
 
-/* Called with `state` held. A thread that cannot be had is done without; the others take over the
- * floating-point environment of the operation that starts them, which is the default one. */
+/* Called with `state` held. If a thread cannot be created, the pool does without it; the others
+ * inherit the floating-point environment of the operation that starts them, which is the default
+ * one. */
 static void start_workers(int wanted) {
     while (workers_started < wanted) {
         pthread_t thread;

@@ -1,4 +1,4 @@
-"""Run a kernel on every ISA and hold each result against the oracle."""
+"""Run a kernel on every ISA and compare each result with the oracle."""
 
 import numpy as np
 import pytest

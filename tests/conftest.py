@@ -28,7 +28,10 @@ THREAD_COUNTS = (1, 2, 3)
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--random-models", type=int, default=0, help="how many to train instead of the few of CI"
+        "--random-models",
+        type=int,
+        default=0,
+        help="number of models, instead of the few of CI",
     )
 
 
@@ -111,7 +114,7 @@ def run_python():
 
 @pytest.fixture(scope="session")
 def run_program():
-    """Return a function that runs a program of this folder: what its last line, JSON, says."""
+    """Return a function that runs a program of this folder and returns its last line, as JSON."""
 
     def run(name):
         result = subprocess.run(

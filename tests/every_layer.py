@@ -1,4 +1,4 @@
-"""Small models that hold every kind of layer that runs on the kernels."""
+"""Small models with every kind of layer that runs on the kernels."""
 
 import keras
 from keras import layers
@@ -7,7 +7,7 @@ from dfpkeras.integration.installation import release
 
 
 def _on_images(*kinds, shape=(6, 6, 2)):
-    """A model of a convolution, layers that take its images, and a dense layer."""
+    """A model of a convolution, layers on its images, and a dense layer."""
 
     def make():
         return keras.Sequential(
@@ -50,7 +50,7 @@ def _pooling_globally(average, maximum, shape):
 
 
 #: Functions without arguments that make a model, by a name. Layers of a kind follow each other in
-#: one model: what one of them loses, the convolution's gradients in front of all of them lack.
+#: one model: the gradients of the convolution before them lack whatever one of them loses.
 MODELS = {
     "convolution": _on_images(),
     "convolutions_1d": _on_sequences(
@@ -79,18 +79,18 @@ MODELS = {
     "global_pooling_1d": _pooling_globally(
         layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D, (6, 2)
     ),
-    "arrangement": _on_images(
+    "data_movement": _on_images(
         layers.ReLU,
         lambda: layers.ZeroPadding2D(1),
         lambda: layers.Cropping2D(((2, 0), (0, 1))),
         lambda: layers.Reshape((10, 8)),
     ),
-    "arrangement_1d": _on_sequences(
+    "data_movement_1d": _on_sequences(
         layers.ReLU, lambda: layers.ZeroPadding1D(1), lambda: layers.Cropping1D((2, 0))
     ),
 }
 
-# TensorFlow's own convolutions take channels_first on some CPUs only; Keras transposes for
+# TensorFlow's own convolutions take channels_first only on some CPUs; Keras transposes for
 # depthwise ones since 3.14.
 if release(keras.__version__) >= (3, 14):
     MODELS["channels_first"] = _on_images(

@@ -24,7 +24,7 @@ linux_only = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def float_mode(mode):
-    """This thread flushes subnormal numbers to zero, or rounds in another way, meanwhile."""
+    """A context in which this thread flushes subnormal numbers to zero or rounds differently."""
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
     before, changed = (ctypes.c_uint32 * 16)(), (ctypes.c_uint32 * 16)()
     libm.fegetenv(before)

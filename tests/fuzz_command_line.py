@@ -2,13 +2,13 @@
 
     python tests/fuzz_command_line.py --cases 1000 --seed 0
 
-A case is a command, one to three damages to what it reads, and what it then does; it is made of
-its number alone, so that ``--only 17`` repeats it. Printed are the cases that fail, and a table of
-the exit codes. A case fails if
+A case is a command, one to three damages to what it reads, and what it then does; it depends on its
+number alone, so that ``--only 17`` repeats it. The cases that fail and a table of the exit codes
+are printed. A case fails if
 
-- the command ends with another code than 0 or 2, or says nothing of its own when it ends with 2;
-- "Traceback" is printed, by whomever;
-- it ends with 0 though an image was lost that it does not name.
+- the command ends with another code than 0 or 2, or with 2 without an error message;
+- "Traceback" is printed, by any library;
+- it ends with 0 although an image was lost that it does not name.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def cut(path, rng):
 
 
 def cut_and_close(path, rng):
-    """A JPEG that ends as one should."""
+    """A cut JPEG with a valid end."""
     cut(path, rng)
     path.write_bytes(path.read_bytes() + b"\xff\xd9")
 
@@ -126,11 +126,11 @@ DAMAGES = [
 ]  # fmt: skip
 
 
-# What commands are given
+# The input of commands
 
 
 class Originals:
-    """Images, what they were converted to, and a run on it; each case has copies of its own."""
+    """Images, what they were converted to, and a run on it; each case gets its own copies."""
 
     def __init__(self, directory):
         self.images, self.data = directory / "images", directory / "data"
@@ -161,7 +161,7 @@ def records(directory):
 def damage_some(rng, folder, pipes=True):
     """Damages one to three files below a folder; returns what was done.
 
-    A pipe that the user names may be meant: the command waits for it.
+    A pipe that the user names may be intended: the command waits for it.
     """
     done = []
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
@@ -239,7 +239,7 @@ def convert_again(rng, originals, folder):
     arguments = ["--shards", "4", "--validation-shards", "2", "--out", str(folder / "data")]
 
     def nothing_lost(printed):
-        # Finished shards are kept by their sizes; their checksums are for those who read them.
+        # Finished shards are recognised by their sizes; checksums are verified on reading.
         if not set(originals.records) <= set(records(folder / "data")):
             assert run(["data", "check", str(folder / "data")])[0] == 2
 
@@ -358,7 +358,7 @@ def check_output(code, printed):
     assert code in (0, 2), f"exit code {code}"
     assert "Traceback" not in printed, "a traceback"
     if code == 2:
-        assert printed.splitlines()[-1].startswith(("dfpkeras", "usage")), "no word of its own"
+        assert printed.splitlines()[-1].startswith(("dfpkeras", "usage")), "no error message"
 
 
 def run(arguments):
@@ -381,7 +381,7 @@ def run(arguments):
 
 
 class Stopped(BaseException):
-    """What no command catches."""
+    """An exception that no command catches."""
 
 
 def stop(number, frame):
@@ -390,7 +390,7 @@ def stop(number, frame):
 
 @contextmanager
 def captured(file):
-    """Also what libraries print without Python."""
+    """Captures also what libraries print without Python."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
@@ -428,9 +428,9 @@ def _main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="the number of one case")
+    parser.add_argument("--only", type=int, help="number of the one case to run")
     arguments = parser.parse_args()
-    interrupted_runs.use_little()
+    interrupted_runs.use_tiny_training()
     numbers = range(arguments.cases) if arguments.only is None else [arguments.only]
     failed, codes = fuzz(numbers, arguments.seed)
     for kind in sorted({kind for kind, _ in codes}):

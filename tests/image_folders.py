@@ -1,4 +1,4 @@
-"""Class folders with images good and bad, to be converted to TFRecords."""
+"""Class folders with good and bad images, to be converted to TFRecords."""
 
 import io
 
@@ -28,7 +28,7 @@ def encode(image, image_format="JPEG"):
 def write_folders(directory, images_per_class=4):
     """Writes ``train`` and ``validation`` class folders of good JPEGs; returns all their paths.
 
-    Every image has a size of its own within its split.
+    Every image has a different size within its split.
     """
     paths = []
     for split, count in (("train", images_per_class), ("validation", 2)):

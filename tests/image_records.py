@@ -52,7 +52,7 @@ def write_records(path, records):
 def write_directory(directory, jpegs, labels=None, num_files=3):
     """Writes the images to ``train-*``, one in turn to each file, and four to ``validation-*``.
 
-    Labels count from 1; without ``labels`` every image has one of its own.
+    Labels count from 1; without ``labels`` every image has a different one.
     """
     labels = labels or range(1, len(jpegs) + 1)
     records = [example(*pair) for pair in zip(jpegs, labels, strict=True)]

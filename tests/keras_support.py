@@ -1,4 +1,4 @@
-"""What the tests of the Keras side share."""
+"""Helpers of the tests with Keras."""
 
 import contextlib
 
@@ -8,14 +8,15 @@ import tensorflow as tf
 
 from dfpkeras.ops.kernel_hits import hits
 
-# Largest error quantisation explains here, relative to the tensor's maximum: operands carry 12
+# Largest error that quantisation explains here, relative to the tensor's maximum: operands carry 12
 # to 15 bits (half a step is 2**-13 to 2**-16 of their maximum) and sums have up to 1000 terms.
 QUANTIZATION_TOLERANCE = 3e-3
 
 
 @contextlib.contextmanager
 def dtype_policy(name="dfp16"):
-    """Sets the global dtype policy, with the hit counts at zero; then the old policy again."""
+    """Sets the global dtype policy, with the hit counts at zero; afterwards restores the old
+    policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     hits.reset()
@@ -40,7 +41,7 @@ def relative_error(actual, expected):
 def weight_gradients(model, loss):
     """The value of a function without arguments, and its gradient for each weight of a model.
 
-    Zeros where there is none: TensorFlow says None, our own operations say zeros.
+    Zeros where there is none: TensorFlow returns None, our own operations zeros.
     """
     with tf.GradientTape() as tape:
         value = loss()
@@ -53,7 +54,7 @@ def weight_gradients(model, loss):
 
 
 def relative_errors(results, expected):
-    """The error of each, relative to its norm or to a little of the largest norm."""
+    """The error of each, relative to its norm or to a small fraction of the largest norm."""
     floor = 1e-3 * max(map(np.linalg.norm, expected))
     return np.array(
         [
@@ -64,14 +65,14 @@ def relative_errors(results, expected):
 
 
 def assert_no_lost_gradient(results, expected):
-    """None is zero where float32 has more than the rounding of what should be zero."""
+    """No gradient is zero where float32's is more than the rounding error of zero."""
     scale = max(map(np.linalg.norm, expected))
     for actual, wanted in zip(results, expected, strict=True):
         assert np.any(actual) or np.linalg.norm(wanted) <= 1e-4 * scale
 
 
 def float32_twin(model):
-    """A copy of a functional or sequential model, all its layers under "float32"."""
+    """A copy of a functional or sequential model with all its layers under "float32"."""
 
     def clone(layer):
         return type(layer).from_config(layer.get_config() | {"dtype": "float32"})

@@ -1,9 +1,9 @@
-"""Trains a small model for a thousand steps; prints what the pool and the process held.
+"""Trains a small model for a thousand steps; prints the memory of the pool and the process.
 
     python memory_program.py
 
-Run by test_memory_in_training.py in a process of its own: in one that has run thousands of other
-tests, the allocator's own ups and downs reach megabytes. What is printed is JSON.
+Run by test_memory_in_training.py in a separate process: in one that has run thousands of other
+tests, the allocator's own fluctuations reach megabytes. The output is JSON.
 """
 
 import json
@@ -34,7 +34,7 @@ def resident_bytes():
 
 
 class MemoryRecord(keras.callbacks.Callback):
-    """Notes what the pool and the process hold after each step of all epochs."""
+    """Records the memory of the pool and the process after each step of all epochs."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ def main():
     images, labels = random_array(count, 12, 10, 5), np.arange(count) % 3
     record = MemoryRecord()
     model.fit(images, labels, BATCH_SIZE, STEPS // STEPS_PER_EPOCH, verbose=0, callbacks=[record])
-    # The most of many steps: which kernels happen to run at once decides what a single one needs.
+    # The maximum of many steps: what a single step needs depends on which kernels run at once.
     most = [max(record.pool[:FIRST_STEPS]), max(record.pool[-FIRST_STEPS:])]
     resident = [record.resident[FIRST_STEPS - 1], record.resident[-1]]
     print(json.dumps({"steps": len(record.pool), "pool": most, "resident": resident}))

@@ -1,6 +1,6 @@
 """Trains a model on two logical CPUs under both policies; prints the largest relative error.
 
-A process of its own, because TensorFlow divides the CPU before its first operation only.
+A separate process, because TensorFlow can only divide the CPU before its first operation.
 """
 
 import json

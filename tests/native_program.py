@@ -18,13 +18,13 @@ ISAS = {
         re.MULTILINE,
     )
 }
-#: Of a caller of `isa_program small`.
+#: Floating-point modes of a caller of `isa_program small`.
 FLOAT_MODES = ("default", "flush", "downward", "upward", "toward-zero")
 FLAGS = ["-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", f"-I{HEADERS}"]
 
 
 def compile_c(*arguments, compiler=None):
-    """Runs the C compiler; fails with what it prints."""
+    """Runs the C compiler; fails with its output."""
     compiler = compiler or os.environ.get("CC", "cc")
     command = [*compiler.split(), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -38,7 +38,7 @@ def build_isa_program(folder, *flags, isas=None, link=(), compiler=None):
         folder: `pathlib.Path` for the results.
         flags: compiler flags for every file, such as "-O3".
         link: flags for linking only.
-        isas: names of instruction sets besides scalar; None for all there are.
+        isas: names of instruction sets besides scalar; None for all.
         compiler: command of a C compiler; None for the one of this machine.
 
     Returns:

@@ -2,8 +2,8 @@
 
     python tests/oldest_versions.py [pytest's arguments]
 
-A virtual environment of its own gets each dependency's lower bound as its version. A fresh
-environment has the newest versions without further ado: `pip install ".[test]" && pytest`.
+A separate virtual environment gets the lower bound of each dependency. The newest versions need no
+special environment: `pip install ".[test]" && pytest`.
 """
 
 import re
@@ -26,7 +26,7 @@ def oldest():
     return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound and bound[1] not in BUILD]
 
 
-# Building happens in an environment that pip makes, where it takes the newest.
+# Building happens in an environment that pip creates with the newest versions.
 BUILD = ("setuptools", "Cython")
 
 

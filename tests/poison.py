@@ -1,4 +1,4 @@
-"""Memory that holds NaN as soon as nobody owns it."""
+"""Memory that is filled with NaN as soon as nothing owns it."""
 
 import contextlib
 import gc
@@ -11,7 +11,7 @@ from dfpkeras.runtime import memory
 
 @contextlib.contextmanager
 def poisoned_memory():
-    """Within this context, memory of the pool that is new or no longer in use holds NaN."""
+    """A context in which memory of the pool that is new or no longer in use holds NaN."""
     gc.collect()
     memory.release_memory()
     _native.poison_memory(True)
@@ -22,7 +22,8 @@ def poisoned_memory():
 
 
 def dangling_view(array):
-    """The numbers of a C-contiguous array, by their address alone: they may be gone at any time."""
+    """The numbers of a C-contiguous array, by their address alone: they may become invalid at any
+    time."""
 
     where = array.__array_interface__["data"][0]
     numbers = np.ctypeslib.as_ctypes_type(array.dtype) * array.size

@@ -1,8 +1,8 @@
 """Small models with random layers, wrappers and merges, and random ways to train them a step.
 
 A model is drawn as a tuple of blocks, plain data that builds the same model under each policy and
-that a failing test prints. Blocks fit themselves to what they are given: a window is no larger than
-the image, groups divide the channels, so that every drawn model exists.
+that a failing test prints. Blocks adapt to their input: a window is no larger than the image,
+groups divide the channels, so that every drawn model is valid.
 """
 
 import math
@@ -85,7 +85,7 @@ def activation(value, name):
 
 
 def simple(value, name):
-    """A layer that takes no drawn argument."""
+    """A layer without drawn arguments."""
     if name in ("Dropout", "SpatialDropout"):
         cls = layers.Dropout if name == "Dropout" else of_rank(name, value)
         return value.through(cls(0.25, seed=1))
@@ -113,7 +113,7 @@ def distributed(value, filters):
 
 
 def recurrent(value, name):
-    """A recurrent layer along a sequence; images have none, so that drawing them stays cheap."""
+    """A recurrent layer along a sequence; not for images, to keep tests fast."""
     if value.rank == 2:
         return distributed(value, 2)
     if name == "custom":
@@ -135,7 +135,7 @@ def merged(value, name, first, second):
 
 
 def shared(value, blocks):
-    """A model in the model, called twice: on a value and on what it made of it."""
+    """A model in the model, called twice: on a value and on its own result."""
     inner = keras.Input(value.tensor.shape[1:])
     result = apply(Value(inner, value.shape), blocks)
     filters = value.shape[-1]
@@ -151,7 +151,7 @@ def leaky(x):
 
 
 def operation(value, name):
-    """What users write between layers."""
+    """An operation that users write between layers."""
     tensor = value.tensor
     if name == "scaled":
         return Value(tensor * 0.5 + 1.0, value.shape)
@@ -215,8 +215,8 @@ def _around(inner):
 _blocks = st.one_of(_layer_blocks, _layer_blocks, st.recursive(_layer_blocks, _around))
 
 
-# Each way trains one step, or takes one gradient, and returns arrays to compare: those of the
-# loss with respect to the weights, or what else the entry point computes.
+# Each way trains one step, or takes one gradient, and returns arrays to compare: the gradients of
+# the loss with respect to the weights, or whatever else the entry point computes.
 
 
 def _loss(model, x, y, training=True):
@@ -314,7 +314,7 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A model, how it is handed over before it trains, and how it trains."""
+    """A model, how it is saved or copied before it trains, and how it trains."""
 
     blocks: tuple
     images: bool

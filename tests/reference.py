@@ -6,7 +6,7 @@ Written from the specification alone, not from the kernels. It has three layers:
 * the integer results by plain definition, in int64 (``forward``, ``backward_data``,
   ``backward_weights``), with any operands: absolute values give the sum of |a*b|;
 * the documented flush schedule carried out in FP32 (``scheduled_forward``,
-  ``scheduled_backward_data``, ``scheduled_matmul``), which the kernels must equal bit for bit.
+  ``scheduled_backward_data``, ``scheduled_matmul``), which the kernels must match bit for bit.
 
 Operands of the scheduled functions are objects with ``data`` (int16) and ``exponent``, so that
 a ``DFPTensor`` and this file's own ``Operand`` both fit.
@@ -23,7 +23,7 @@ MIN_EXPONENT = -128
 MAX_EXPONENT = 126
 NONFINITE_EXPONENT = 127
 PAIRS_PER_STEP = 8
-# Backward-weights: pixels of a block; parts, and elements of dw that all parts may hold.
+# Backward-weights: pixels of a block; most parts, and elements of dw that all parts may hold.
 PIXELS_PER_BLOCK = 512
 MOST_PARTS = 16
 ELEMENTS_OF_ALL_PARTS = 2**20
@@ -34,7 +34,7 @@ UNIT_ROUNDOFF = 2.0**-24
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor ``data * 2**exponent`` without any of the package's code behind it."""
+    """A tensor ``data * 2**exponent`` that uses none of the package's code."""
 
     data: np.ndarray
     exponent: int
@@ -338,7 +338,7 @@ def scheduled_gemm(a, packed, max_a, flush_every):
 
 
 def scheduled(left, right, shape, compute):
-    """Wrap what every scheduled operation shares: sentinel, scaling by 2**(ea + eb)."""
+    """Add what all scheduled operations share: the non-finite case, scaling by 2**(ea + eb)."""
     if NONFINITE_EXPONENT in (left.exponent, right.exponent):
         return Scheduled(np.full(shape, np.nan, np.float32), np.zeros(shape, np.int64))
     tile, flushes = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
@@ -399,7 +399,7 @@ def phase_taps(axis, phase):
 
 
 def shifted(gradient, axis_index, positions):
-    """Take ``positions`` along an axis, zero where they lie outside."""
+    """Take ``positions`` along an axis, zero where they are outside."""
     size = gradient.shape[axis_index]
     inside = (positions >= 0) & (positions < size)
     taken = np.take(gradient, np.clip(positions, 0, max(size - 1, 0)), axis=axis_index)
@@ -541,7 +541,7 @@ def scheduled_matmul(a, b, transpose_a=False, transpose_b=False, flush_every=Non
 def gap_between_rows(columns):
     """Return the number of zero pixels that backward-weights counts between two output rows.
 
-    The columns that taps see, of one residue modulo the stride, follow each other; a row's last
+    The columns that taps read, of one residue modulo the stride, are consecutive; a row's last
     zeros may serve as the next one's first zeros.
     """
     reach = (columns.taps - 1) * columns.dilation // columns.stride
@@ -569,9 +569,9 @@ def reduction_blocks(windows, gradient, image_rows, gap):
     """Yield (A, B) of each block of the reduction over output pixels.
 
     ``windows`` is [rows of dw, output rows of the batch, pixels of a row], ``gradient`` is [output
-    rows of the batch, pixels of a row, columns]. ``gap`` zeros stand between two rows of an
-    image; a ``gap`` of None says that this is a 1x1 convolution without padding, cut anywhere
-    between pixels, any other one is cut between output rows and begins anew with each image.
+    rows of the batch, pixels of a row, columns]. There are ``gap`` zeros between two rows of an
+    image; a ``gap`` of None means a 1x1 convolution without padding, which is cut anywhere between
+    pixels; any other one is cut between output rows and restarts with each image.
     """
     if gap is None:
         windows = windows.reshape(len(windows), -1, 1)

@@ -1,9 +1,9 @@
-"""Oracle of the fused batch normalisation, written from its specification alone.
+"""Oracle of the fused batch normalisation, written only from its specification.
 
 Results in float64 (``statistics``, ``normalize``, ``input_gradient``, ...), each with a bound of
 the FP32 rounding errors that are allowed on the way, and the shared exponents. Where the
 specification names the FP32 operations and their order, the ``*_fp32`` functions carry them out,
-and the kernels must equal them to the last bit.
+and the kernels must match them to the last bit.
 
 Operands are `reference.Operand` (int16 ``data`` and an exponent) or float32 arrays.
 """
@@ -15,9 +15,9 @@ from reference import UNIT_ROUNDOFF as U
 from reference import Operand
 
 LEAST_EXPONENT = -126
-#: Most terms of one FP32 sum before it goes on in float64.
+#: Largest number of terms in an FP32 sum before it is continued in float64.
 LONGEST_SUM = 128
-#: Rows from whose mean the sums of squares are taken.
+#: Number of rows whose mean is the shift of the sums of squares.
 SHIFT_ROWS = 8
 
 
@@ -95,7 +95,7 @@ def normalize(x, scale, offset, residual=None, activation=None):
     if residual is not None:
         z = z + values(residual)
         error = error + np.abs(z)
-    # 2 u instead of u pays for the products of errors and for results near the subnormals.
+    # 2 u instead of u covers the products of errors and results near the subnormal range.
     return Bounded(activate(z, activation), 2 * U * error)
 
 
@@ -126,7 +126,7 @@ def quantize_to(z, exponent, bits):
 
 
 def passes(y, activation):
-    """Where Keras lets the gradient of an activation through, given the activation's result."""
+    """Where Keras passes the gradient of an activation, given the activation's result."""
     y = values(y)
     if activation == "relu":
         return y > 0

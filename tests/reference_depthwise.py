@@ -1,14 +1,14 @@
 """Oracle of the depthwise convolution: exact integers, and the flush schedule to the last bit.
 
-A depthwise convolution is a grouped one with a group for each channel, of which `reference` has the
-exact results. Which products share one INT32 is another matter, and written here.
+A depthwise convolution is a grouped one with a group for each channel, whose exact results
+`reference` has. Which products share one INT32 sum differs, and is defined here.
 """
 
 import numpy as np
 import reference
 from reference import Operand
 
-#: Elements of the gradient in a part of backward_weights, and most parts.
+#: Elements of the gradient in a part of backward_weights, and the largest number of parts.
 PART, MOST_PARTS = 64 << 10, 64
 #: Pairs of pixels in one INT32 sum, at most.
 RUN_PAIRS = 8

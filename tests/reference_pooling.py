@@ -1,7 +1,7 @@
-"""Oracle of pooling, concatenation, padding and cropping, written from their specification alone.
+"""Oracle of pooling, concatenation, padding and cropping, written only from their specification.
 
 Integers in int64, exact; where the specification names FP32 operations and their order they are
-carried out, and the kernels must equal them to the last bit. Operands are `reference.Operand`.
+carried out, and the kernels must match them to the last bit. Operands are `reference.Operand`.
 """
 
 import itertools
@@ -43,7 +43,7 @@ class Pooling:
         return shape[0], *(len(self.axis(i, shape[1 + i])) for i in range(2)), shape[3]
 
     def most_windows(self, shape):
-        """Over one pixel, at most, by the sizes alone."""
+        """The largest number of windows over one pixel, by the sizes alone."""
         outputs = self.output_shape(shape)[1:3]
         return np.prod(
             [
@@ -86,7 +86,7 @@ def max_pool_sums(dy, x, pooling):
 
 
 def max_pool_gradient(dy, x, pooling, bits):
-    """dx with the exponent that the largest conceivable sum needs."""
+    """dx with the exponent that the largest possible sum needs."""
     most = int(np.abs(dy.data.astype(np.int64)).max(initial=0))
     shift = max((most * int(pooling.most_windows(x.shape))).bit_length() - bits, 0)
     sums = max_pool_sums(dy.data, x, pooling).astype(np.float32)
@@ -157,11 +157,11 @@ def exact_average_gradient(dy, shape, pooling):
     return dx
 
 
-# --- arrangement ----------------------------------------------------------------------------
+# --- data movement --------------------------------------------------------------------------
 
 
 def concatenate(operands, axis, bits):
-    """Operands may be float32 arrays; those without numbers decide nothing."""
+    """Operands may be float32 arrays; empty ones have no influence."""
     bound = max(np.abs(values(operand)).max(initial=0) for operand in operands)
     exponent = exponent_of(bound, bits)
     used = [operand for operand in operands if values(operand).size]

@@ -39,7 +39,7 @@ def operand(rng, shape, kind, bits, signs=1.0):
 def data_profile(seed):
     """Return (kinds, bits) of two operands for a seed.
 
-    Taken from the seed and not drawn one by one, because hypothesis prefers small integers and
+    Derived from the seed instead of drawn one by one, because hypothesis prefers small integers and
     repeats itself, and narrow operands rarely need more than one flush.
     """
     rng = np.random.default_rng([seed, 0])
@@ -200,7 +200,7 @@ class MatmulCase:
 
 
 def stored(matrix, transpose):
-    """Store a matrix so that reading it transposed gives it back."""
+    """Store a matrix so that reading it transposed returns it."""
     data = np.ascontiguousarray(reference.oriented(matrix.data, transpose))
     return reference.Operand(data, matrix.exponent)
 

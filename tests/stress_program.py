@@ -2,8 +2,8 @@
 
     python stress_program.py
 
-Run by test_thread_stress.py in a process of its own, which ends with the stacks of all threads on
-standard error if it takes too long. The last line printed is JSON.
+Run by test_thread_stress.py in a separate process, which prints the stacks of all threads to
+standard error and ends if it takes too long. The last line printed is JSON.
 """
 
 import faulthandler
@@ -62,7 +62,7 @@ def same(results, expected):
 
 
 class WorkersSeen(threading.Thread):
-    """Notes, again and again, how many threads of the kernels' pool there are."""
+    """Records repeatedly how many threads the kernels' pool has."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -84,7 +84,7 @@ def count_workers():
 
 
 def call_kernels(stop):
-    """Convolves until told to stop; returns whether each result was the first one."""
+    """Convolves until told to stop; returns whether all results were equal."""
     x = dfpkeras.quantize(random_images(4, 9), bits=14)
     w = dfpkeras.quantize(np.random.default_rng(8).standard_normal((3, 3, 6, 40), np.float32), 12)
     first = kernels.conv2d_forward(x, w)

@@ -1,4 +1,4 @@
-"""Bad arguments of the batch norm and element-wise functions: errors that name what came."""
+"""Bad arguments of the batch norm and element-wise functions: errors that name the value."""
 
 import re
 
@@ -21,7 +21,7 @@ def ones(*shape):
 
 NUMBERS = ("mean", "factor_dz", "factor_x", "constant", "minimum", "maximum", "max_dz")
 
-#: Every function with arguments that fit.
+#: Every function with valid arguments.
 FITTING = {
     "batch_norm_statistics": {"x": floats(*SHAPE)},
     "batch_norm_fold": {
@@ -69,12 +69,12 @@ FITTING = {
 }
 
 
-#: What decides the shapes of all other arguments.
+#: The argument that determines the shapes of all others.
 LEADING = {name: next(iter(arguments)) for name, arguments in FITTING.items()}
 
 
 def arguments_of(*kinds, leading=True):
-    """(function, argument) pairs whose fitting value is of one of the kinds."""
+    """(function, argument) pairs whose valid value is of one of the kinds."""
     return [
         pytest.param(function, name, id=f"{function}-{name}")
         for function, arguments in FITTING.items()
@@ -111,7 +111,7 @@ def test_the_arguments_of_these_tests_fit(function):
     ],
 )
 def test_numbers_of_channels_that_do_not_fit(function, name, value, received):
-    with pytest.raises(ValueError, match=rf"{name}: .*\(4,\) is needed, got {received}"):
+    with pytest.raises(ValueError, match=rf"{name}: expected .*\(4,\), got {received}"):
         call(function, **{name: value})
 
 
@@ -121,14 +121,14 @@ def test_numbers_of_channels_that_do_not_fit(function, name, value, received):
     [(np.ones(SHAPE), "float64"), (np.ones(SHAPE, np.int16), "int16"), ([1.0], "list")],
 )
 def test_operands_of_another_type(function, name, value, received):
-    with pytest.raises(TypeError, match=rf"{name}: .* is needed, got {received}"):
+    with pytest.raises(TypeError, match=rf"{name}: expected .*, got {received}"):
         call(function, **{name: value})
 
 
 @pytest.mark.parametrize(("function", "name"), arguments_of("tensor"))
 @pytest.mark.parametrize("value", [floats(*SHAPE), None])
 def test_y_must_be_a_tensor(function, name, value):
-    with pytest.raises(TypeError, match=rf"{name}: a DFPTensor .* is needed"):
+    with pytest.raises(TypeError, match=rf"{name}: expected a DFPTensor .*"):
         call(function, **{name: value})
 
 
@@ -137,7 +137,7 @@ def test_y_must_be_a_tensor(function, name, value):
 def test_operands_of_another_shape(function, name, shape):
     is_array = isinstance(FITTING[function][name], np.ndarray)
     value = floats(*shape) if is_array else ones(*shape)
-    with pytest.raises(ValueError, match=rf"{name}: the shape \(2, 3, 4\) is needed") as error:
+    with pytest.raises(ValueError, match=rf"{name}: expected the shape \(2, 3, 4\)") as error:
         call(function, **{name: value})
     assert str(shape) in str(error.value)
 
@@ -148,22 +148,22 @@ def test_operands_of_another_shape(function, name, shape):
 )
 def test_no_channel(function, shape):
     changed = {LEADING[function]: floats(*shape)}
-    with pytest.raises(ValueError, match="at least one channel is needed") as error:
+    with pytest.raises(ValueError, match="expected at least one channel") as error:
         call(function, **changed)
     assert str(shape) in str(error.value)
 
 
 @pytest.mark.parametrize("given", ["minimum", "maximum"])
-def test_one_extreme_alone(given):
+def test_half_of_a_channel_range(given):
     missing = ({"minimum", "maximum"} - {given}).pop()
-    with pytest.raises(ValueError, match=rf"{missing}: a float32 array"):
+    with pytest.raises(ValueError, match=rf"{missing}: expected a float32 array"):
         call("batch_norm_forward", **{missing: None})
 
 
 @pytest.mark.parametrize(("function", "name"), arguments_of("activation"))
 @pytest.mark.parametrize("value", ["relu7", "linear", "", 0, max])
 def test_an_unknown_activation(function, name, value):
-    with pytest.raises(ValueError, match="activation: None, 'relu' or 'relu6' is needed") as error:
+    with pytest.raises(ValueError, match="activation: expected None, 'relu' or 'relu6'") as error:
         call(function, **{name: value})
     assert repr(value) in str(error.value)
 
@@ -171,20 +171,20 @@ def test_an_unknown_activation(function, name, value):
 @pytest.mark.parametrize(("function", "name"), arguments_of("bits"))
 @pytest.mark.parametrize("value", [1, 16, 0, -3])
 def test_bits_out_of_range(function, name, value):
-    with pytest.raises(ValueError, match=rf"bits: 2 to 15 magnitude bits are needed, got {value}"):
+    with pytest.raises(ValueError, match=rf"bits: expected 2 to 15 magnitude bits, got {value}"):
         call(function, **{name: value})
 
 
 @pytest.mark.parametrize(("function", "name"), arguments_of("bits"))
 @pytest.mark.parametrize("value", [14.0, "14", None])
 def test_bits_not_an_integer(function, name, value):
-    with pytest.raises(TypeError, match="bits: an integer is needed"):
+    with pytest.raises(TypeError, match="bits: expected an integer"):
         call(function, **{name: value})
 
 
 def test_gradients_of_numbers_that_do_not_fit():
     sums = kernels.batch_norm_backward_reduce(ones(*SHAPE), floats(*SHAPE), floats(CHANNELS))
-    with pytest.raises(ValueError, match=r"variance: .*\(4,\) is needed"):
+    with pytest.raises(ValueError, match=r"variance: expected .*\(4,\)"):
         kernels.batch_norm_gradients(floats(4), floats(5), 1e-3, sums, 6)
-    with pytest.raises(ValueError, match=r"gamma: .*\(4,\) is needed"):
+    with pytest.raises(ValueError, match=r"gamma: expected .*\(4,\)"):
         kernels.batch_norm_gradients(floats(3), floats(4), 1e-3, sums, 6)

@@ -65,7 +65,7 @@ class Case:
 
     @property
     def x(self):
-        """The float32 numbers that `given_x` stands for."""
+        """The float32 numbers of `given_x`."""
         return values(self._x).astype(np.float32)
 
     @property
@@ -218,7 +218,7 @@ def test_statistics_of_many_pixels(on_every_isa, on_every_thread_count, shape, x
 @pytest.mark.parametrize("ratio", [0, 1e3, 1e5])
 @pytest.mark.parametrize("pixels", [500, 60_000])
 def test_a_far_mean_costs_no_accuracy(pixels, ratio):
-    """Rounding errors of R terms are as good as random: about sqrt(R) u, 5 times that never."""
+    """Rounding errors of R terms are practically random: about sqrt(R) u, never 5 times that."""
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((pixels, 8)) + ratio).astype(np.float32)
     mean, variance, *_ = oracle.statistics(x)
@@ -240,7 +240,7 @@ def test_an_outlier_in_the_first_row_costs_little():
 
 
 def test_outliers_in_the_first_rows_cost_little(on_every_isa):
-    """The first rows decide from where distances are measured."""
+    """The first rows determine the shift."""
     x = np.random.default_rng(1).standard_normal((3000, 70)).astype(np.float32)
     x[:40] += 1e4
     for result in on_every_isa(partial(kernels.batch_norm_statistics, x)).values():
@@ -261,13 +261,13 @@ def test_a_constant_channel_has_variance_0(shape, value):
 @pytest.mark.parametrize("shape", [(0, 4), (0, 3, 4), (2, 0, 3, 4)])
 @pytest.mark.parametrize("integer", [False, True])
 def test_no_pixel(shape, integer, training):
-    """As TensorFlow has it: the mean of nothing is NaN, the sum of nothing 0."""
+    """As in TensorFlow: the mean of no numbers is NaN, their sum 0."""
     x = np.empty(shape, np.float32)
     x = dfpkeras.quantize(x) if integer else x
-    mean, variance, *extremes = kernels.batch_norm_statistics(x)
-    assert np.isnan([mean, variance, *extremes]).all()
+    mean, variance, *channel_range = kernels.batch_norm_statistics(x)
+    assert np.isnan([mean, variance, *channel_range]).all()
     fold = kernels.batch_norm_fold(None, None, mean, variance, 1e-3)
-    results = kernels.batch_norm_forward(x, *fold, *extremes, x, "relu", 14, fold)
+    results = kernels.batch_norm_forward(x, *fold, *channel_range, x, "relu", 14, fold)
     assert [y.shape for y in results] == [shape, shape]
     sums = kernels.batch_norm_backward_reduce(x, x, mean, results[0], "relu")
     g = kernels.batch_norm_gradients(None, variance, 1e-3, sums, 0, training)
@@ -275,7 +275,7 @@ def test_no_pixel(shape, integer, training):
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
         dx, dz = kernels.batch_norm_backward(
-            x, x, mean, *factors, *extremes, sums.max_dz, want_dz=True
+            x, x, mean, *factors, *channel_range, sums.max_dz, want_dz=True
         )
     else:
         dx, dz = kernels.batch_norm_backward_frozen(x, g.factor_dz, sums.max_dz, want_dz=True)
@@ -322,10 +322,10 @@ def test_statistics_of_what_is_not_finite(on_every_isa, shape, bad):
 # --- forward --------------------------------------------------------------------------------
 
 
-def forward(case, extremes=True):
+def forward(case, with_range=True):
     x, residual = case.given_x, given_operand(case.residual)
     statistics = kernels.batch_norm_statistics(x)
-    limits = (statistics.minimum, statistics.maximum) if extremes else (None, None)
+    limits = (statistics.minimum, statistics.maximum) if with_range else (None, None)
     return kernels.batch_norm_forward(
         x, *case.factors, *limits, residual, case.activation, case.bits
     )
@@ -349,7 +349,7 @@ def test_forward(on_every_isa, case):
     results = on_every_isa(lambda: forward(case))
     assert_forward(results["scalar"], case)
     assert all(same(result, results["scalar"]) for result in results.values())
-    assert same(forward(case, extremes=False), results["scalar"])
+    assert same(forward(case, with_range=False), results["scalar"])
 
 
 @pytest.mark.slow
@@ -382,11 +382,11 @@ def test_what_rounds_up_at_the_top_saturates(on_every_isa, bits, sign):
         assert (y.data == sign * (2**bits - 1)).all()
 
 
-def test_what_lies_outside_the_extremes_saturates(on_every_isa):
+def test_what_lies_outside_the_channel_range_saturates(on_every_isa):
     x = np.float32([[-1e30, -3, 0.5, 3, 1e30]] * 20).T
     scale, offset = np.ones(20, np.float32), np.zeros(20, np.float32)
-    extremes = -np.ones(20, np.float32), np.ones(20, np.float32)
-    call = partial(kernels.batch_norm_forward, x, scale, offset, *extremes, bits=8)
+    channel_range = -np.ones(20, np.float32), np.ones(20, np.float32)
+    call = partial(kernels.batch_norm_forward, x, scale, offset, *channel_range, bits=8)
     for y in on_every_isa(call).values():
         assert (y.data == np.int16([[-255], [-255], [64], [255], [255]])).all()
 
@@ -423,7 +423,7 @@ def test_a_residual_of_zeros_changes_nothing(activation, exponent):
     assert same(y, kernels.batch_norm_forward(x, one, zero, activation=activation))
 
 
-def extreme(largest, scale, offset, residual=None):
+def forward_of_largest(largest, scale, offset, residual=None):
     """An array whose largest magnitude is given, and what batch_norm_forward makes of it."""
     x = (np.random.default_rng(5).uniform(-1, 1, (50, 3)) * largest).astype(np.float32)
     factors = np.full(3, scale, np.float32), np.full(3, offset, np.float32)
@@ -447,7 +447,7 @@ def extreme(largest, scale, offset, residual=None):
     ],
 )
 def test_numbers_near_the_ends_of_fp32(largest, scale, offset, residual):
-    operands, y = extreme(largest, scale, offset, residual)
+    operands, y = forward_of_largest(largest, scale, offset, residual)
     assert y.is_finite
     oracle.assert_rounded(y, oracle.normalize(*operands), 14)
 
@@ -468,8 +468,8 @@ def test_terms_that_fp32_cannot_hold_in_small_units_raise_the_exponent():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["x", "scale", "offset", "residual"])
 @EVERY_ACTIVATION
-@pytest.mark.parametrize("extremes", [True, False])
-def test_forward_of_what_is_not_finite(on_every_isa, bad, where, activation, extremes):
+@pytest.mark.parametrize("with_range", [True, False])
+def test_forward_of_what_is_not_finite(on_every_isa, bad, where, activation, with_range):
     rng = np.random.default_rng(6)
     arguments = {
         "x": rng.standard_normal((70, 9)).astype(np.float32),
@@ -478,7 +478,7 @@ def test_forward_of_what_is_not_finite(on_every_isa, bad, where, activation, ext
         "residual": rng.standard_normal((70, 9)).astype(np.float32),
     }
     arguments[where][..., 4].flat[-1] = bad
-    if extremes:
+    if with_range:
         found = kernels.batch_norm_statistics(arguments["x"])
         arguments |= {"minimum": found.minimum, "maximum": found.maximum}
     call = partial(kernels.batch_norm_forward, **arguments, activation=activation)
@@ -508,7 +508,7 @@ def test_a_nonfinite_residual_tensor():
 
 
 def gradient_of(case):
-    """(dz as the oracle has it, dy and y as the kernels take them)."""
+    """(dz by the oracle, dy and y as the kernels take them)."""
     y = case.y if case.activation else None
     dz = oracle.masked(case.dy, y, case.activation) if y else case.dy
     return dz, given_operand(case.dy), None if y is None else tensor(y)
@@ -564,13 +564,13 @@ def test_the_sum_of_the_largest_integers_is_exact(on_every_isa):
 def backward(case, want_dz=True):
     _, dy, y = gradient_of(case)
     mean, statistics = case.per_channel(20, -1, 1), kernels.batch_norm_statistics(case.given_x)
-    extremes = statistics.minimum, statistics.maximum
+    channel_range = statistics.minimum, statistics.maximum
     return kernels.batch_norm_backward(
         dy,
         case.given_x,
         mean,
         *case.backward_factors,
-        *extremes,
+        *channel_range,
         reduce(case).max_dz,
         y,
         case.activation,
@@ -728,8 +728,8 @@ def test_backward_of_nonfinite_tensors(which):
 def test_forward_of_a_nonfinite_tensor():
     assert all(np.isnan(found).all() for found in kernels.batch_norm_statistics(NOT_FINITE))
     one = np.ones(4, np.float32)
-    for extremes in ((None, None), (-one, one)):
-        assert_nonfinite(kernels.batch_norm_forward(NOT_FINITE, one, one, *extremes), (6, 4))
+    for channel_range in ((None, None), (-one, one)):
+        assert_nonfinite(kernels.batch_norm_forward(NOT_FINITE, one, one, *channel_range), (6, 4))
 
 
 @pytest.mark.parametrize("exponent", [-128, -126, -60, 0, 40, 111])
@@ -739,11 +739,11 @@ def test_statistics_of_integers_have_their_exponent(on_every_isa, exponent):
     for result in on_every_isa(
         partial(kernels.batch_norm_statistics, DFPTensor(data, exponent))
     ).values():
-        mean, variance, *extremes = (
+        mean, variance, *channel_range = (
             np.ldexp(found.astype(np.float64), -exponent) for found in result
         )
         oracle.assert_bounded(mean, expected[0], "mean")
-        np.testing.assert_array_equal(extremes, expected[2:])
+        np.testing.assert_array_equal(channel_range, expected[2:])
         if exponent > 60:
             assert np.isinf(variance).all()
         elif exponent < -60:
@@ -768,7 +768,7 @@ def test_integers_beyond_fp32_are_not_finite(on_every_isa, exponent):
 
 @pytest.mark.parametrize("exponent", [-128, -100, 100])
 def test_gradients_with_integers_near_the_ends_of_fp32(on_every_isa, exponent):
-    """As with the numbers they stand for, some of which vanish beside the mean."""
+    """The same as with the dequantised numbers, some of which are negligible next to the mean."""
     rng = np.random.default_rng(13)
     x = DFPTensor(rng.integers(-4095, 4095, (50, 20), np.int16), exponent)
     numbers, one = x.dequantize(), np.ones(20, np.float32)
@@ -776,9 +776,9 @@ def test_gradients_with_integers_near_the_ends_of_fp32(on_every_isa, exponent):
 
     def gradients(x):
         sums = kernels.batch_norm_backward_reduce(dy, x, one)
-        extremes = numbers.min(axis=0), numbers.max(axis=0)
+        channel_range = numbers.min(axis=0), numbers.max(axis=0)
         factors = one, np.float32(2.0**-exponent) * one if exponent > 0 else one, one
-        dx = kernels.batch_norm_backward(dy, x, one, *factors, *extremes, sums.max_dz)
+        dx = kernels.batch_norm_backward(dy, x, one, *factors, *channel_range, sums.max_dz)
         return tuple(sums), dx
 
     expected = gradients(numbers)
@@ -787,8 +787,8 @@ def test_gradients_with_integers_near_the_ends_of_fp32(on_every_isa, exponent):
 
 
 @pytest.mark.parametrize("far", ["minimum", "maximum"])
-def test_each_extreme_may_be_the_one_far_from_the_mean(on_every_isa, far):
-    """The bound of dx is that of the farther one: 15 times as far as the other."""
+def test_either_end_of_the_channel_range_may_be_far_from_the_mean(on_every_isa, far):
+    """The bound of dx follows from the farther end, which is 15 times as far away."""
     sign = 1 if far == "maximum" else -1
     x, zero, one = (
         np.full((50, 3), -sign, np.float32),
@@ -886,13 +886,13 @@ def test_the_normalised_input_is_what_a_pass_of_its_own_would_give(
 ):
     statistics = kernels.batch_norm_statistics(case.given_x)
     fold = kernels.batch_norm_fold(None, None, statistics.mean, statistics.variance, 1e-3)
-    extremes = statistics.minimum, statistics.maximum
+    channel_range = statistics.minimum, statistics.maximum
     rest = given_operand(case.residual), case.activation, case.bits
     x, factors = case.given_x, case.factors
-    call = partial(kernels.batch_norm_forward, x, *factors, *extremes, *rest, fold)
+    call = partial(kernels.batch_norm_forward, x, *factors, *channel_range, *rest, fold)
     y, normalized = assert_same_everywhere(call, on_every_isa, on_every_thread_count)
-    assert same(y, kernels.batch_norm_forward(x, *factors, *extremes, *rest))
-    assert same(normalized, kernels.batch_norm_forward(x, *fold, *extremes, bits=15))
+    assert same(y, kernels.batch_norm_forward(x, *factors, *channel_range, *rest))
+    assert same(normalized, kernels.batch_norm_forward(x, *fold, *channel_range, bits=15))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -900,14 +900,16 @@ def test_gradients_from_the_normalised_input(training):
     rng = np.random.default_rng(2)
     x = (rng.standard_normal((500, 7)) * 3 + 20).astype(np.float32)
     dy, gamma = (rng.standard_normal(s).astype(np.float32) for s in ((500, 7), 7))
-    mean, variance, *extremes = kernels.batch_norm_statistics(x)
+    mean, variance, *channel_range = kernels.batch_norm_statistics(x)
     scale, offset = kernels.batch_norm_fold(None, None, mean, variance, 1e-3)
-    _, unit = kernels.batch_norm_forward(x, scale, offset, *extremes, unit_fold=(scale, offset))
+    _, unit = kernels.batch_norm_forward(
+        x, scale, offset, *channel_range, unit_fold=(scale, offset)
+    )
     results = []
     for source, center, normalized in ((x, mean, False), (unit, np.zeros_like(mean), True)):
         sums = kernels.batch_norm_backward_reduce(dy, source, center)
         g = kernels.batch_norm_gradients(gamma, variance, 1e-3, sums, 500, training, normalized)
-        bounds = np.stack(extremes) * scale + offset if normalized else extremes
+        bounds = np.stack(channel_range) * scale + offset if normalized else channel_range
         dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz)
         if training:
             factors = g.factor_dz, g.factor_x, g.constant

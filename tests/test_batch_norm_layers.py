@@ -1,4 +1,4 @@
-"""BatchNormalization under dfp16: fused where it can be, Keras' semantics everywhere."""
+"""BatchNormalization under dfp16: fused where possible, with Keras' semantics everywhere."""
 
 import functools
 import inspect
@@ -111,7 +111,7 @@ def test_a_batch_norm_reads_the_integers_of_what_it_normalises(training, run_eag
     assert hits["quantize_activation"] == 1  # the images
     expected = step_of(float32_twin(model))(tf.constant(IMAGES))
     assert relative_error(results[0], expected[0]) < 2 * QUANTIZATION_TOLERANCE
-    # Some gradients vanish: those of what a batch norm takes away.
+    # Some gradients vanish: those of what a batch norm cancels.
     largest = max(np.abs(exact).max() for exact in expected[1:])
     for actual, exact in zip(results[1:], expected[1:], strict=True):
         assert np.abs(actual - exact).max() < 2 * QUANTIZATION_TOLERANCE * largest

@@ -13,9 +13,17 @@ from keras_support import QUANTIZATION_TOLERANCE, relative_error
 
 import dfpkeras
 from dfpkeras import _native, kernels
-from dfpkeras.benchmark import measure, networks, operands, peers, quantization, suite, totals
-from dfpkeras.benchmark.integer import IntegerKernels
-from dfpkeras.benchmark.layers import DIRECTIONS, Convolution, Dense
+from dfpkeras.benchmark import (
+    measure,
+    networks,
+    peers,
+    quantization,
+    random_operands,
+    suite,
+    totals,
+)
+from dfpkeras.benchmark.integer_kernels import IntegerKernels
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS, Convolution, Dense
 from dfpkeras.benchmark.measure import Measurement
 from dfpkeras.benchmark.peak import Peak, measure_peak
 from dfpkeras.cli.main import main
@@ -33,7 +41,7 @@ SPEEDS = {"bytes": 2**20, "copy": 10.0, "quantize": 9.0, "quantize_new": 8.0}
 
 
 def layers_of(model):
-    """What the table of a Keras model has to hold."""
+    """The expected table of a Keras model."""
     found = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -77,7 +85,7 @@ def test_googlenet_modules_have_the_published_multiply_adds(module, published):
 
 
 def test_googlenet_has_every_convolution():
-    # Three in front, six in each of nine modules, one in each of two auxiliary classifiers.
+    # Three in the stem, six in each of nine modules, one in each of two auxiliary classifiers.
     count = sum(n for layer, n in networks.GOOGLENET.items() if layer.kind == "convolution")
     assert count == 3 + 9 * 6 + 2
 
@@ -132,17 +140,17 @@ def test_multiply_adds_are_those_of_a_convolution_of_ones():
 
 @pytest.mark.parametrize("layer", TINY)
 def test_operands_fit_the_layer(layer):
-    made = operands.make_operands(layer, 2)
+    made = random_operands.make_operands(layer, 2)
     assert made["x"].shape == layer.x_shape(2)
     assert made["w"].shape == layer.w_shape
     assert made["dy"].shape == layer.y_shape(2)
     assert {value.dtype for value in made.values()} == {np.dtype(np.float32)}
-    again = operands.make_operands(layer, 2)
+    again = random_operands.make_operands(layer, 2)
     assert all(np.array_equal(made[name], again[name]) for name in made)
 
 
 def test_operands_are_distributed_as_in_training():
-    made = operands.make_operands(Convolution(56, 56, 64, 64, 3), 4)
+    made = random_operands.make_operands(Convolution(56, 56, 64, 64, 3), 4)
     largest_to_mean = {name: abs(v).max() / abs(v).mean() for name, v in made.items()}
     assert made["x"].min() == 0
     assert np.mean(made["x"] == 0) == pytest.approx(0.5, abs=0.01)
@@ -188,7 +196,7 @@ def as_ours(name, layer, direction, result):
 )
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_contenders_compute_the_same(layer, direction):
-    values = operands.make_operands(layer, 2)
+    values = random_operands.make_operands(layer, 2)
     ours = IntegerKernels().prepare(layer, direction, values)()
     contenders = installed_peers()
     assert "TensorFlow" in contenders

@@ -51,7 +51,7 @@ def test_a_bias_does_not_hide_that_an_operand_is_not_finite():
 )
 def test_a_bias_that_does_not_fit(bias, received):
     x, w = (DFPTensor(np.ones(shape, np.int16), 0) for shape in [(1, 3, 3, 2), (1, 1, 2, 6)])
-    with pytest.raises(ValueError, match=rf"bias: .*\(6,\) is needed, got {received}"):
+    with pytest.raises(ValueError, match=rf"bias: expected .*\(6,\), got {received}"):
         kernels.conv2d_forward(x, w, bias=bias)
 
 
@@ -88,7 +88,7 @@ def test_sums_of_what_is_not_finite():
 
 
 def test_sums_need_a_tensor_with_channels():
-    with pytest.raises(TypeError, match="dy: a DFPTensor"):
+    with pytest.raises(TypeError, match="dy: expected a DFPTensor"):
         kernels.sum_channels(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match=r"dy: at least one dimension is needed, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"dy: expected at least one dimension, got shape \(\)"):
         kernels.sum_channels(DFPTensor(np.array(3, np.int16), 0))

@@ -25,7 +25,7 @@ import bit_budget_tensors as tensors
 
 
 def integers(shape, bits, seed=0):
-    """Long-tailed int16 numbers of which the largest have so many bits."""
+    """Long-tailed int16 numbers, the largest of which have `bits` bits."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape) * np.exp(rng.standard_normal(shape))
     return dfpkeras.quantize(x.astype(np.float32), bits)
@@ -91,7 +91,7 @@ def test_backward_data_takes_taps_in_the_order_of_the_gradient():
 
 @pytest.mark.parametrize("shape", [(3, 20, 21, 70), (1, 3, 3, 2)])
 @pytest.mark.parametrize("max_abs", [1, 16000])
-def test_backward_weights_begins_anew_every_512_pixels(shape, max_abs):
+def test_backward_weights_restarts_every_512_pixels(shape, max_abs):
     dy = integers(shape, 14)
     w_shape = (3, 3, 2, shape[3])
     matrix = np.pad(

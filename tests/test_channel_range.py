@@ -16,7 +16,7 @@ PIXELS = (0, 1, 2)
 
 @pytest.mark.slow
 @given(case=convolution_cases())
-def test_extremes_of_a_convolution(on_every_isa, on_every_thread_count, case):
+def test_channel_range_of_a_convolution(on_every_isa, on_every_thread_count, case):
     x, w = tensor(case.x), tensor(case.w)
     y = kernels.conv2d_forward(x, w, **case.options)
     call = partial(kernels.conv2d_forward, x, w, with_channel_range=True, **case.options)
@@ -31,7 +31,7 @@ def test_extremes_of_a_convolution(on_every_isa, on_every_thread_count, case):
     [((3, 40, 41, 16), (3, 3, 16, 200), 1), ((2, 60, 30, 8), (1, 1, 4, 130), 2)],
     ids=str,
 )
-def test_extremes_with_a_bias_over_many_tasks(
+def test_channel_range_with_a_bias_over_many_tasks(
     on_every_isa, on_every_thread_count, shape, kernel_shape, groups
 ):
     rng = np.random.default_rng(3)
@@ -45,7 +45,7 @@ def test_extremes_with_a_bias_over_many_tasks(
             np.testing.assert_array_equal(channel_range, [y.min(PIXELS), y.max(PIXELS)])
 
 
-def test_extremes_of_what_is_not_finite():
+def test_channel_range_of_what_is_not_finite():
     x = DFPTensor(np.zeros((1, 3, 3, 2), np.int16), NONFINITE_EXPONENT)
     w = DFPTensor(np.ones((1, 1, 2, 4), np.int16), 0)
     _, channel_range = kernels.conv2d_forward(x, w, with_channel_range=True)

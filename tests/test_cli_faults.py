@@ -1,4 +1,4 @@
-"""Whatever goes wrong outside of dfpkeras is one line and exit code 2, never a traceback."""
+"""Every error outside of dfpkeras gives one line and exit code 2, never a traceback."""
 
 import json
 import os
@@ -33,14 +33,14 @@ def directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def little():
-    with interrupted_runs.little():
+def tiny_training():
+    with interrupted_runs.tiny_training():
         yield
 
 
 @pytest.fixture(scope="module")
-def finished(little, tmp_path_factory):
-    """A run of one epoch of few digits."""
+def finished(tiny_training, tmp_path_factory):
+    """A run of one epoch on a few digits."""
     runs = tmp_path_factory.mktemp("runs")
     assert main(["train", "--runs-dir", str(runs), "--name", "x", "--epochs", "1"]) == 0
     return runs
@@ -103,7 +103,7 @@ def test_out_of_memory_advises_a_smaller_batch(allocate):
 
 
 @pytest.mark.slow
-def test_training_without_memory_is_one_line(little, tmp_path, monkeypatch, capsys):
+def test_training_without_memory_is_one_line(tiny_training, tmp_path, monkeypatch, capsys):
     def needs_terabytes(images):
         huge = tf.random.uniform((tf.shape(images)[0] * 2**18, 2**18))
         return images[:, :1, 0, 0] + tf.reduce_sum(huge)
@@ -169,12 +169,12 @@ def test_paths_that_lead_nowhere(command, kind, tmp_path, capsys):
     arguments = [places.get(text, text) for text in COMMANDS[command]]
     path = _make_path(kind, tmp_path)
     line = error_of(capsys, *arguments, path)
-    # A file is a good place for JSON, and so is a dangling link: the network is what is wrong.
+    # A file or a dangling link is a valid target for JSON: here the network is wrong.
     assert path.name in line or "nothing: expected" in line or "resnet5000" in line
 
 
 def test_an_unreadable_directory(directory, monkeypatch, capsys):
-    """Permissions do not bind the superuser, as whom tests may run."""
+    """Permissions do not apply to the superuser, and tests may run as that."""
 
     def refusing(list_directory):
         def list_or_refuse(path="."):
@@ -240,7 +240,7 @@ def test_a_config_with_a_wrong_value(run, name, value, capsys):
 
 @every_damage
 def test_a_damaged_history(run, damage, capsys):
-    """It is not written over: its rows cannot be had again."""
+    """It is not overwritten: its rows cannot be recovered."""
     path = run / "history.csv"
     _damage(path, damage)
     before = path.read_bytes()
@@ -259,7 +259,7 @@ def test_a_lost_history_is_missed(run, capsys):
         run / "checkpoints" / "dfp16" / "epoch-0001.keras"
     )
     assert main(["train", "--resume", "--runs-dir", str(run.parent)]) == 0
-    expected = f"{run / 'history.csv'} has no row of dfp16's epochs 1; table and picture"
+    expected = f"{run / 'history.csv'} has no row of dfp16's epochs 1; table and plot"
     assert expected in capsys.readouterr().err
 
 
@@ -276,7 +276,7 @@ def test_damaged_checkpoints_are_set_aside(run, damage, capsys):
 
 
 @pytest.mark.slow
-def test_without_a_sound_checkpoint_training_begins_anew(run, capsys):
+def test_without_a_valid_checkpoint_training_starts_again(run, capsys):
     (path,) = (run / "checkpoints" / "dfp16").iterdir()
     _damage(path, "cut")
     assert main(["train", "--resume", "--runs-dir", str(run.parent)]) == 0
@@ -305,7 +305,7 @@ def test_a_damaged_conversion(directory, damage, command, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_wrong_environment_variable_is_one_line():
-    # A log level of the user's would let TensorFlow's own messages pass.
+    # If the user sets a log level, TensorFlow's own messages are shown.
     environment = {k: v for k, v in os.environ.items() if k != dfpkeras_command.LOG_LEVEL}
     result = subprocess.run(
         [sys.executable, "-P", "-m", "dfpkeras_command", "info"],
@@ -315,7 +315,7 @@ def test_a_wrong_environment_variable_is_one_line():
     )
     assert result.returncode == 2
     assert result.stderr == (
-        "dfpkeras: error: DFPKERAS_NUM_THREADS: 1 to 256 threads are needed, got 1000\n"
+        "dfpkeras: error: DFPKERAS_NUM_THREADS: expected 1 to 256 threads, got 1000\n"
     )
 
 

@@ -1,5 +1,5 @@
-"""What commands print: names as they are, plain lines without a terminal, and nothing that is lost
-with the terminal but its output."""
+"""What commands print: names unchanged, plain lines without a terminal; if the terminal is lost,
+only its output is."""
 
 import contextlib
 import io
@@ -47,8 +47,8 @@ def history(policies=("dfp16",), epochs=1):
 # Names are text
 
 
-def test_rich_is_used_through_one_door():
-    """Its consoles take names for markup unless they are told not to."""
+def test_rich_is_used_through_one_module():
+    """Its consoles interpret names as markup unless told otherwise."""
     package = Path(dfpkeras.__file__).parent
     uses = re.compile(r"^(import|from) rich\.(console|text)|TextColumn", re.MULTILINE)
     found = {path.name for path in package.rglob("*.py") if uses.search(path.read_text())}
@@ -134,7 +134,7 @@ def test_without_a_terminal_an_epoch_is_one_line(capsys):
     assert epoch == 2
 
 
-def test_a_long_epoch_tells_that_it_goes_on(capsys, monkeypatch):
+def test_a_long_epoch_reports_its_progress(capsys, monkeypatch):
     clock = iter(range(0, 100_000, 200))
     monkeypatch.setattr(epoch_lines.time, "monotonic", lambda: next(clock))
     printed, _ = train_two_epochs(capsys, steps=4)
@@ -176,7 +176,7 @@ def test_one_epoch_has_an_axis_of_epochs():
         assert [tick for tick in axes.get_xticks() if 0.5 <= tick <= 1.5] == [1]
 
 
-# Terminals that die
+# Terminals that are closed
 
 
 def assert_trained(directory):
@@ -185,7 +185,7 @@ def assert_trained(directory):
 
 
 def test_closed_descriptors_cost_the_output_alone(tmp_path):
-    """In a process of its own: what it opens next gets the numbers of the streams."""
+    """In a separate process: what it opens next gets the descriptors of the streams."""
     log = tmp_path / "log"
     arguments = ["--name", "x", "--runs-dir", str(tmp_path), "--epochs", "1"]
     code = interrupted_runs.train_and_die("descriptors_that_are_closed", arguments, str(log))
@@ -206,14 +206,14 @@ def pipe_that_nobody_reads():
 
 @pytest.mark.parametrize(("descriptor", "expected"), [(full_disk, 2), (pipe_that_nobody_reads, 0)])
 def test_lost_output_costs_the_output_alone(tmp_path, descriptor, expected):
-    """Exit code 2 tells that something was not written; who closes a pipe does not want more."""
+    """Exit code 2 means that something was not written; a closed pipe means no more was wanted."""
     arguments = ["--name", "x", "--runs-dir", str(tmp_path), "--epochs", "1"]
     code = None
     with (
         contextlib.suppress(OSError),  # of closing the streams
         os.fdopen(descriptor(), "w") as stdout,
         os.fdopen(descriptor(), "w") as stderr,
-        interrupted_runs.little() as patch,
+        interrupted_runs.tiny_training() as patch,
     ):
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)

@@ -1,4 +1,4 @@
-"""``dfpkeras train``: its files and table, resuming, and what wrong use gets."""
+"""``dfpkeras train``: its files and table, resuming, and errors on wrong use."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ METRICS = [
     *("val_accuracy", "val_top_5_accuracy", "val_loss", "learning_rate"),
 ]
 
-# Where it does not matter what is trained.
+# For tests in which it does not matter what is trained.
 TINY = ["--model", "interrupted_runs:tiny_model"]
 MOBILENET = ["--model", "mobilenet", "--policy", "float32"]
 
@@ -71,7 +71,7 @@ def table_rows(printed):
     return {policy: list(cells) for policy, *cells in list(zip(*rows, strict=True))[1:]}
 
 
-# What a run leaves
+# The files of a run
 
 
 def test_default_run_reaches_95_percent(runs, capsys):
@@ -153,7 +153,7 @@ def test_checkpoints_hold_the_model_its_policy_and_its_optimizer(compared):
         assert [path.name for path in checkpoints] == ["epoch-0001.keras", "epoch-0002.keras"]
         models = [keras.models.load_model(path) for path in checkpoints]
         assert [int(model.optimizer.iterations.numpy()) for model in models] == [5, 10]
-        # The input layer, which computes nothing, has no policy of its own.
+        # The input layer, which computes nothing, has no policy.
         assert {layer.dtype_policy.name for layer in models[0].layers[1:]} == {policy}
         variables = models[0].optimizer.variables
         momenta = [variable for variable in variables if "momentum" in variable.path]
@@ -197,7 +197,7 @@ EVERY_OPTION = shlex.split("""
 def test_every_hyperparameter_is_an_option_and_recorded(runs, records):
     """Two epochs of one step each with other values than the recipe's everywhere.
 
-    What the schedule and the crop that were chosen do not use is left out of config.json.
+    Settings that the chosen schedule and crop do not use are left out of config.json.
     """
     directory, _ = records
     options = ["--name", "x", "--policy", "float32", "--data", directory, *EVERY_OPTION]
@@ -364,16 +364,16 @@ def test_an_unwritable_run_directory_is_named_before_any_work(runs, capsys, monk
 def test_a_run_is_not_overwritten(runs, records, capsys):
     directory, options = records
     begin_run(runs, "x", directory)
-    assert "holds a run already" in error_of(capsys, runs, "--name", "x", *options)
+    assert "already holds a run" in error_of(capsys, runs, "--name", "x", *options)
 
 
 def test_resume_refuses_other_hyperparameters_and_data(runs, records, capsys):
     directory, _ = records
     begin_run(runs, "x", directory)
     for option, value, message in (
-        ("--model", "ResNet50", "the run has model = resnet-small, asked for is ResNet50"),
-        ("--epochs", 2, "the run has epochs = 1, asked for is 2"),
-        ("--policy", "dfp16", "the run has policies = float32, asked for is dfp16"),
+        ("--model", "ResNet50", "the run has model = resnet-small, got ResNet50"),
+        ("--epochs", 2, "the run has epochs = 1, got 2"),
+        ("--policy", "dfp16", "the run has policies = float32, got dfp16"),
         ("--data", directory / "..", "no files train-*"),
     ):
         assert message in error_of(capsys, runs, "--resume", option, value)

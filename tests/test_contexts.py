@@ -1,4 +1,4 @@
-"""Every kind of layer where the kernels cannot be part of what TensorFlow makes of its graph."""
+"""Every kind of layer where TensorFlow transforms graphs in ways that exclude the kernels."""
 
 import gc
 import weakref
@@ -32,7 +32,7 @@ def dfp16():
 
 
 def build(name):
-    """A model, what it is under float32, and three inputs."""
+    """A model, its float32 twin, and three inputs."""
     model = MODELS[name]()
     for index, weight in enumerate(model.trainable_weights):
         weight.assign(random_array(*weight.shape, seed=10 + index) / 2)
@@ -47,7 +47,7 @@ def gradients(model, loss):
 
 
 def assert_close(results, expected, tolerance):
-    """Weights that do not matter, such as a bias in front of a batch norm, have small gradients."""
+    """Weights without effect, such as a bias before a batch norm, have small gradients."""
     scale = max(np.max(np.abs(wanted)) for wanted in expected)
     for actual, wanted in zip(results, expected, strict=True):
         assert np.any(actual) == np.any(wanted)
@@ -115,7 +115,7 @@ def test_loss_of_a_jacobian(name, in_graph):
         return gradients(model, tf.function(loss) if in_graph else loss)
 
     results, expected = run(model), run(twin)
-    # Biases may have no gradient; TensorFlow says so by None, our own operations by zeros.
+    # Biases may have no gradient; TensorFlow returns None, our own operations zeros.
     for i, wanted in enumerate(expected):
         expected[i] = tf.zeros_like(model.trainable_variables[i]) if wanted is None else wanted
         results[i] = tf.zeros_like(expected[i]) if results[i] is None else results[i]
@@ -210,7 +210,7 @@ def convert_to_lite(model, x, path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hand_over", [save, save_without_gradients, freeze, convert_to_lite])
-def test_kernels_do_not_leave_the_process_unseen(hand_over, tmp_path):
+def test_graphs_with_kernels_are_not_saved_silently(hand_over, tmp_path):
     model, _, x = build("batch_norm_add")
     with pytest.raises(ValueError, match=r"dfpkeras\.float32_only\(\)"):
         hand_over(model, x, str(tmp_path / "model"))

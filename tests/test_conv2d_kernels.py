@@ -100,7 +100,7 @@ def test_result_is_aligned_contiguous_float32(operation, named):
 
 
 @OPERATIONS
-def test_living_results_are_never_overwritten(operation):
+def test_results_in_use_are_never_overwritten(operation):
     """Output memory comes from a pool: it may be reused only after the last reference is gone."""
     chosen = NAMED_CASES["groups_of_odd_channels"]
     first = run_case(operation, chosen)
@@ -113,7 +113,7 @@ def test_living_results_are_never_overwritten(operation):
 
 
 @OPERATIONS
-def test_read_only_operands_stay_as_they_are(operation):
+def test_read_only_operands_are_unchanged(operation):
     chosen = NAMED_CASES["stride_with_dilation"]
     before = [chosen.x.data.copy(), chosen.w.data.copy(), chosen.dy.data.copy()]
     for data in (chosen.x.data, chosen.w.data, chosen.dy.data):

@@ -1,5 +1,5 @@
-"""Class folders to TFRecords: which images, labels and features, in which order, and what becomes
-of files that are not as they should be."""
+"""Class folders to TFRecords: which images, labels and features, in which order, and what happens
+to bad files."""
 
 import hashlib
 import io
@@ -152,7 +152,7 @@ def test_shards_differ_by_one_image_at_most(images, out):
     assert sorted(sizes) == [2, 2, 2, 3, 3]
 
 
-# Files that are not as they should be
+# Bad files
 
 
 def ycck(image):
@@ -284,11 +284,11 @@ def add_a_class(images):
 
 
 CHANGES = {
-    "image added": (add_an_image, {}, "training images 12, asked for is 13"),
+    "image added": (add_an_image, {}, "training images 12, got 13"),
     "image changed": (change_an_image, {}, "digest of the images' names, labels and sizes"),
-    "class added": (add_a_class, {}, "classes 4, asked for is 5"),
-    "seed": (lambda images: None, {"seed": 1}, "seed 0, asked for is 1"),
-    "shards": (lambda images: None, {"train": 4}, "training shards 3, asked for is 4"),
+    "class added": (add_a_class, {}, "classes 4, got 5"),
+    "seed": (lambda images: None, {"seed": 1}, "seed 0, got 1"),
+    "shards": (lambda images: None, {"train": 4}, "training shards 3, got 4"),
 }
 
 
@@ -304,10 +304,10 @@ def test_other_images_or_options_are_refused(images, out, kind):
     ImageRecords(out, 16, 4)
 
 
-def test_other_peoples_records_are_not_touched(images, out):
+def test_records_of_other_programs_are_not_touched(images, out):
     out.mkdir()
     (out / "train-00000-of-00001").write_bytes(b"precious")
-    with pytest.raises(DataError, match=r"holds files train-\* .* no conversion.json"):
+    with pytest.raises(DataError, match=r"holds files train-\*, but no conversion.json"):
         convert(images, out)
     assert (out / "train-00000-of-00001").read_bytes() == b"precious"
 

@@ -1,4 +1,4 @@
-"""Images that are lost, cut, skipped or turned: nothing of it happens without a word."""
+"""Images that are lost, cut, skipped or turned: all of it is reported."""
 
 import codecs
 import io
@@ -68,7 +68,7 @@ def remove_validation(directory):
 
 def empty(directory):
     (directory / "train-00001-of-00004").write_bytes(b"")
-    return "train-00001-of-00004: 0 bytes, but converted were"
+    return "train-00001-of-00004: 0 bytes, but "
 
 
 def replace_by_another(directory):
@@ -99,7 +99,7 @@ def merge_records(directory):
     size = len(rest[-1]) + len(last) - 16
     rest[-1] = size.to_bytes(8, "little") + rest[-1][8:] + last
     path.write_bytes(b"".join(rest))
-    return "train-00002-of-00004: 5 records, but converted were 6"
+    return "train-00002-of-00004: 5 records, but 6 were converted"
 
 
 LOSSES = [
@@ -127,7 +127,7 @@ def test_what_a_conversion_wrote_is_there(directory, lose, capsys):
 def test_without_a_manifest_the_names_tell(directory, lose):
     (directory / "conversion.json").unlink()
     named = lose(directory)
-    # What is there under a wrong name is told first.
+    # A file with a wrong name is reported first.
     file = "train-00007-of-00004" if lose is rename else named.split(":")[0]
     with pytest.raises(DataError, match=file):
         ImageRecords(directory, 16, 4)
@@ -156,7 +156,7 @@ def test_two_conversions_into_one_directory(tmp_path, capsys):
 
 
 def cut_and_closed(jpeg, part=0.6):
-    """What a camera's card or a broken download leaves, and a repair tool ends with FFD9."""
+    """A truncated file from a memory card or download that a repair tool has ended with FFD9."""
     return jpeg[: int(part * len(jpeg))] + b"\xff\xd9"
 
 
@@ -227,7 +227,7 @@ NAMES = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NAMES)
-def test_lists_as_people_have_them(flat, tmp_path, form, name):
+def test_lists_in_common_forms(flat, tmp_path, form, name):
     images, classes = flat
     lines = [f"{NAMES[name].format(file)} {synset}" for file, synset in classes.items()]
     path = tmp_path / "list.txt"
@@ -297,8 +297,8 @@ def test_what_is_skipped_is_counted_and_named(tmp_path, capsys):
 # EXIF
 
 
-def photograph_lying(photograph, orientation):
-    """The photograph as a camera stores it that was held so; viewers turn it upright."""
+def rotated_photograph(photograph, orientation):
+    """The photograph as stored by a rotated camera; viewers turn it upright."""
     upright = Image.open(io.BytesIO(photograph))
     # What undoes each of EXIF's transformations.
     stored = {
@@ -326,7 +326,7 @@ def test_photographs_are_turned_upright(tmp_path, photograph, capsys):
         (images / "validation" / "n01" / name).write_bytes(photograph)
     for orientation in range(1, 9):
         path = images / "train" / "n01" / f"{orientation}.JPEG"
-        path.write_bytes(photograph_lying(photograph, orientation))
+        path.write_bytes(rotated_photograph(photograph, orientation))
     code, printed = convert(images, out, capsys)
     assert code == 0
     assert "turned upright as EXIF says: 7" in printed.out
@@ -343,7 +343,7 @@ def test_photographs_are_turned_upright(tmp_path, photograph, capsys):
     assert "EXIF" not in capsys.readouterr().out
 
 
-def test_the_check_counts_what_lies(tmp_path, photograph, capsys):
-    write_directory(tmp_path, [photograph, *(photograph_lying(photograph, k) for k in (3, 6, 8))])
+def test_the_check_counts_images_that_are_not_upright(tmp_path, photograph, capsys):
+    write_directory(tmp_path, [photograph, *(rotated_photograph(photograph, k) for k in (3, 6, 8))])
     assert main(["data", "check", str(tmp_path), "--classes", "4"]) == 0
     assert "train: 3 images have an EXIF orientation" in capsys.readouterr().out

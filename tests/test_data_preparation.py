@@ -1,4 +1,4 @@
-"""What an ``ImagePreparation`` asks for is what happens to the pixels."""
+"""The pixels are processed as an ``ImagePreparation`` says."""
 
 import dataclasses
 import io
@@ -65,7 +65,7 @@ BAD_FIELDS = {
 @pytest.mark.parametrize(
     ("field", "value"), [(field, value) for field in BAD_FIELDS for value in BAD_FIELDS[field]]
 )
-def test_values_without_sense_are_named(field, value):
+def test_invalid_values_are_named(field, value):
     with pytest.raises(ValueError, match=f"^{field} is .*, but must be "):
         ImagePreparation(**{field: value})
 
@@ -100,7 +100,7 @@ def test_random_crops_without_resizing_are_parts_of_the_image():
     crops = train_images(
         jpeg, size, 300, train_crop="random", train_resize=(HEIGHT, HEIGHT), horizontal_flip=False
     )
-    # Red and green tell column and row to about two pixels; the neighbours are tried as well.
+    # Red and green give column and row to about two pixels; the neighbours are tried as well.
     places = []
     for crop in crops:
         left = round((crop[..., 0].mean() - 20) / 215 * (WIDTH - 1) - (size - 1) / 2)
@@ -268,6 +268,6 @@ def test_the_same_seed_makes_the_same_images(tmp_path, train_crop):
     runs = [next(iter(data.train_batches(20, seed, 1, 2))) for seed in (5, 5, 6)]
     by_label = [images.numpy()[np.argsort(labels)] for images, labels in runs]
     np.testing.assert_array_equal(by_label[0], by_label[1])
-    # Two seeds may shift an image alike.
+    # Two seeds may shift an image equally.
     assert (np.abs(by_label[0] - by_label[2]).max(axis=(1, 2, 3)) > 0.1).mean() > 0.8
     assert by_label[0].shape == (20, 32, 32, 3)

@@ -1,5 +1,5 @@
-"""Reading ImageNet-layout TFRecords: what is read, in which order, how it is cropped, and what bad
-records get."""
+"""Reading ImageNet-layout TFRecords: what is read, in which order, how it is cropped, and the
+errors of bad records."""
 
 import io
 import re
@@ -81,7 +81,7 @@ def test_order_and_pixels_follow_the_seed_and_the_epoch_alone(directory):
         np.testing.assert_array_equal(images, expected_images)
     orders = {tuple(labels_of([batch])) for batch in unbroken}
     orders.add(tuple(labels_of(data.train_batches(20, seed=6, initial_epoch=0, epochs=1))))
-    assert len(orders) == 4, "every epoch and every seed must have an order of its own"
+    assert len(orders) == 4, "every epoch and every seed must have a different order"
 
 
 @pytest.mark.slow
@@ -284,7 +284,7 @@ def test_a_bad_first_record_is_named_before_anything_is_read(directory, jpegs, k
 
 @pytest.mark.slow
 def test_damaged_bytes_are_named(directory):
-    """The record's checksum does not fit any more."""
+    """The record's checksum no longer matches."""
     path = directory / "train-00001-of-00003"
     content = bytearray(path.read_bytes())
     content[-100] ^= 0xFF
@@ -306,7 +306,7 @@ def test_a_truncated_file_is_named(directory, cut):
 def test_a_file_of_another_kind_is_named(directory):
     path = directory / "train-readme"
     path.write_text("These are not the records you are looking for.")
-    with pytest.raises(DataError, match=rf"{path.name}: record 0 .* no TFRecord file"):
+    with pytest.raises(DataError, match=rf"{path.name}: record 0 .* not a TFRecord file"):
         ImageRecords(directory, SIZE)
 
 

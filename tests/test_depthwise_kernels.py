@@ -281,10 +281,10 @@ def test_the_arguments_of_these_tests_fit(function):
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"strides": 0}, ValueError, "strides: integers of at least 1 are needed, got 0"),
-        ({"strides": 1.5}, TypeError, "strides: an integer is needed"),
-        ({"dilation_rate": (1, 2, 3)}, ValueError, "dilation_rate: an integer or a pair"),
-        ({"padding": "causal"}, ValueError, "padding: 'valid' or 'same' is needed, got 'causal'"),
+        ({"strides": 0}, ValueError, "strides: expected integers of at least 1, got 0"),
+        ({"strides": 1.5}, TypeError, "strides: expected an integer"),
+        ({"dilation_rate": (1, 2, 3)}, ValueError, "dilation_rate: expected an integer or a pair"),
+        ({"padding": "causal"}, ValueError, "padding: expected 'valid' or 'same', got 'causal'"),
         ({"dilation_rate": 9}, ValueError, "at least the kernel's extent"),
     ],
 )
@@ -299,17 +299,17 @@ def test_bad_options(function, changed, error, message):
         (
             "forward",
             {"w": ones(3, 3, 5, 2)},
-            r"w: 4 channels, those of x.*got shape \(3, 3, 5, 2\)",
+            r"w: expected 4 channels, as in x.*got shape \(3, 3, 5, 2\)",
         ),
-        ("forward", {"w": ones(3, 3, 4, 0)}, r"a depth multiplier of at least 1 .*\(3, 3, 4, 0\)"),
-        ("forward", {"w": ones(3, 3, 4)}, r"w: 4 dimensions are needed, got shape \(3, 3, 4\)"),
-        ("forward", {"bias": np.ones(4, np.float32)}, r"bias: .* shape \(8,\) is needed"),
+        ("forward", {"w": ones(3, 3, 4, 0)}, r"a depth multiplier of at least 1, .*\(3, 3, 4, 0\)"),
+        ("forward", {"w": ones(3, 3, 4)}, r"w: expected 4 dimensions, got shape \(3, 3, 4\)"),
+        ("forward", {"bias": np.ones(4, np.float32)}, r"bias: expected .* shape \(8,\)"),
         (
             "backward_data",
             {"dy": ones(2, 6, 7, 4)},
-            r"dy: the shape \(2, 6, 7, 8\) .*\(2, 6, 7, 4\)",
+            r"dy: expected the shape \(2, 6, 7, 8\) .*\(2, 6, 7, 4\)",
         ),
-        ("backward_weights", {"kernel_shape": (3, 3, 4)}, "kernel_shape: 4 sizes are needed"),
+        ("backward_weights", {"kernel_shape": (3, 3, 4)}, "kernel_shape: expected 4 sizes"),
     ],
 )
 def test_shapes_that_do_not_fit(function, changed, message):
@@ -322,5 +322,5 @@ def test_shapes_that_do_not_fit(function, changed, message):
 )
 def test_operands_must_be_tensors(function, name):
     value = np.ones(FITTING[function][name].shape, np.float32)
-    with pytest.raises(TypeError, match=rf"{name}: a DFPTensor .* is needed, got float32"):
+    with pytest.raises(TypeError, match=rf"{name}: expected a DFPTensor .*, got float32"):
         call(function, **{name: value})

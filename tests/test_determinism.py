@@ -112,7 +112,7 @@ def test_concurrent_callers_get_what_a_single_caller_gets(operation):
 @pytest.mark.parametrize("name", ["3x3", "strided_dilated", "depthwise"])
 @pytest.mark.parametrize("operation", ["forward", "backward_data"])
 def test_an_image_alone_gives_the_bits_it_gives_in_a_batch(operation, name):
-    """Tiles run over rows and images, but the schedule knows nothing of the batch."""
+    """Tiles cross rows and images, but the schedule does not depend on the batch."""
     case = larger_case(name, ("aligned_max", "normal"))
     whole = run_case(operation, case)
     one_image = ConvolutionCase(

@@ -1,4 +1,4 @@
-"""What README and docs/ say is so: code runs, commands exist, links lead somewhere."""
+"""README and docs/ are correct: code runs, commands exist, links have targets."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
 def test_code_runs(page, capsys):
-    """Each page from its top, with images and labels of its reader's own."""
+    """Each page from its top, with images and labels that the reader would have."""
     before = keras.config.dtype_policy()
     images = np.random.default_rng(0).random((16, 64, 64, 3), np.float32)
     names = {"images": images, "labels": np.arange(16) % 10}
@@ -39,7 +39,7 @@ def test_code_runs(page, capsys):
 
 
 def test_excerpts_are_from_a_file_that_runs():
-    """tests/test_structure.py uses the toy layer, of which adding-a-layer.md shows parts."""
+    """tests/test_structure.py uses the toy layer, parts of which adding-a-layer.md shows."""
     page, lines = ROOT / "docs" / "adding-a-layer.md", set()
     for block in re.findall(r"^   ```\n(.*?)^   ```$", page.read_text(), re.MULTILINE | re.DOTALL):
         lines |= {line.removeprefix("   ") for line in block.splitlines() if line.strip()}
@@ -56,7 +56,7 @@ def commands():
 
 
 def test_commands_exist():
-    """Those of dfpkeras with these options, those of Python with these files."""
+    """Those of dfpkeras have these options, those of Python these files."""
     seen = set()
     for program, *arguments in commands():
         seen.add(program)

@@ -112,7 +112,7 @@ def test_the_sum_of_several_gradients_is_not_made_by_tensorflow():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_bias_in_front_of_a_batch_norm(training):
-    """Its gradient comes from the batch norm's sums: 0 if that takes the batch's mean away."""
+    """Its gradient comes from the batch norm's sums: 0 if the batch's mean cancels it."""
     model = functional(biased)
     step = tf.function(step_of(model, training))
     hits.reset()
@@ -199,7 +199,7 @@ def test_unknown_numbers_of_images_may_broadcast(normalized, sizes):
 
 
 class Unhashable:
-    """An activation of a user's own."""
+    """A user-defined activation."""
 
     __hash__ = None
 

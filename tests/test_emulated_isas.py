@@ -13,7 +13,7 @@ import pytest
 from native_program import FLOAT_MODES, ISAS, build_isa_program, compile_c
 
 EMULATOR = Path(__file__).parent / "emulator"
-#: Of the results of all kernels, by kernel.
+#: Hashes of the results of all kernels, by kernel.
 HASHES = Path(__file__).parent / "native" / "hashes.json"
 
 pytestmark = [
@@ -24,7 +24,7 @@ pytestmark = [
     ),
 ]
 
-# Bochs' models that stop right at each instruction set.
+# Bochs' models that have nothing beyond each instruction set.
 MODELS = {name: model for name, (_, model) in ISAS.items()}
 # Register states an operating system may enable: SSE, + AVX, + AVX-512.
 SSE_STATE, YMM_STATE, ZMM_STATE = "3", "7", "e7"
@@ -42,7 +42,7 @@ def build(tmp_path_factory):
 
 
 def emulate(build, model, *arguments, state=ZMM_STATE, **environment):
-    """Runs the program on an emulated CPU; status 128 + n tells of CPU exception n."""
+    """Runs the program on an emulated CPU; status 128 + n means CPU exception n."""
     command = [sys.executable, EMULATOR / "linux.py", build / "shim.so", model, state]
     return subprocess.run(
         [*map(str, command), str(build / "isa_program"), *arguments],
@@ -65,8 +65,8 @@ def expected(build):
 
 
 def test_results_are_what_they_always_were(expected):
-    """Kernels that are rewritten keep their bits. Results that are meant to change are specified in
-    docs/numerics.md first; then what this prints goes into the file."""
+    """Rewritten kernels keep their bits. Results that are meant to change are first specified in
+    docs/numerics.md; then the output of this test goes into the file."""
     lines = collections.defaultdict(list)
     for line in expected.splitlines(keepends=True):
         lines[line.split()[0]].append(line)
@@ -79,7 +79,7 @@ def test_results_are_what_they_always_were(expected):
 
 @pytest.mark.parametrize("isa", MODELS)
 def test_results_are_those_of_scalar(isa, build, expected):
-    """Bit for bit, within the operands' pages, and with no instruction the model lacks."""
+    """Bit for bit, within the operands' pages, and with no instruction that the model lacks."""
     result = emulate(build, MODELS[isa], "kernels", isa)
     assert result.returncode == 0, result.stderr
     assert result.stdout == expected
@@ -87,7 +87,7 @@ def test_results_are_those_of_scalar(isa, build, expected):
 
 @pytest.mark.parametrize("mode", FLOAT_MODES[1:])
 def test_the_floating_point_mode_of_the_caller_does_not_matter(mode, build):
-    """Nor that threads are started in it."""
+    """Nor the mode in which threads are started."""
 
     def output(mode):
         command = [build / "isa_program", "small", "scalar", mode]

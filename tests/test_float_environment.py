@@ -51,7 +51,7 @@ def _arithmetic(o):
 
 _SAME = {"padding": "same"}
 
-#: What is called of each kernel.
+#: The calls of each kernel.
 CALLS = {
     "activation_backward": lambda k, o: k(o.dy, o.xq, "relu6"),
     "activation_forward": lambda k, o: [k(o.x, "relu"), k(o.x, None, bounds=(-1 / 3, 1 / 3))],
@@ -93,7 +93,7 @@ CALLS = {
     "global_max_pool_backward": lambda k, o: k(o.one_pixel, o.xq, kernels.global_max_pool(o.xq)),
     "matmul": lambda k, o: [
         k(o.matrix, o.matrix, bias=o.channels[0]),
-        # No products: what is left is arithmetic of NumPy.
+        # No products: only NumPy's arithmetic is left.
         k(o.matrix, DFPTensor(0 * o.matrix.data, 0), bias=o.channels[0]),
     ],
     "max_pool": lambda k, o: k(o.xq, 3, 2, "same"),
@@ -148,7 +148,7 @@ def test_a_kernel_gives_the_same_bits_in_every_mode(name, operands, on_every_isa
 
 @pytest.mark.parametrize("name", [n for n in CALLS if n not in OTHERS])
 def test_documentation_survives(name):
-    """Where a decorator sees to the mode, `help` still shows the kernel."""
+    """Where a decorator sets the mode, `help` still shows the kernel."""
     kernel = getattr(kernels, name)
     assert kernel.__name__ == name
     assert "Returns:" in kernel.__doc__
@@ -165,7 +165,7 @@ def test_arithmetic_of_numpy_in_threads_of_tensorflow():
         assert (result.numpy().tobytes(), mode.numpy()) == (expected, b"default")
 
 
-def test_eager_calls_do_not_take_over_the_mode():
+def test_eager_calls_do_not_inherit_the_mode():
     for mode in MODES:
         with float_mode(mode):
             (in_force,) = call(lambda x: [_mode()], [tf.zeros(1)], [tf.string])

@@ -105,19 +105,19 @@ def test_what_is_not_finite_makes_the_sum_so(on_every_isa, bad, as_tensor):
 def test_nothing_to_add_up():
     empty = DFPTensor(np.zeros((2, 0), np.int16), 0)
     assert kernels.sum_gradients([empty, empty]).shape == (2, 0)
-    with pytest.raises(ValueError, match="gradients: at least one is needed, got none"):
+    with pytest.raises(ValueError, match="gradients: expected at least one, got none"):
         kernels.sum_gradients([])
 
 
 def test_operands_that_do_not_fit():
     a, b = np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)
-    with pytest.raises(ValueError, match=r"gradients: the shape \(2, 3\) is needed, got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"gradients: expected the shape \(2, 3\), got \(2, 4\)"):
         kernels.sum_gradients([a, b])
-    with pytest.raises(TypeError, match=r"gradients: a DFPTensor .* got list"):
+    with pytest.raises(TypeError, match=r"gradients: expected a DFPTensor .* got list"):
         kernels.sum_gradients([a, [1.0]])
-    with pytest.raises(TypeError, match="y: a DFPTensor"):
+    with pytest.raises(TypeError, match="y: expected a DFPTensor"):
         kernels.sum_gradients([a, a], a, "relu")
-    with pytest.raises(ValueError, match="activation: None, 'relu' or 'relu6' is needed"):
+    with pytest.raises(ValueError, match="activation: expected None, 'relu' or 'relu6'"):
         kernels.sum_gradients([a, a], None, "tanh")
-    with pytest.raises(ValueError, match="bits: 2 to 15"):
+    with pytest.raises(ValueError, match="bits: expected 2 to 15"):
         kernels.sum_gradients([a, a], bits=16)

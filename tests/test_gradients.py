@@ -236,8 +236,8 @@ def test_dense_is_exact_on_quantized_operands():
 def test_against_numerical_differences(name):
     """Central differences of the float64-summed loss along random directions.
 
-    The step is large against the quantisation step (2**-13 of the maximum): a linear layer under
-    a linear loss has no curvature that a large step could blur.
+    The step is large compared with the quantisation step (2**-13 of the maximum): a linear layer
+    under a linear loss has no curvature, so a large step adds no error.
     """
     model, x = build(name)
     dy = random_array(*model.output_shape, seed=3)

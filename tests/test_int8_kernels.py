@@ -69,10 +69,10 @@ INT8 = np.zeros((3, 4), np.int8)
 @pytest.mark.parametrize(
     ("a", "b", "error", "message"),
     [
-        (INT8.astype(np.int16), INT8, TypeError, "a: an int8 NumPy array is needed, got int16"),
-        (INT8, [[1]], TypeError, "b: an int8 NumPy array is needed, got list"),
-        (INT8, INT8[0], ValueError, r"b: 2 dimensions are needed, got shape \(4,\)"),
-        (INT8, INT8, ValueError, r"b: 4 rows are needed to multiply a of shape \(3, 4\)"),
+        (INT8.astype(np.int16), INT8, TypeError, "a: expected an int8 NumPy array, got int16"),
+        (INT8, [[1]], TypeError, "b: expected an int8 NumPy array, got list"),
+        (INT8, INT8[0], ValueError, r"b: expected 2 dimensions, got shape \(4,\)"),
+        (INT8, INT8, ValueError, r"b: expected 4 rows to multiply a of shape \(3, 4\)"),
         (
             np.zeros((1, MOST_PRODUCTS + 1), np.int8),
             np.zeros((MOST_PRODUCTS + 1, 1), np.int8),

@@ -1,4 +1,4 @@
-"""The choice of the instruction set, and what `kernels.info` says of it."""
+"""The choice of the instruction set, and what `kernels.info` says about it."""
 
 import pytest
 
@@ -38,7 +38,9 @@ def test_variable_is_read_on_import(run_python):
 
 def test_unknown_variable(monkeypatch, isa_in_use):
     monkeypatch.setenv("DFPKERAS_MAX_ISA", "sse9")
-    with pytest.raises(ValueError, match=r"DFPKERAS_MAX_ISA: one of scalar, avx2.* got 'sse9'"):
+    with pytest.raises(
+        ValueError, match=r"DFPKERAS_MAX_ISA: expected one of scalar, avx2.* got 'sse9'"
+    ):
         isa.set_default()
     assert kernels.get_isa() == isa_in_use
 

@@ -38,7 +38,7 @@ def make_model():
 
 
 def expected(model):
-    """The prediction of a model that has never seen other weights."""
+    """The prediction of a model that never had other weights."""
     fresh = make_model()
     fresh.set_weights(model.get_weights())
     return fresh.predict(X, verbose=0)
@@ -142,7 +142,7 @@ def test_released_memory_holds_no_weights():
     np.testing.assert_array_equal(model.predict(X, verbose=0), expected(model))
 
 
-def test_a_copied_variable_has_weights_of_its_own():
+def test_a_copied_variable_has_its_own_weights():
     model = make_model()
     model.predict(X, verbose=0)
     kept = model.get_layer("conv").kernel._dfp_kept_weights

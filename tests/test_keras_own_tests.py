@@ -1,7 +1,7 @@
 """The tests that Keras ships in its wheel, under the policy "dfp16", on the integer kernels.
 
-They run in processes of their own, under keras_own_tests/dfp16_plugin.py. What is left out, and
-why, stands in keras_own_tests/left_out.toml.
+They run in separate processes, under keras_own_tests/dfp16_plugin.py. What is left out, and why, is
+in keras_own_tests/left_out.toml.
 """
 
 import fnmatch
@@ -50,7 +50,7 @@ MODULES = [
     "keras.src.trainers.trainer_test",
 ]
 
-# Tests that compute with a layer that has weights, and a kernel that each must have run.
+# Tests that compute with a layer that has weights, and a kernel that each of them must run.
 KERNELS = {
     r"conv_test\.py::Conv(Basic|Correctness)Test::test_conv[12]d": "conv_forward",
     r"depthwise_conv_test\.py::Depthwise.*::test_depthwise_conv[12]d": "depthwise_forward",
@@ -69,7 +69,7 @@ KERNELS = {
     r"trainer_test\.py::TestTrainer::test_(fit|evaluate|predict)_flow": "dense_forward",
 }
 
-# Tests that compute with a layer without weights, which each must have returned integers.
+# Tests that compute with a layer without weights, which must return integers in each of them.
 LAYERS = {
     r"activation_test\.py::.*::test_activation_basics": "Activation",
     r"relu_test\.py::.*::test_(default_relu|relu_(all|multi|none))": "ReLU",
@@ -112,7 +112,7 @@ def summary(tmp_path_factory):
 
 
 def run_keras_tests(modules, path):
-    """Runs test modules of Keras in a process of their own, which writes its summary to a path."""
+    """Runs test modules of Keras in a separate process, which writes its summary to a path."""
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-c", os.devnull, "-p", "dfp16_plugin", "--dfp16-summary", str(path)]
     command += ["--rootdir", str(pathlib.Path(keras.__file__).parent), "--pyargs", *modules]
@@ -143,7 +143,7 @@ def test_none_fails(summary):
 
 def matching(summary, pattern):
     tests = [test for test in summary["collected"] if re.match(pattern, test)]
-    assert tests, f"no test of Keras fits {pattern}"
+    assert tests, f"no test of Keras matches {pattern}"
     return tests
 
 

@@ -1,4 +1,4 @@
-"""Bad arguments: an error that names the argument and what came, before any work is done."""
+"""Bad arguments: an error that names the argument and its value, before any work is done."""
 
 import re
 

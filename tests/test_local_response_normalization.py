@@ -1,4 +1,4 @@
-"""Local response normalisation: its formula, its gradient, its configuration, its neighbours."""
+"""Local response normalisation: formula, gradient, configuration, neighbouring layers."""
 
 import keras
 import numpy as np
@@ -87,8 +87,8 @@ def test_default_data_format_is_that_of_keras():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth_radius": -1}, "`depth_radius`.*int from 0.*depth_radius=-1"),
-        ({"depth_radius": 1.5}, "`depth_radius`.*int from 0.*depth_radius=1.5"),
+        ({"depth_radius": -1}, "`depth_radius`.*int of at least 0.*depth_radius=-1"),
+        ({"depth_radius": 1.5}, "`depth_radius`.*int of at least 0.*depth_radius=1.5"),
         ({"bias": 0}, "`bias`.*above 0.*bias=0"),
         ({"alpha": -1e-4}, "`alpha`.*at least 0.*alpha=-0.0001"),
         ({"data_format": "last"}, "`data_format`.*channels_first.*data_format='last'"),
@@ -107,7 +107,7 @@ def test_between_integer_layers_it_computes_in_float32():
                 keras.layers.Conv2D(6, 3, activation="relu", name="before"),
                 LocalResponseNormalization(alpha=0.1, name="norm"),
                 keras.layers.MaxPooling2D(2, name="pool"),
-                keras.layers.Conv2D(5, 3, name="behind"),
+                keras.layers.Conv2D(5, 3, name="after"),
             ],
             name="net",
         )
@@ -121,4 +121,4 @@ def test_between_integer_layers_it_computes_in_float32():
     assert hits["conv_forward"] == 2
     assert rows["net/norm"].computes == rows["net/pool"].computes == "float32"
     assert "no integer path" in rows["net/norm"].reason
-    assert rows["net/behind"].computes == "int16"
+    assert rows["net/after"].computes == "int16"

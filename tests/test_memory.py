@@ -1,4 +1,4 @@
-"""The memory pool behind results."""
+"""The memory pool of results."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Training under a memory pool: nothing that is still read is overwritten, and nothing grows."""
+"""Training with the memory pool: nothing still in use is overwritten, and nothing grows."""
 
 import os
 
@@ -48,7 +48,7 @@ def compiled(build, run_eagerly=False):
 
 
 class Kept:
-    """Results that a user holds on to, beside copies made when they were new."""
+    """Results that a user keeps, with copies made when they were new."""
 
     def __init__(self):
         self.held, self.copies = [], []
@@ -58,7 +58,7 @@ class Kept:
         self.copies += [np.array(result, copy=True) for result in results]
 
     def check(self):
-        """The copies; fails if what was held has changed since."""
+        """The copies; fails if a kept result has changed since."""
         for held, copy in zip(self.held, self.copies, strict=True):
             np.testing.assert_array_equal(held, copy)
             assert np.isfinite(copy).all()
@@ -93,7 +93,7 @@ def train_and_keep(run_eagerly):
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_poisoning_memory_that_nobody_owns_changes_no_bit(run_eagerly):
+def test_poisoning_unowned_memory_changes_no_bit(run_eagerly):
     with dtype_policy():
         expected = train_and_keep(run_eagerly)
         with poisoned_memory():
@@ -104,7 +104,7 @@ def test_poisoning_memory_that_nobody_owns_changes_no_bit(run_eagerly):
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_a_result_without_owner_would_be_seen(run_eagerly, monkeypatch):
+def test_a_result_without_owner_is_detected(run_eagerly, monkeypatch):
     grouped, depthwise = integer_convolution._KERNELS["forward"]
 
     def without_owner(*args, **named):

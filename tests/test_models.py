@@ -127,7 +127,7 @@ def test_an_unknown_name_gets_similar_ones():
 
 @pytest.fixture
 def users_folder(tmp_path, monkeypatch):
-    """The current folder, with modules of a user; and no trace of them afterwards."""
+    """The current folder, with modules of a user, which are unloaded afterwards."""
     (tmp_path / "users_models.py").write_text(
         "import keras\n"
         "def logits(input_shape, classes):\n"
@@ -164,7 +164,7 @@ def test_a_function_of_the_user(users_folder):
         (":logits", "expected MODULE:FUNCTION"),
     ],
 )
-def test_functions_that_will_not_do(users_folder, path, message):
+def test_unsuitable_functions(users_folder, path, message):
     with pytest.raises(ValueError, match=f"^{path}: .*{message}"):
         build_model(path, (4, 5, 2), 3)
 
@@ -172,6 +172,6 @@ def test_functions_that_will_not_do(users_folder, path, message):
 @pytest.mark.slow
 def test_models_that_scale_pixels_themselves():
     assert scales_its_input(build_model("EfficientNetB0", (32, 32, 3), 10))
-    # These would, but are built without it.
+    # These could, but are built without it.
     assert not scales_its_input(build_model("MobileNetV3Small", (32, 32, 3), 10))
     assert not scales_its_input(resnet_small((28, 28, 1), 10))

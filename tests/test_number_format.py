@@ -1,4 +1,4 @@
-"""The number format of a policy: bits of each role, rounding, flush interval."""
+"""The number format of a policy: bits, rounding, flush interval."""
 
 import copy
 import pickle
@@ -51,12 +51,12 @@ def test_flush_every_keeps_given_bits():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"weight_bits": 16}, ValueError, "weight_bits: 2 to 15 magnitude bits are needed, got 16"),
-        ({"activation_bits": 1}, ValueError, "activation_bits: 2 to 15"),
-        ({"gradient_bits": 9.0}, TypeError, "gradient_bits: an integer is needed"),
-        ({"rounding": "up"}, ValueError, "rounding: one of nearest, stochastic is needed"),
-        ({"flush_every": 3}, ValueError, "flush_every: an even number of products"),
-        ({"flush_every": 0}, ValueError, "flush_every: an even number of products"),
+        ({"weight_bits": 16}, ValueError, "weight_bits: expected 2 to 15 magnitude bits, got 16"),
+        ({"activation_bits": 1}, ValueError, "activation_bits: expected 2 to 15"),
+        ({"gradient_bits": 9.0}, TypeError, "gradient_bits: expected an integer"),
+        ({"rounding": "up"}, ValueError, "rounding: expected one of nearest, stochastic"),
+        ({"flush_every": 3}, ValueError, "flush_every: expected an even number of products"),
+        ({"flush_every": 0}, ValueError, "flush_every: expected an even number of products"),
     ],
 )
 @pytest.mark.parametrize("make", [NumberFormat, dfpkeras.DFP16Policy])
@@ -69,7 +69,7 @@ def test_bad_arguments(make, arguments, error, message):
 
 
 def network():
-    """Convolutions after every kind of layer that writes integers of its own."""
+    """Convolutions after every kind of layer that writes integers."""
     conv, relu = keras.layers.Conv2D, keras.layers.ReLU
     inputs = keras.Input((8, 8, 3))
     x = relu()(keras.layers.BatchNormalization()(conv(8, 3)(inputs)))
@@ -149,7 +149,7 @@ def test_stochastic_rounding_is_repeatable_and_differs():
 
 @pytest.mark.parametrize("role", ["activation", "weights", "gradient"])
 def test_rounding_of_what_a_kernel_wrote(role):
-    """In the mean over elements, stochastic rounding is right where nearest loses everything."""
+    """On average over elements, stochastic rounding is right where nearest loses everything."""
     x = np.full(40_000, 0.3, np.float32)
     x[0] = 2.0**7 - 1
     stochastic = getattr(NumberFormat(7, 7, 7, "stochastic"), role)
@@ -165,7 +165,7 @@ def test_rounding_of_what_a_kernel_wrote(role):
 
 @pytest.mark.slow
 def test_models_of_different_formats_do_not_disturb_each_other():
-    """Their steps taken in turns give what each gives alone."""
+    """Their interleaved steps give what each gives alone."""
     formats = [{}, EIGHT_BITS, EIGHT_BITS | {"rounding": "stochastic"}, {"flush_every": 32}]
     alone = []
     for arguments in formats:
@@ -183,7 +183,7 @@ def test_models_of_different_formats_do_not_disturb_each_other():
     assert len({steps[0][0] for steps in alone}) == len(formats)
 
 
-def test_layers_of_different_formats_hand_each_other_no_wrong_integers():
+def test_layers_of_different_formats_read_their_own_integers():
     """A tensor has the integers of the format of the layer that reads it."""
     inputs = keras.Input((6, 6, 3))
     wide, narrow = dfpkeras.DFP16Policy(), dfpkeras.DFP16Policy(activation_bits=3)
@@ -339,10 +339,10 @@ def test_a_name_stands_for_its_format(arguments):
     [
         (
             "dfp16(weight=9)",
-            r"dtype policy 'dfp16\(weight=9\)': one of activation_bits, .* 'weight'",
+            r"dtype policy 'dfp16\(weight=9\)': expected one of activation_bits, .* 'weight'",
         ),
-        ("dfp16(weight_bits=99)", "weight_bits: 2 to 15 magnitude bits are needed, got 99"),
-        ("dfp16(weight_bits=nine)", "weight_bits: an integer is needed, got str 'nine'"),
+        ("dfp16(weight_bits=99)", "weight_bits: expected 2 to 15 magnitude bits, got 99"),
+        ("dfp16(weight_bits=nine)", "weight_bits: expected an integer, got str 'nine'"),
         ("dfp17", "dfp17"),
     ],
 )

@@ -77,8 +77,8 @@ def test_user_made_tensors_at_the_int16_limit(on_every_isa):
 def row_and_column_at_the_limit(max_a, excess):
     """Make A [1, K] and B [K, 1] whose column sum differs from the proven limit by ``excess``.
 
-    The last product stands alone in the last step. Those before it add up to 2**24 + 1 and it is
-    1: one run gives 2**24 + 2 exactly, while two runs are each rounded and give 2**24.
+    The last product is alone in the last step. Those before it add up to 2**24 + 1 and it is 1: one
+    run gives 2**24 + 2 exactly, while two runs are each rounded and give 2**24.
     """
     pairs = [(1, 32767)] * 512 + [(1, 513)] if max_a <= 100 else [(673, 24929)]
     pairs.append((max_a, 0))
@@ -112,7 +112,7 @@ def test_a_run_may_reach_int32_max(on_every_isa, sign):
     check_matmul(reference.Operand(a, 0), reference.Operand(b, 0), on_every_isa)
 
 
-def test_one_heavy_column_in_a_block_rules_the_schedule(on_every_isa):
+def test_the_heaviest_column_of_a_block_determines_the_schedule(on_every_isa):
     b = np.ones((500, 64), np.int16)
     b[:, 63] = -32767
     a = np.full((7, 500), 32767, np.int16)

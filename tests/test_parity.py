@@ -129,7 +129,7 @@ def test_a_recipe_of_digits_stays_a_string(tmp_path):
 @pytest.mark.parametrize("epochs", [EPOCHS - 1, EPOCHS + 1])
 def test_an_unfinished_history_is_refused(tmp_path, epochs):
     run = study.network_runs(STUDY, [0])[1]
-    with pytest.raises(ValueError, match=rf"small-dfp16-seed0-\w+: {EPOCHS} epochs are needed"):
+    with pytest.raises(ValueError, match=rf"small-dfp16-seed0-\w+: expected {EPOCHS} epochs"):
         results.append_run(tmp_path / "runs.csv", run, history(epochs=epochs))
     assert not (tmp_path / "runs.csv").exists()
 
@@ -178,7 +178,7 @@ def training(monkeypatch):
     return begun
 
 
-def test_a_sitting_does_what_is_missing(tmp_path, training):
+def test_missing_runs_are_done(tmp_path, training):
     runs = study.network_runs(STUDY, [0])
     path = tmp_path / "runs.csv"
     append_all(path, runs[:1])
@@ -190,7 +190,7 @@ def test_a_sitting_does_what_is_missing(tmp_path, training):
     assert runner.do_missing_runs(runs, path, tmp_path) == 0 and len(training) == 3
 
 
-def test_a_run_that_fails_is_told_and_left_out(tmp_path, training, capsys):
+def test_a_run_that_fails_is_reported_and_left_out(tmp_path, training, capsys):
     good, bad = study.network_runs(STUDY, [0], ["small"])
     bad = study.Run(bad.name, bad.policy, bad.seed, bad.options | {"status": 2})
     assert runner.do_missing_runs([bad, good], tmp_path / "runs.csv", tmp_path) == 1
@@ -198,10 +198,10 @@ def test_a_run_that_fails_is_told_and_left_out(tmp_path, training, capsys):
     assert results.missing_runs([bad, good], results.read_results(tmp_path / "runs.csv")) == [bad]
 
 
-def test_one_sitting_at_a_time(tmp_path, training):
+def test_one_process_at_a_time(tmp_path, training):
     with open(tmp_path / "lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RuntimeError, match="another sitting, or a run it began, is at work"):
+        with pytest.raises(RuntimeError, match="another process, or a run it began, is at work"):
             runner.do_missing_runs(study.network_runs(STUDY, [0]), tmp_path / "runs.csv", tmp_path)
     assert not training
 
@@ -226,7 +226,7 @@ def test_pairs_are_made_by_seed():
     comparison = statistics.compare("n", float32, dfp16)
     assert comparison.float32 == pytest.approx([20, 30])
     assert comparison.dfp16 == pytest.approx([25, 35])
-    with pytest.raises(ValueError, match="n: a seed trained under both policies"):
+    with pytest.raises(ValueError, match="n: expected a seed trained under both policies"):
         statistics.compare("n", series(0.1, seeds=[1]), series(0.1, seeds=[2]))
 
 
@@ -340,7 +340,7 @@ def test_first_images_of_each_class_are_linked(tmp_path):
         for p in tmp_path.glob("target/*/*")
     }
     assert linked == {f"{name}/{i}.jpg": f"{name}{i}" for name in ("cat", "dog") for i in range(2)}
-    with pytest.raises(ValueError, match=r"cat: 4 images are needed, got 3"):
+    with pytest.raises(ValueError, match=r"cat: expected 4 images, got 3"):
         data.link_cifar(tmp_path / "source", "train", 4, tmp_path / "other")
 
 

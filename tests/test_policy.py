@@ -278,11 +278,11 @@ def test_policy_map(default, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "mapped.keras")
     first, second = loaded.get_layer("block").first, loaded.get_layer("block").second
     assert type(policy_of(first)) is DFP16Policy
-    # A map without a default leaves "float32" to the global policy when it is loaded.
+    # A map without a default falls back to the global policy when it is loaded.
     assert type(policy_of(second)) is keras.DTypePolicy
     np.testing.assert_array_equal(loaded(x), expected)
     assert hits["dense_forward"] == 2
-    # Saving a map without a default blanks the names of Keras' own policies; not of ours.
+    # Saving a map without a default clears the names of Keras' own policies, but not of ours.
     assert policies["block/first"].name == "dfp16"
 
 
@@ -308,8 +308,8 @@ def test_quantized_policies_build_on_it():
     assert not hits
 
 
-# Keras' NumPy backend runs without TensorFlow; it imports jax (for FFT and image operations only),
-# for which a stand-in does.
+# Keras' NumPy backend runs without TensorFlow; it imports jax (only for FFT and image operations),
+# for which a stand-in is enough.
 WITHOUT_TENSORFLOW = """
 import importlib.abc, importlib.machinery, sys
 from unittest import mock

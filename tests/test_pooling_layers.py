@@ -74,7 +74,7 @@ def distinct(*shape):
 
 
 def carrying(policy):
-    """What hangs integers on positive numbers: a batch norm that changes nothing, and a ReLU."""
+    """Gives positive numbers a quantised view: a batch norm that changes nothing, and a ReLU."""
     norm = layers.BatchNormalization(epsilon=0, scale=False, center=False, dtype=policy)
     relu = layers.ReLU(dtype=policy)
     return lambda x: relu(norm(x, training=False))
@@ -87,7 +87,7 @@ def assert_near(actual, expected):
 
 def results(policy, make, graph, *inputs):
     """[y, its gradients for the inputs, and the gradient of a penalty on those for dy], of a layer
-    whose first input carries integers."""
+    whose first input has a quantised view."""
     layer, carry = make(dtype=policy), carrying(policy)
 
     def call(first, *others):
@@ -257,7 +257,7 @@ def test_nothing_is_dequantised_between_integer_layers():
 
 
 def networks():
-    """Models whose layers stand in the orders of real networks."""
+    """Models whose layers are in the order of real networks."""
 
     def resnet_stem(inputs):
         x = norm_relu(layers.ZeroPadding2D(1)(inputs), 8, 3)

@@ -11,7 +11,8 @@ from dfpkeras.models import VGG16, AlexNet, GoogLeNet, ResNet20, ResNet50
 
 
 def parameters(model, below=None):
-    """Trainable numbers of a model, or of its layers whose names begin with `below`."""
+    """Number of trainable parameters of a model, or of its layers whose names begin with
+    `below`."""
     return sum(
         math.prod(weights.shape)
         for layer in model.layers
@@ -20,9 +21,9 @@ def parameters(model, below=None):
     )
 
 
-# Simonyan and Zisserman's and He et al.'s as keras.applications has them; BVLC's of the Caffe
-# model zoo; torchvision's alexnet (61,100,840) with the paper's 384 filters in the fourth
-# convolution; He et al. 2015, table 6, in millions.
+# Simonyan and Zisserman's and He et al.'s as in keras.applications; BVLC's of the Caffe model zoo;
+# torchvision's alexnet (61,100,840) with the paper's 384 filters in the fourth convolution; He et
+# al. 2015, table 6, in millions.
 TORCHVISION_ALEXNET = 61_100_840
 FOURTH_CONVOLUTION = (384 - 256) * (384 * 9 + 1) + (384 - 256) * 256 * 9
 
@@ -56,8 +57,8 @@ def test_parameters_of_resnet20():
     assert parameters(model) - shortcuts == stages + norms + 64 * 10 + 10
 
 
-# Table 1 of Szegedy et al. 2014, column "params", in units of 1024. It is up to 8 % off (in 4c)
-# what the filters in the same table come to.
+# Table 1 of Szegedy et al. 2014, column "params", in units of 1024. It differs by up to 8 % (in 4c)
+# from what the filters in the same table add up to.
 TABLE_1 = {
     "conv2": 112,
     "inception_3a": 159,

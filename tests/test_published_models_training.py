@@ -77,7 +77,7 @@ def without_dropout(model):
 
 
 def products(model):
-    """How many layers of a model compute products, by kind of kernel."""
+    """Number of layers of a model that compute products, by kind of kernel."""
     kinds = collections.Counter()
     for layer in model.layers:
         kinds["conv"] += isinstance(layer, layers.Conv2D)
@@ -86,7 +86,7 @@ def products(model):
 
 
 def update_of_a_step(model, name, eagerly):
-    """The loss of one step, and by how much it changed each trainable number."""
+    """The loss of one step, and its change of each trainable parameter."""
     before = [weights.numpy() for weights in model.trainable_weights]
     loss = compiled(model, eagerly).train_on_batch(images(name), targets(model))
     after = [weights.numpy() for weights in model.trainable_weights]
@@ -94,7 +94,7 @@ def update_of_a_step(model, name, eagerly):
     return np.ravel(loss)[0], np.concatenate(changes)
 
 
-# Graphs of GoogLeNet take half a minute to trace; test_topologies.py has their like.
+# Graphs of GoogLeNet take half a minute to trace; test_topologies.py has similar ones.
 @pytest.mark.parametrize(
     ("name", "eagerly"), [(name, True) for name in NETWORKS] + [("alexnet-grouped", False)]
 )

@@ -68,7 +68,7 @@ def test_matches_oracle(on_every_isa, rounding, shape, kind, bits, seed):
 @EVERY_ROUNDING
 @given(size=st.integers(1, 100), bits=bit_widths, scale=st.integers(-149, 127), seed=seeds)
 def test_ties_and_quarters_at_every_scale(on_every_isa, rounding, size, bits, scale, seed):
-    """Magnitudes at and beside multiples of 1/8 of the last place, FP32's whole range."""
+    """Magnitudes at and next to multiples of 1/8 of the last place, over FP32's whole range."""
     rng = np.random.default_rng(seed)
     eighths = rng.integers(-(2 ** (bits + 3)) + 1, 2 ** (bits + 3), size).astype(np.float32)
     eighths[rng.integers(size)] = 2 ** (bits + 3) - 8
@@ -210,7 +210,7 @@ def test_one_nonfinite_value_anywhere_makes_everything_nan(on_every_isa, roundin
     on_every_isa(check_all_positions)
 
 
-def test_nonfinite_beside_zeros_and_denormals(on_every_isa):
+def test_nonfinite_among_zeros_and_denormals(on_every_isa):
     for value in (np.nan, np.inf, -np.inf):
         x = np.float32([0.0, SMALLEST_DENORMAL, value])
         for tensor in on_every_isa(lambda x=x: dfpkeras.quantize(x)).values():

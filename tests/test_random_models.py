@@ -1,7 +1,7 @@
 """Random small models train one step under dfp16 as they do under float32.
 
-CI draws few; `pytest tests/test_random_models.py --random-models 500` draws many, and others in
-every run.
+CI draws a few; `pytest tests/test_random_models.py --random-models 500` draws many, different ones
+in every run.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from random_models import cases
 
 pytestmark = pytest.mark.slow
 
-#: What Keras and TensorFlow say of a model that they cannot train under float32 either: PReLU on
+#: Errors of Keras and TensorFlow for a model that they cannot train under float32 either: PReLU on
 #: images of an unknown size, or a gradient that TensorFlow does not have on this CPU.
 UNSUPPORTED = (ValueError, TypeError, LookupError, tf.errors.OpError)
 
@@ -37,7 +37,7 @@ def built(case, folder, policy, weights=None):
 
 
 def step(case, model):
-    """What training a step gives."""
+    """The results of a training step."""
     x, y = case.data()
     keras.utils.set_random_seed(case.seed)
     return [np.asarray(v) for v in case.way(model, tf.constant(x), tf.constant(y))]
@@ -45,7 +45,8 @@ def step(case, model):
 
 @contextlib.contextmanager
 def noisy_layers(seed):
-    """What float32 layers read, return and propagate is wrong by up to `NOISE` of its maximum."""
+    """Adds noise of up to `NOISE` of the maximum to what float32 layers read, return and
+    propagate."""
     numbers, call = itertools.count(1000 * seed), keras.Layer.__call__
 
     def with_noise(tensor):

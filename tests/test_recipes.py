@@ -1,4 +1,4 @@
-"""Recipes: what their files hold, and how a run's configuration comes out of one."""
+"""Recipes: the content of their files, and how a run's configuration follows from one."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from dfpkeras.data.preparation import ImagePreparation
 from dfpkeras.recipes import RecipeError, read_recipe, recipe_names, recipe_of
 
 OF_A_RUN = {"policies", "model", "recipe", "data", "steps_per_epoch", "seed"}
-# Settings that say how a schedule or a crop is done, where it is the one that is used.
+# Settings of a schedule or a crop, which only matter if that one is used.
 OF_A_CHOICE = {
     "steps": {"decay_epochs", "decay_factor"},
     "exponential": {"decay_every_epochs", "decay_factor"},
@@ -79,7 +79,7 @@ def test_no_model_has_two_recipes():
 
 
 def test_published_values():
-    """Spot checks against the papers; schedules are checked where they are made."""
+    """Spot checks against the papers; schedules are tested in test_training_setup.py."""
     resnet50, vgg16, googlenet, alexnet, resnet20 = map(
         load_recipe, ("resnet50", "vgg16", "googlenet", "alexnet", "resnet20")
     )
@@ -117,7 +117,7 @@ def test_the_digits_are_the_default():
     assert configure({}).recipe == "digits"
 
 
-def test_options_come_before_the_recipe():
+def test_options_take_precedence_over_the_recipe():
     config = configure({"model": "resnet50", "data": "/x", "learning_rate": 0.2, "nesterov": False})
     assert (config.learning_rate, config.nesterov, config.recipe) == (0.2, False, "resnet50")
     assert (config.epochs, config.image_size, config.classes) == (90, 224, 1000)
@@ -174,7 +174,7 @@ def test_a_configuration_survives_json(name):
         ("std = [0.2, 0.2]", "std: must be a list of 3 values"),
         ("label_smoothing = 1", "label_smoothing: must be a number of at least 0 and less than 1"),
         ("seed = 1", "seed: belongs to a run"),
-        ("epochs =", "is no TOML file"),
+        ("epochs =", "is not a TOML file"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path, text, message):

@@ -9,7 +9,7 @@ from dfpkeras.ops.kernel_hits import hits
 
 layers = keras.layers
 
-NOT_CALLED = "it goes with its input, and was not called yet"
+NOT_CALLED = "it depends on its input, and was not called yet"
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +68,11 @@ def test_layers_that_go_with_their_input():
     model(random_array(2, 12, 12, 3))
     found = {path: row[1:] for path, row in rows(model).items() if "image" not in path}
     assert found == {
-        "net/early": ("float32", "its latest call found no integers to go on with"),
+        "net/early": ("float32", "the input of its latest call had no integers"),
         "net/conv": ("int16", "2-D convolution"),
         "net/relu": ("int16", "integers in, integers out"),
         "net/late": ("int16", "integers in, integers out"),
-        "net/tanh": ("float32", "its latest call found no integers to go on with"),
+        "net/tanh": ("float32", "the input of its latest call had no integers"),
     }
 
 
@@ -107,7 +107,7 @@ def test_layers_inside_layers():
     table = rows(attention)
     assert table["attention"][1:] == (
         "float32",
-        "its inner layers are listed by themselves, what it adds is float32",
+        "its inner layers are listed separately, what it adds is float32",
     )
     assert table["attention/query"][1:] == ("float32", "EinsumDense has no integer path yet")
     wrapped = layers.TimeDistributed(layers.Dense(3, name="inner"), name="outer")

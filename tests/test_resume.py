@@ -1,4 +1,4 @@
-"""Runs that are killed, or meet a full disk or spoilt data, end with the bits of unbroken ones."""
+"""Runs interrupted by kills, full disks or damaged data end with the bits of uninterrupted ones."""
 
 import errno
 import io
@@ -30,9 +30,9 @@ OFTEN = ["--checkpoint-minutes", "1e-9"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def little():
-    """The same tiny model and data here as in the processes that are killed; no pictures."""
-    with interrupted_runs.little() as patch:
+def tiny_training():
+    """The same tiny model and data here as in the processes that are killed; no plots."""
+    with interrupted_runs.tiny_training() as patch:
         patch.setattr(RunDirectory, "save_curves", lambda run, figure: None)
         patch.setattr(train, "plot_history", lambda history, title: None)
         yield
@@ -120,7 +120,7 @@ def test_a_run_killed_at_every_moment_ends_with_the_bits_of_an_unbroken_one(
 
 
 def test_every_place_in_an_epoch_gives_the_batches_that_follow_it(directory, monkeypatch):
-    """Files that are not needed any more are not read."""
+    """Files that are no longer needed are not read."""
     monkeypatch.setattr(tfrecords, "INTERLEAVED_FILES", 1)
     monkeypatch.setattr(tfrecords, "_shuffle_buffer", lambda files: 3)
     data = tfrecords.ImageRecords(directory, 16, 20)
@@ -146,7 +146,7 @@ def test_every_place_in_an_epoch_gives_the_batches_that_follow_it(directory, mon
         (directory / "elsewhere").rename(data._files["train"].paths[order[0]])
 
 
-def test_random_generators_and_metrics_go_on(tmp_path):
+def test_random_generators_and_metrics_continue(tmp_path):
     """Dropout draws what it would have drawn, and averages count the steps before."""
     images, labels = np.random.default_rng(0).normal(size=(6, 8)), np.arange(6) % 3
 
@@ -219,12 +219,12 @@ def test_the_last_three_checkpoints_and_the_best_one_are_kept(tmp_path):
     assert len(run._list_checkpoints("p")) == 5
 
 
-# Data that have moved, and data that are others
+# Data that have moved, and different data
 
 
 @pytest.fixture
 def one_epoch_short(unbroken, tmp_path):
-    """A run whose last epoch is still to come."""
+    """A run whose last epoch is missing."""
     path = tmp_path / "runs" / "short"
     shutil.copytree(unbroken.path, path)
     (path / "checkpoints" / "dfp16" / "epoch-0003.keras").unlink()
@@ -282,7 +282,7 @@ def test_a_link_to_itself_is_no_data(one_epoch_short, tmp_path, capsys):
         assert "Traceback" not in errors
 
 
-def test_a_recipe_is_what_it_says(tmp_path, directory, options, capsys):
+def test_a_recipe_is_compared_by_content(tmp_path, directory, options, capsys):
     path, recipe = tmp_path / "runs" / "recipe", tmp_path / "a.toml"
     recipe.write_text("momentum = 0.5")
     finished(path, [*options, "--epochs", "1", "--recipe", str(recipe)])
@@ -319,7 +319,7 @@ def test_a_run_whose_directory_is_deleted_saves_what_comes_after(
     assert resume(path) == 0
 
 
-# Full disks, spoilt data, signals
+# Full disks, damaged data, signals
 
 
 def fill_disk(monkeypatch, full):
@@ -411,7 +411,7 @@ def test_sigterm_saves_after_the_current_step(parent, options, unbroken, capsys)
 
 
 @pytest.mark.parametrize("loss", ["vanished", "damaged"])
-def test_a_spoilt_file_is_named_and_the_run_resumes_when_it_is_repaired(
+def test_a_damaged_file_is_named_and_the_run_resumes_when_it_is_repaired(
     parent, directory, options, unbroken, monkeypatch, capsys, loss
 ):
     """The damaged record is in the shuffle buffer, in none of the first batches."""

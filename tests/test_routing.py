@@ -1,4 +1,4 @@
-"""Every way of running a model takes the integer kernels, each as often as it should."""
+"""Every way of running a model uses the integer kernels, each as often as it should."""
 
 import threading
 
@@ -178,7 +178,7 @@ def test_unknown_dimensions(data_format):
     np.testing.assert_array_equal(traced(x := random_array(2, 5, 3)), dense(x))
 
 
-def test_too_small_an_input_of_unknown_size():
+def test_an_input_of_unknown_size_that_is_too_small():
     layer = layers.Conv2D(4, 3)
     layer.build((None, None, None, 3))
     with pytest.raises(ValueError, match=r"shape[= ]\(1, 2, 2, 3\)"):
@@ -220,7 +220,7 @@ def test_a_tensor_is_quantized_once(in_graph):
 
 @pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "graph"])
 def test_gradients_reach_the_layer_before_as_integers(in_graph):
-    """The identity between the layers hands the very gradient on: no float32 in between."""
+    """The identity between the layers passes on the same gradient: no float32 in between."""
     model = keras.Sequential([layers.Dense(6, use_bias=False), layers.Dense(5, use_bias=False)])
     x, y = tf.constant(random_array(4, 7)), tf.constant(random_array(4, 5))
     model(x)
@@ -472,7 +472,7 @@ def test_export(export, tmp_path):
 
 
 def test_export_to_other_formats_traces_float32(monkeypatch):
-    """ONNX and OpenVINO trace the model by themselves, outside of any SavedModel."""
+    """ONNX and OpenVINO trace the model themselves, outside of any SavedModel."""
     model = small_cnn()
     traced = []
 

@@ -22,7 +22,7 @@ pytestmark = [
 def checked_program(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sanitizers")
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    # Unoptimised: compiled in a third of the time, and no access is optimised away.
+    # Unoptimised: it compiles in a third of the time, and no access is optimised away.
     return build_isa_program(folder, "-O0", "-g1", *sanitizers, isas=available_isas())
 
 

@@ -1,4 +1,4 @@
-"""What people do with Keras models in TensorFlow, beside float32 in the same function.
+"""Common uses of Keras models in TensorFlow, compared with float32 in the same function.
 
 Each scenario returns arrays: losses, outputs, gradients or weights after training.
 """
@@ -139,7 +139,7 @@ def stateless_call():
 
 @scenario
 def weights_used_twice():
-    """A kernel in a layer and, transposed, in an operation of the user's."""
+    """A kernel in a layer and, transposed, in an operation of the user."""
 
     class Autoencoder(keras.Model):
         def __init__(self):

@@ -19,7 +19,7 @@ from dfpkeras.benchmark.step import contenders, suite
 from dfpkeras.benchmark.step.case import NETWORKS, Case, ModelError
 from dfpkeras.benchmark.step.contenders import CONTENDERS
 from dfpkeras.benchmark.step.keras_step import KerasStep
-from dfpkeras.benchmark.step.kinds import (
+from dfpkeras.benchmark.step.layer_kinds import (
     BETWEEN,
     all_kinds,
     kind_of_kernel,

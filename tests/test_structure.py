@@ -1,4 +1,5 @@
-"""The plan of the package: who imports whom, one door for each question, nothing left behind."""
+"""The structure of the package: its imports, one place for each task, nothing left after
+uninstall."""
 
 import importlib
 import inspect
@@ -15,7 +16,7 @@ from keras_support import dtype_policy, random_array
 from native_program import ROOT
 
 import dfpkeras
-from dfpkeras.benchmark.step.kinds import all_kinds, kind_of_kernel, kinds_of_layers
+from dfpkeras.benchmark.step.layer_kinds import all_kinds, kind_of_kernel, kinds_of_layers
 from dfpkeras.integration import keras_internals, registry
 from dfpkeras.integration.layer_table import layer_table
 from dfpkeras.ops.kernel_hits import hits
@@ -30,7 +31,7 @@ def lint_imports(folder):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def test_arrows_point_down():
+def test_imports_point_down():
     result = lint_imports(ROOT)
     assert result.returncode == 0, result.stdout
 
@@ -45,7 +46,7 @@ def test_arrows_point_down():
         ("ops/views.py", "from dfpkeras.integration import policy"),
     ],
 )
-def test_an_arrow_that_points_up_is_seen(path, statement, tmp_path):
+def test_an_import_that_points_up_is_detected(path, statement, tmp_path):
     copied = ["dfpkeras", "pyproject.toml"]
     subprocess.run(["cp", "-r", *(ROOT / name for name in copied), tmp_path], check=True)
     file = tmp_path / "dfpkeras" / path
@@ -72,8 +73,8 @@ def test_one_folder_knows_tensorflows_internals():
 
 
 def test_no_code_is_chosen_by_its_name():
-    """Families of layers are found by their folder; users name functions of their own; packages
-    that are needed are tried."""
+    """Only families of layers are found by their folder, users' functions by name, and optional
+    packages by trying to import them."""
     allowed = {"integration/layers/__init__.py", "models/functions.py", "cli/requirements.py"}
     assert files_with(r"import_module\(|__import__\(") == allowed
 
@@ -111,7 +112,7 @@ def test_a_layer_that_was_declared_in_one_file_is_everywhere(toy_layer):
     assert kind_of_kernel("twice") == "doubling"
     assert "doubling" in all_kinds()
     assert "| `Twice` | INT16 in and out |" in layer_table()
-    # What the plugin that runs Keras' own tests feeds with integers.
+    # The plugin that runs Keras' own tests gives its input integers.
     fed = {m.cls for f in registry.families() if not f.has_weights for m in f.methods}
     assert toy_layer.Twice in fed
 
@@ -146,7 +147,7 @@ def test_uninstall_leaves_keras_as_it_was():
     assert hits["dense_forward"] == 1
 
 
-def test_wrapping_twice_and_undoing_is_exact():
+def test_wrapping_twice_and_undoing_restores_everything():
     class Base:
         def call(self, inputs):
             return "base"

@@ -1,4 +1,4 @@
-"""Where results would be wrong, or nothing is tested, building stops with one sentence."""
+"""Where results would be wrong, or nothing is tested, the build stops with a clear message."""
 
 import runpy
 import sys

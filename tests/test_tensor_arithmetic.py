@@ -31,7 +31,7 @@ def exact(tensor):
 
 
 def assert_within_one_unit(result, values):
-    """Each element within one unit in the last place, exact wherever that is possible."""
+    """Each element within one unit in the last place, exact where possible."""
     unit = Fraction(2) ** result.exponent
     for got, value in zip(exact(result), values, strict=True):
         if (value / unit).denominator == 1 and abs(value / unit) <= 32767:
@@ -310,7 +310,7 @@ def test_sum_of_extremes_is_shifted_once_and_saturates():
 
 @pytest.mark.parametrize("exponent", [-100, -20, 0, 20])
 def test_sum_with_a_zero_tensor_changes_nothing(exponent):
-    """A zero tensor's exponent says nothing: it must not shift the other operand away."""
+    """A zero tensor's exponent means nothing: it must not shift the other operand away."""
     a = DFPTensor(np.int16([5, -9, 32767]), exponent)
     zero = dfpkeras.quantize(np.zeros(3, np.float32))
     for result in (a + zero, zero + a):

@@ -26,7 +26,7 @@ def race_checked_program(tmp_path_factory):
 
 
 def most_running(program, *arguments):
-    """The most tasks that ran at one time."""
+    """The largest number of tasks that ran at the same time."""
     result = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, f"exit code {result.returncode}: {result.stderr}"
     return int(result.stdout)
@@ -63,7 +63,7 @@ def test_models_trained_at_once_get_the_weights_of_training_alone(summary):
     assert summary["fits_agree"] == [True, True]
 
 
-def test_kernels_called_meanwhile_return_what_they_always_do(summary):
+def test_kernels_called_meanwhile_return_the_usual_results(summary):
     assert summary["kernels_agree"] == [True, True]
 
 

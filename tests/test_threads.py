@@ -80,21 +80,21 @@ def test_variable_sets_the_number_of_threads(run_python):
 
 
 @pytest.mark.parametrize("text", ["0", "257", "many"])
-def test_variable_that_makes_no_sense(text, monkeypatch):
+def test_an_invalid_variable(text, monkeypatch):
     monkeypatch.setenv("DFPKERAS_NUM_THREADS", text)
-    with pytest.raises(ValueError, match=rf"DFPKERAS_NUM_THREADS.*needed, got '?{text}"):
+    with pytest.raises(ValueError, match=rf"DFPKERAS_NUM_THREADS.*expected .*, got '?{text}"):
         threads.set_default()
 
 
 @pytest.mark.parametrize("number", [0, -1, 257])
 def test_number_out_of_range(number):
-    with pytest.raises(ValueError, match=rf"num_threads: 1 to 256 .* got {number}"):
+    with pytest.raises(ValueError, match=rf"num_threads: expected 1 to 256 .* got {number}"):
         dfpkeras.set_num_threads(number)
 
 
 @pytest.mark.parametrize("number", [1.5, "2", None])
-def test_number_that_is_no_integer(number):
-    with pytest.raises(TypeError, match="num_threads: an integer is needed"):
+def test_a_number_that_is_not_an_integer(number):
+    with pytest.raises(TypeError, match="num_threads: expected an integer"):
         dfpkeras.set_num_threads(number)
 
 

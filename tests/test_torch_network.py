@@ -101,7 +101,7 @@ assert all(m.inplace for m in relus)
 """)
 
 
-def test_zeros_on_one_side_become_zeros_on_both_and_what_is_not_known_is_refused(on_torch):
+def test_zeros_on_one_side_become_zeros_on_both_and_unknown_layers_are_refused(on_torch):
     on_torch("""
 image = keras.Input((8, 8, 3))
 model = keras.Model(image, layers.Conv2D(4, 3, strides=2, padding="same")(image))

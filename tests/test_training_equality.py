@@ -1,4 +1,4 @@
-"""benchmarks/training_equality: it trains both policies, and tells when dfp16 leaves the spread."""
+"""benchmarks/training_equality: it trains both policies, and detects dfp16 outside the spread."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ STEPS, WINDOW = 60, 10
 
 
 def losses(seeds, shift=0.0):
-    """Loss curves that fall alike, each at its own height."""
+    """Loss curves of the same shape at different heights."""
     falling = 2 * np.exp(-np.arange(STEPS) / 30)
     return [falling + shift + 0.1 * seed for seed in range(seeds)]
 

@@ -197,7 +197,7 @@ def test_the_loss_smooths_only_if_the_recipe_does():
     assert isinstance(setup.make_loss(resnet50), keras.losses.SparseCategoricalCrossentropy)
 
 
-def test_top_5_is_measured_where_it_says_something():
+def test_top_5_is_measured_with_more_than_five_classes():
     few, many = setup.make_metrics(5), setup.make_metrics(6)
     assert [metric.name for metric in few] == ["accuracy"]
     assert [metric.name for metric in many] == ["accuracy", "top_5_accuracy"]
@@ -272,7 +272,7 @@ def test_a_compiled_model_with_heads_survives_its_file(config_with_heads, tmp_pa
     assert isinstance(again.optimizer, SGD)
 
 
-def test_weights_for_heads_that_are_not_there_are_refused(config_with_heads):
+def test_weights_for_missing_heads_are_refused(config_with_heads):
     config = dataclasses.replace(config_with_heads, auxiliary_weights=(0.3,))
     with pytest.raises(ValueError, match="auxiliary_weights: got 1 for the 2 auxiliary heads of"):
         compile_model(config, FakeData())

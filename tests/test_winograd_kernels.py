@@ -108,7 +108,7 @@ def decibels(exact, result):
     ("algorithm", "least"), [("winograd_2x2", (63, 62, 68)), ("winograd_4x4", (54, 52, 58))]
 )
 def test_noise(algorithm, least):
-    """Of forward, backward_data and backward_weights in dB, on what layers multiply: activations
+    """Of forward, backward_data and backward_weights in dB, on realistic operands: activations
     after a ReLU, weights, long-tailed gradients. F(2x2) is within 4 dB of the direct algorithm."""
     rng = np.random.default_rng(0)
     x = np.maximum(rng.standard_normal((2, 14, 14, 128)), 0).astype(np.float32)

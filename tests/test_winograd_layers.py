@@ -86,5 +86,5 @@ def test_policies_keep_the_algorithm(tmp_path):
 def test_unknown_algorithms(make, algorithm):
     x = dfpkeras.quantize(np.ones((1, 3, 3, 1), np.float32))
     operands = () if make is dfpkeras.DFP16Policy else (x, x)
-    with pytest.raises((ValueError, TypeError), match="algorithm: one of direct, auto, "):
+    with pytest.raises((ValueError, TypeError), match="algorithm: expected one of direct, auto, "):
         make(*operands, algorithm=algorithm)

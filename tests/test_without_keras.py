@@ -1,4 +1,4 @@
-"""`pip install .` without an extra gives kernels and no backend; and which versions will do."""
+"""`pip install .` without an extra gives kernels without a backend; supported versions."""
 
 import importlib
 import json
@@ -60,7 +60,7 @@ def test_kernels_need_no_backend_and_the_rest_says_what_is_missing(run_python, b
     assert said["nothing"][0] == "AttributeError: module 'dfpkeras' has no attribute 'nothing'"
 
 
-def test_a_backend_that_is_broken_is_not_taken_for_missing(run_python, tmp_path):
+def test_a_broken_backend_is_not_reported_as_missing(run_python, tmp_path):
     (tmp_path / "tensorflow.py").write_text("import part_of_tensorflow")
     result = run_python("import dfpkeras", PYTHONPATH=str(tmp_path), KERAS_BACKEND="tensorflow")
     assert result.returncode == 1
@@ -79,19 +79,19 @@ def test_older_versions_are_refused_by_name(package, old, monkeypatch):
     )
 
 
-def test_newer_versions_are_taken_where_they_fit(monkeypatch):
+def test_newer_versions_are_accepted_if_they_fit(monkeypatch):
     monkeypatch.setattr(keras, "__version__", "3.101.0")
     assert installation.install()
     monkeypatch.setattr(wiring, "install", lambda: keras.layers.NoLonger)
     with pytest.raises(ImportError) as refused:
         installation.install()
     assert re.fullmatch(
-        rf"dfpkeras does not fit Keras 3\.101\.0 \(.*'NoLonger'\): it works with {TESTED}",
+        rf"dfpkeras does not work with Keras 3\.101\.0 \(.*'NoLonger'\): it works with {TESTED}",
         str(refused.value),
     )
 
 
-def test_what_does_not_fit_a_version_that_should_is_a_fault_of_dfpkeras(monkeypatch):
+def test_a_supported_version_that_does_not_fit_is_a_bug_in_dfpkeras(monkeypatch):
     monkeypatch.setattr(wiring, "install", lambda: keras.layers.NoLonger)
     with pytest.raises(AttributeError, match="NoLonger"):
         installation.install()

@@ -1,4 +1,4 @@
-"""A family of layers in one file, as docs/adding-a-layer.md describes it: ``y = 2 x``."""
+"""A family of layers in one file, as described in docs/adding-a-layer.md: ``y = 2 x``."""
 
 import functools
 
@@ -9,9 +9,9 @@ from dfpkeras.backend import current
 from dfpkeras.integration.layer_support import or_not_implemented
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import pack, unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import call_for_view, find_view, quantized_result, view_of
 
 
@@ -24,7 +24,7 @@ class Twice(keras.layers.Layer):
 
 @operation
 def twice(x, *, number_format):
-    """2 x, or None if `x` stands for no integers."""
+    """2 x, or None if `x` has no quantised view."""
     formats = number_format.activation, number_format.gradient
     return None if find_view(x, formats[0]) is None else _twice(formats, x)
 

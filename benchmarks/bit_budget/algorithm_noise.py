@@ -1,12 +1,11 @@
-"""What each algorithm of 3x3 convolutions adds in noise, in networks that train on real images.
+"""The noise that each algorithm of 3x3 convolutions adds, in networks that train on real images.
 
     python benchmarks/bit_budget/bit_budget.py capture --data DIR --work WORK
     python benchmarks/bit_budget/algorithm_noise.py WORK
 
 Reads the tensors that ``capture`` saved and prints, for each network, point of its training and
-direction, the signal-to-noise ratio of the results against float64: median and least of the layers
-that have more than the direct algorithm. Beside the integer algorithms stand operands rounded to
-bfloat16.
+direction, the signal-to-noise ratio of the results against float64: median and least over the
+layers that have a choice of algorithms. Operands rounded to bfloat16 are listed for comparison.
 """
 
 import argparse
@@ -17,7 +16,7 @@ import numpy as np
 from bit_budget_noise import decibels, exact_results, integer_results
 from bit_budget_tensors import find_snapshots
 
-from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.kernels.convolution_plan import NUMERICS
 from dfpkeras.kernels.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 

@@ -11,12 +11,12 @@
 multiply: ResNet-20 for CIFAR and a VGG-like network for 500 steps of 64 images of 32x32, ResNet-50
 for 150 steps of 32 images of 64x64, captured with 8 images of 224x224. WORK is a directory outside
 the repository. DIR holds either TFRecords (`train-*` and `validation-*`, see
-`dfpkeras.data.tfrecords`) or a folder of JPEGs for each class; any images will do, the committed
-results are of CIFAR-10, coded as JPEG.
+`dfpkeras.data.tfrecords`) or a folder of JPEGs for each class; any images can be used; the
+committed results are from CIFAR-10, encoded as JPEG.
 
 `table` computes from these tensors the proven run lengths of the flush schedule, the noise of
 quantising and the noise of the kernels' results; `speed` times kernels on them. Both write
-`benchmarks/results/bit_budget.json`, `.md` and `.png`, keeping what the other one measured.
+`benchmarks/results/bit_budget.json`, `.md` and `.png`, and keep what the other one measured.
 """
 
 import argparse
@@ -48,8 +48,12 @@ def parse_arguments():
     commands = parser.add_subparsers(dest="command", required=True)
     capture = commands.add_parser("capture", help="train networks and save their tensors")
     capture.add_argument("--data", type=Path, required=True, help="TFRecords or class folders")
-    capture.add_argument("--classes", type=int, default=1000, help="of TFRecords (default 1000)")
-    capture.add_argument("--steps", type=int, default=500, help="of the small networks")
+    capture.add_argument(
+        "--classes", type=int, default=1000, help="number of classes of TFRecords (default 1000)"
+    )
+    capture.add_argument(
+        "--steps", type=int, default=500, help="training steps of the small networks"
+    )
     table = commands.add_parser("table", help="run lengths and noise of the saved tensors")
     speed = commands.add_parser("speed", help="kernel time on the saved tensors")
     for command in (capture, table, speed):
@@ -91,7 +95,7 @@ def speed(work):
 
 
 def read_results():
-    """Returns what was written before, as far as there is any."""
+    """Returns what was written before, if anything."""
     import pandas as pd
 
     path = RESULTS / "bit_budget.json"
@@ -103,7 +107,7 @@ def read_results():
 
 
 def write_results(data):
-    """Writes the data frames and dicts, and the report and the picture made of them."""
+    """Writes the data frames and dicts, and the report and the plot made from them."""
     from bit_budget_plot import plot
     from bit_budget_report import markdown
 

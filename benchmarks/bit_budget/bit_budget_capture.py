@@ -1,4 +1,4 @@
-"""Trains networks and keeps what their convolutions and dense layers multiply."""
+"""Trains networks and saves what their convolutions and dense layers multiply."""
 
 import itertools
 import json
@@ -32,11 +32,11 @@ def capture_all(data, num_classes, steps, work):
     Args:
         data: directory of TFRecords (``train-*``, ``validation-*``) or of class folders.
         num_classes: int, the classes of the TFRecords; ignored for class folders.
-        steps: int, of the two small networks.
+        steps: int, training steps of the two small networks.
         work: directory to write to.
 
     Raises:
-        FileExistsError: ``work`` holds captured tensors of such a network already.
+        FileExistsError: ``work`` already holds captured tensors of such a network.
         ValueError: there are fewer images than a batch needs.
     """
     keras.config.set_dtype_policy("dfp16")
@@ -51,7 +51,7 @@ def capture_small(name, build, source, steps, work):
     """Trains a small network and captures it at three points.
 
     Args:
-        name: str, of the network.
+        name: str, name of the network.
         build: function from the source to a `keras.Model` from images to logits.
         source: `ImageSource`.
         steps: int.
@@ -121,8 +121,8 @@ class ImageSource:
             self._epochs = lambda count: folders.repeat(count).map(_normalize)
 
     def batches(self, count):
-        """Yields so many whole batches of normalised images and labels, as tensors."""
-        # An epoch has one whole batch at least.
+        """Yields `count` whole batches of normalised images and labels, as tensors."""
+        # An epoch has at least one whole batch.
         whole = self._epochs(count).filter(lambda images, _: len(images) == self.batch_size)
         return whole.take(count)
 
@@ -176,7 +176,7 @@ class CapturedTraining:
     """The training of one network, and the directory its tensors go to.
 
     Args:
-        name: str, of the network.
+        name: str, name of the network.
         work: directory to make a directory of that name in.
     """
 
@@ -220,7 +220,7 @@ class CapturedTraining:
 def layer_tensors(model, images, labels):
     """Yields the `LayerTensors` of every convolution and dense layer, for one batch.
 
-    The gradients are those that arrive at the layers when the model computes under its own policy.
+    The gradients are those that reach the layers when the model computes under its own policy.
 
     Args:
         model: `keras.Model` from images to logits.
@@ -228,7 +228,7 @@ def layer_tensors(model, images, labels):
         labels: integer (batch,).
 
     Raises:
-        ValueError: a layer has an activation of its own, which hides the gradient of its product.
+        ValueError: a layer has an `activation`, which hides the gradient of its product.
     """
     kinds = (keras.layers.Conv2D, keras.layers.Dense)
     layers = [layer for layer in model.layers if isinstance(layer, kinds)]

@@ -1,4 +1,4 @@
-"""Which bits the rule gives: as many as keep the mean proven run long in every direction."""
+"""The bits that the rule selects: as many as keep the mean proven run long in every direction."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def at_end(table):
 
 
 def most_bits(runs):
-    """Returns the combinations that fulfil the rule with the largest sum of bits."""
+    """Returns the combinations that satisfy the rule with the largest sum of bits."""
     shortest = _shortest_runs(runs)
     allowed = [
         candidate
@@ -96,5 +96,6 @@ def measured_candidates(results):
 
 
 def choose(runs, results):
-    """Returns the combination the rule gives; of several, the one whose noisiest result is best."""
+    """Returns the combination the rule selects; of several, the one whose noisiest result is
+    best."""
     return max(most_bits(runs), key=lambda candidate: least_snr(results, candidate).min())

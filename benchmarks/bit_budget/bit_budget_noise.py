@@ -20,7 +20,7 @@ def decibels(signal, noisy):
 
 
 def operand_snr(x, bits):
-    """Signal-to-noise ratio of a float32 array rounded to nearest with so many magnitude bits."""
+    """Signal-to-noise ratio of a float32 array rounded to nearest with `bits` magnitude bits."""
     return decibels(x, dfpkeras.quantize(x, bits).dequantize())
 
 

@@ -1,4 +1,4 @@
-"""The results as a picture."""
+"""The results as a plot."""
 
 from bit_budget_choice import SHORTEST_MEAN_RUN, at_end
 from bit_budget_schedule import OPERANDS

@@ -75,7 +75,7 @@ kernel time relative to never flushing:
 
 
 def _candidates(data):
-    """Headings and rows that sum up all that was measured of each combination of bits."""
+    """Headings and rows that summarise the measurements of each combination of bits."""
     headings = ["bits", "rule", *(f"run, {d}" for d in OPERANDS), *(f"dB, {d}" for d in OPERANDS)]
     headings += ["time"] if "speed" in data else []
     rows = []

@@ -1,4 +1,4 @@
-"""How long the INT32 sums of a layer provably run: the flush schedule, computed with NumPy.
+"""The length of the proven runs of a layer's INT32 sums: the flush schedule, in NumPy.
 
 The rule is that of ``include/dfp/engine/flush_schedule.h``. Of the two operands one is broadcast
 (A), the other packed (B), in pairs along the reduction. A run may hold products as long as max|A|
@@ -13,13 +13,13 @@ forward            activations   weights      rows of the kernel, in each its co
 backward_data      gradients     weights      for each phase of the strides, rows of the kernel
                                               that reach it, in each its columns and filters
 backward_weights   activations   gradients    output pixels, in blocks of 512 consecutive ones,
-                                              each with a schedule of its own
+                                              each with its own schedule
 =================  ============  ===========  ====================================================
 
-This differs from the kernels in two places. Their blocks of backward_weights are as long, but those
-of kernels larger than 1x1 end with an output row, and rows may be padded. And where channels are
-fewer than 16 or so, their backward_data computes neighbouring pixels together: in the networks here
-that is the first layer alone, whose backward_data training does not need.
+This differs from the kernels in two places. Their blocks of backward_weights have the same length,
+but for weights larger than 1x1 they end with an output row, and rows may be padded. With fewer than
+about 16 channels, their backward_data computes neighbouring pixels together: in these networks that
+is only the first layer, whose backward_data training does not need.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ OPERANDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reduction:
-    """Packed operands of one length, each with a flush schedule of its own.
+    """Packed operands of one length, each with its own flush schedule.
 
     Attributes:
         pair_sums: int64 (schedules, pairs, columns), the sums of |B| over each pair.
@@ -81,7 +81,8 @@ def count_runs(pair_sums, max_abs):
         max_abs: int, the largest magnitude of the broadcast operand.
 
     Returns:
-        int64 (schedules,), the number of runs; the one that the reduction's end closes counts.
+        int64 (schedules,), the number of runs, including the one closed by the end of the
+        reduction.
     """
     limit = INT32_MAX // max_abs if max_abs else np.iinfo(np.int64).max
     schedules, pairs, columns = pair_sums.shape
@@ -146,7 +147,7 @@ def reduce_backward_data(w, x_shape, strides, padding):
     Args:
         w: int16 (kernel height, kernel width, channels, filters).
         x_shape: (batch, height, width, channels).
-        strides: int, of both axes.
+        strides: int, for both axes.
         padding: "valid" or "same".
 
     Returns:

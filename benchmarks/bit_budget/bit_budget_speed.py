@@ -1,7 +1,7 @@
 """Kernel time of a few layers of ResNet-50 against the number of bits.
 
-Operands are tensors captured from that network, repeated to 16 images. Every number of bits takes
-its turn in one process, and so do operands of 8 bits, whose INT32 sums are never flushed before a
+Operands are tensors captured from that network, repeated to 16 images. All numbers of bits take
+turns in one process, as do operands of 8 bits, whose INT32 sums are never flushed before a
 reduction ends. Kernel time depends on the bits through the flush schedule alone.
 """
 

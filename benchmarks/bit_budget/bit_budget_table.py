@@ -1,7 +1,7 @@
 """Run lengths and signal-to-noise ratios of captured tensors, for each number of bits.
 
-Every function returns a `pandas.DataFrame` that is small enough to keep: layers are summed up. The
-first layer's backward_data is left out, since training does not compute it.
+Every function returns a `pandas.DataFrame` that is small enough to keep, with layers summarised.
+The first layer's backward_data is left out, since training does not compute it.
 """
 
 import math
@@ -14,7 +14,7 @@ import dfpkeras
 
 #: Magnitude bits to try for each role: activations, weights, gradients.
 GRID = {"x": range(12, 16), "w": range(11, 16), "dy": range(12, 16)}
-# Reductions shorter than this are no matter of bits: they end before a run could be long.
+# The bits do not matter for reductions shorter than this: they end before a run could be long.
 SHORTEST_REDUCTION = 64
 
 
@@ -117,7 +117,7 @@ def tabulate_results(snapshot, candidates):
         (bits as "14/13/14", or "float32", or "batch": the weight gradient of one batch as an
         estimate of that of all images), ``median, worst``, the signal-to-noise ratio over layers
         in dB, and ``margin``, how far in dB the noise is below that of the batch in the layer
-        where it is least (weight gradients alone).
+        where it is least (only for weight gradients).
     """
     rows = [row for layer in snapshot.layers() for row in _layer_results(layer, candidates)]
     keys = ["direction", "format"]

@@ -13,14 +13,15 @@ class LayerTensors:
     A dense layer is held as a 1x1 convolution of images of one pixel.
 
     Attributes:
-        name: str, of the layer.
+        name: str, name of the layer.
         x: float32 (batch, height, width, channels), the input.
         w: float32 (kernel height, kernel width, channels, filters).
         dy: float32 (batch, output height, output width, filters), the gradient of the loss with
             respect to the output.
-        strides: int, of both axes.
+        strides: int, for both axes.
         padding: "valid" or "same", as in TensorFlow.
-        is_first: bool, whether the input is the network's, so that training needs no backward_data.
+        is_first: bool, whether the input is that of the network, so training needs no
+            backward_data.
     """
 
     name: str

@@ -6,12 +6,12 @@
     python benchmarks/parity/parity.py noise
 
 `networks` trains every network of `parity_study.toml` under both policies with the same seeds,
-`ablation` a small ResNet in many number formats. Each run is a `dfpkeras train` of its own, and is
-appended to `benchmarks/results/parity/*_runs.csv` as soon as it is finished. End a command whenever
-you like, and give it again to go on: what is done is not done again, and an unfinished run goes on
-from its last checkpoint. `--seeds 8` after `--seeds 5` does three more of each.
+`ablation` a small ResNet in many number formats. Each run is a separate `dfpkeras train`, and is
+appended to `benchmarks/results/parity/*_runs.csv` as soon as it is finished. A command can be
+interrupted at any time and run again to continue: finished runs are not repeated, and an unfinished
+run continues from its last checkpoint. `--seeds 8` after `--seeds 5` does three more of each.
 
-Both write their tables and pictures at the end, and with `--report` nothing else. `noise` measures
+Both write their tables and plots at the end, and with `--report` do nothing else. `noise` measures
 the quantised tensors of the first seed's float32 networks, layer by layer.
 """
 
@@ -48,7 +48,7 @@ def main():
         print(f"parity.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        print("Interrupted. Run the same command to continue.", file=sys.stderr)
         return 130
 
 

@@ -21,7 +21,7 @@ def prepare(study, sources, work):
 
     Args:
         study: what `parity_study.read_study` returned.
-        sources: {name of the data set: directory as it was published}.
+        sources: {name of the data set: directory with the published files}.
         work: directory of the study.
 
     Raises:
@@ -78,7 +78,7 @@ def read_idx(path, header):
 
 def require_images(where, found, needed):
     if found < needed:
-        raise ValueError(f"{where}: {needed} images are needed, got {found}")
+        raise ValueError(f"{where}: expected {needed} images, got {found}")
 
 
 WRITERS = {"cifar10": link_cifar, "fashion-mnist": write_fashion_mnist}

@@ -1,8 +1,9 @@
-"""VGG, GoogLeNet and AlexNet in the small: their building blocks, for images of 28 to 32 pixels.
+"""Small versions of VGG, GoogLeNet and AlexNet: their building blocks, for images of 28 to 32
+pixels.
 
-Each function is what `dfpkeras train --model parity_models:<name>` takes: from the shape of the
+Each function is one that `dfpkeras train --model parity_models:<name>` takes: from the shape of the
 images and the number of classes to a model that returns logits. Channels are a quarter of the
-published ones, and what a small image has no room for is left out: most strides of the stem, and
+published ones, and what is too large for a small image is left out: most strides of the stem, and
 the last stages.
 """
 
@@ -43,7 +44,7 @@ def googlenet(input_shape, classes):
 
 
 def alexnet(input_shape, classes):
-    """AlexNet (Krizhevsky et al., 2012) in its form of two towers: a large kernel with a stride,
+    """AlexNet (Krizhevsky et al., 2012) in its two-tower form: a large kernel with a stride,
     local response normalisation, overlapping pooling, convolutions in two groups, dropout."""
     inputs = keras.Input(input_shape)
     x = LocalResponseNormalization()(_conv(inputs, 24, 7, strides=2))

@@ -16,7 +16,7 @@ from bit_budget_capture import layer_tensors
 from bit_budget_noise import operand_snr
 
 _BATCH_SIZE = 64
-#: The arrays of `LayerTensors`, what they are, and whose bits they get.
+#: The arrays of `LayerTensors`, their roles, and the attribute of `NumberFormat` with their bits.
 _OPERANDS = (
     ("x", "activations", "activation_bits"),
     ("w", "weights", "weight_bits"),
@@ -28,7 +28,7 @@ def measure_noise(run, work):
     """Measures a finished float32 run's network on one batch of its training images.
 
     Args:
-        run: `parity_study.Run` under float32, whose last checkpoint is there.
+        run: `parity_study.Run` under float32 that still has its last checkpoint.
         work: directory of the study.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pictures of the study."""
+"""Plots of the study."""
 
 import matplotlib
 import pandas as pd
@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 COLOURS = {"float32": "0.2", "dfp16": "C1"}
-# Bits between error bars that would else cover each other.
+# Shift in bits between error bars that would otherwise overlap.
 BESIDE = 0.15
 
 
@@ -17,7 +17,7 @@ def plot_curves(results, path):
 
     Args:
         results: `pandas.DataFrame` of finished runs.
-        path: of the PNG.
+        path: path of the PNG.
     """
     names = list(dict.fromkeys(results["name"]))
     figure, axes = plt.subplots(
@@ -53,12 +53,12 @@ def _draw_policies(axes, rows, metric, factor):
 
 
 def plot_ablation(table, path):
-    """Draws the difference to float32 in test accuracy over the bits of each role, over the bits
-    with both roundings, and over the flush interval.
+    """Draws the difference from float32 in test accuracy against the bits of each role, the bits
+    with both roundings, and the flush interval.
 
     Args:
         table: what `parity_report.ablation_table` returned.
-        path: of the PNG.
+        path: path of the PNG.
     """
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.5), sharey=True, layout="constrained")
     for panel, kinds, label, title in (
@@ -94,7 +94,7 @@ def plot_noise(noise, path):
 
     Args:
         noise: `pandas.DataFrame` with the columns "network", "layer", "role" and "decibels".
-        path: of the PNG.
+        path: path of the PNG.
     """
     names = list(dict.fromkeys(noise["network"]))
     figure, axes = plt.subplots(

@@ -116,7 +116,7 @@ def ablation_markdown(table):
         "",
         "Test accuracy in per cent after the last epoch, and mean, lowest and highest difference "
         "to float32 of the same seed in points. `activation`, `weight`, `gradient` and a number: "
-        "magnitude bits of that role, the others as they are by default. `nearest` or "
+        "magnitude bits of that role, the others keeping their defaults. `nearest` or "
         "`stochastic` and a number: the rounding, and the bits of all three roles. `flush` and a "
         "number: products in one INT32 sum, and as many bits as are safe for that in the worst "
         "case.",

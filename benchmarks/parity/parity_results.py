@@ -34,7 +34,7 @@ def append_run(path, run, history):
     """Appends a finished run; the file is replaced as a whole, so that it never holds half a run.
 
     Args:
-        path: of the file.
+        path: path of the file.
         run: `parity_study.Run`.
         history: `pandas.DataFrame`, the run's own `history.csv`.
 
@@ -44,7 +44,7 @@ def append_run(path, run, history):
     rows = history[history["policy"] == run.policy].sort_values("epoch")
     epochs = run.options["epochs"]
     if rows["epoch"].tolist() != list(range(1, epochs + 1)):
-        raise ValueError(f"{run.directory_name}: {epochs} epochs are needed, got {len(rows)}")
+        raise ValueError(f"{run.directory_name}: expected {epochs} epochs, got {len(rows)}")
     rows = rows[["epoch", *METRICS]].round(6)
     for position, (column, value) in enumerate(zip(KEY, run.key, strict=True)):
         rows.insert(position, column, value)
@@ -57,7 +57,7 @@ def append_run(path, run, history):
 
 
 def rows_of(results, runs):
-    """Returns the rows that belong to the given runs, others being of another recipe."""
+    """Returns the rows that belong to the given runs; others are of another recipe."""
     keys = {run.key for run in runs}
     belongs = [key in keys for key in results[KEY].itertuples(index=False, name=None)]
     return results[pd.Series(belongs, index=results.index, dtype=bool)]

@@ -1,4 +1,4 @@
-"""Does the runs that are missing, one process of `dfpkeras train` each, one after the other."""
+"""Does the missing runs, one after the other, each in a process of `dfpkeras train`."""
 
 import contextlib
 import fcntl
@@ -19,24 +19,24 @@ HERE = Path(__file__).parent
 def do_missing_runs(runs, results_path, work):
     """Does every run that the results lack, and appends it as soon as it is finished.
 
-    A run that an earlier sitting left unfinished goes on from its last checkpoint. A run that fails
+    A run that was interrupted earlier continues from its last checkpoint. A run that fails
     is reported, and the others are done.
 
     Args:
         runs: list of `parity_study.Run`.
-        results_path: of the file of results.
+        results_path: path of the file of results.
         work: directory with the prepared data, for the runs' own directories and their output.
 
     Returns:
         The number of runs that failed.
 
     Raises:
-        RuntimeError: another sitting is at work in that directory.
+        RuntimeError: another process is at work in that directory.
     """
     missing = missing_runs(runs, read_results(results_path))
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are done, {len(missing)} to do")
     failures, begin = 0, time.monotonic()
-    with only_sitting(work) as lock:
+    with only_process(work) as lock:
         for number, run in enumerate(missing, 1):
             done = do_run(run, results_path, work, lock)
             failures += not done
@@ -72,7 +72,7 @@ def do_run(run, results_path, work, lock):
 
 
 def train_command(run, work):
-    """Returns the command of a run, which takes it up again if it was begun."""
+    """Returns the command of a run, which resumes it if it has begun."""
     command = [sys.executable, "-m", "dfpkeras_command"]
     if run.number_format:
         command = [sys.executable, str(HERE / "parity_train.py"), json.dumps(run.number_format)]
@@ -99,14 +99,14 @@ def environment():
 
 
 @contextlib.contextmanager
-def only_sitting(work):
-    """Holds a lock; a run holds it too, so that it also tells of one whose sitting was killed."""
+def only_process(work):
+    """Holds a lock. Runs hold it, too, so a run is noticed even if its parent was killed."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(f"{work}: another sitting, or a run it began, is at work") from None
+            raise RuntimeError(f"{work}: another process, or a run it began, is at work") from None
         yield file.fileno()
 
 

@@ -14,7 +14,7 @@ class Comparison:
     """Test accuracies of both policies after the last epoch, in per cent.
 
     Attributes:
-        name: str, of the network.
+        name: str, name of the network.
         float32, dfp16: float64 arrays (seeds,), in the same order of seeds.
     """
 
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def p_value(self):
-        """Of the two-sided paired t-test, NaN for fewer than two pairs."""
+        """The p-value of the two-sided paired t-test, NaN for fewer than two pairs."""
         if len(self.float32) < 2:
             return np.nan
         if not (self.dfp16 - self.float32).std():
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def is_equal(self):
-        """Whether the means differ by at most 0.3 points, or the interval holds 0."""
+        """Whether the means differ by at most 0.3 points, or the interval contains 0."""
         low, high = self.interval
         return abs(self.difference) <= ALLOWED_POINTS or bool(low <= 0 <= high)
 
@@ -70,7 +70,7 @@ def compare(name, float32, dfp16):
     """
     seeds = sorted(set(float32.index) & set(dfp16.index))
     if not seeds:
-        raise ValueError(f"{name}: a seed trained under both policies is needed, got none")
+        raise ValueError(f"{name}: expected a seed trained under both policies, got none")
     return Comparison(
         name,
         100 * float32.loc[seeds].to_numpy(np.float64),

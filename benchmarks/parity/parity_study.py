@@ -15,9 +15,9 @@ class Run:
     """One training run.
 
     Attributes:
-        name: str, of the network, or of the number format in the ablation.
+        name: str, name of the network, or of the number format in the ablation.
         policy: "float32" or "dfp16".
-        seed: int, of weights, order of the images and augmentation.
+        seed: int, seed of weights, order of the images and augmentation.
         options: dict of options of `dfpkeras train`, as in the study's file.
         number_format: dict of arguments of `dfpkeras.DFP16Policy`, empty for the default.
     """
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def key(self):
-        """What tells the run from all others."""
+        """What identifies the run."""
         return self.name, self.policy, self.seed, self.recipe
 
     @property
@@ -64,7 +64,7 @@ def network_runs(study, seeds, networks=None):
     known = study["networks"]
     unknown = [name for name in networks or () if name not in known]
     if unknown:
-        raise ValueError(f"networks: needed are some of {', '.join(known)}; got {unknown[0]!r}")
+        raise ValueError(f"networks: expected some of {', '.join(known)}; got {unknown[0]!r}")
     return [
         Run(name, policy, seed, train_options(study, known[name]))
         for seed in seeds
@@ -88,7 +88,7 @@ def ablation_runs(study, seeds):
 
 
 BITS = tuple(range(15, 6, -1))
-# Those of dfpkeras.number_format, whose import would take some seconds.
+# Those of dfpkeras.kernels.number_format, whose import would take some seconds.
 DEFAULT_BITS = {"activation": 14, "weight": 12, "gradient": 15}
 UNIFORM_BITS = (13, 11, 10, 9, 8, 7)
 FLUSH_INTERVALS = (2, 8, 32, 128, 512)
@@ -97,7 +97,8 @@ FLUSH_INTERVALS = (2, 8, 32, 128, 512)
 def number_formats():
     """Returns the number formats of the ablation, by name: dicts for `DFP16Policy`.
 
-    Roles change one by one, the others keep the default; with two roundings, all change together.
+    The bits of each role change one by one, the others keep the default; with two roundings, all
+    change together.
     """
     formats = {"default": {}}
     for role, default in DEFAULT_BITS.items():
@@ -116,7 +117,7 @@ def train_options(study, values):
 
     Args:
         study: what `read_study` returned.
-        values: dict, the network's own options, which go before the common ones.
+        values: dict, the network's own options, which override the common ones.
     """
     data = study["data"][values["data"]]
     prepared = {"data": data_name(values["data"], data), "classes": data["classes"]}
@@ -124,5 +125,5 @@ def train_options(study, values):
 
 
 def data_name(name, data):
-    """Returns the name of the directory of a data set, which tells how much of it there is."""
+    """Returns the name of the directory of a data set, which states the number of its images."""
     return f"{name}-{data['train_images']}-{data['test_images']}"

@@ -5,14 +5,14 @@
 trains ResNet-20 for CIFAR (0.27 million weights) on 32x32 images from the same weights and the same
 batches under float32 and under dfp16, five seeds each, 200 steps of 64 images, and compares the
 loss curves, as means over 10 steps. A seed decides the first weights and the order of the images.
-DIR holds a folder of JPEGs or PNGs for each class, at least 12,800 in all; any images will do, the
-committed results are of the training images of CIFAR-10, coded as JPEG.
+DIR holds a folder of JPEGs or PNGs for each class, at least 12,800 in all; any images can be used;
+the committed results are from the training images of CIFAR-10, encoded as JPEG.
 
-A rounding changes which way training goes, as another seed does, if less: where a seed's float32
-curve is the lowest or the highest of all, its dfp16 curve may as well lie beyond. So dfp16 is said
+Rounding changes the course of training, as another seed does, but less: where a seed's float32
+curve is the lowest or the highest of all, its dfp16 curve may well lie beyond it. So dfp16 is said
 to stay within the spread of float32 if the mean of its curves never leaves the range from the
-lowest to the highest float32 curve; of single curves, the table says how many points lie in that
-range, and how many would of one more float32 run.
+lowest to the highest float32 curve; for single curves, the table says how many points are in that
+range, and how many points of a further float32 run would be.
 
 Writes `benchmarks/results/training_equality.json`, `.md` and `.png`; returns 1 if dfp16 leaves the
 spread. Takes 6 minutes on two cores.
@@ -59,7 +59,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=200, help="a multiple of 10 (default 200)")
     arguments = parser.parse_args()
     if arguments.steps < WINDOW or arguments.steps % WINDOW:
-        parser.error(f"--steps: a multiple of {WINDOW} is needed, got {arguments.steps}")
+        parser.error(f"--steps: expected a multiple of {WINDOW}, got {arguments.steps}")
     return arguments
 
 

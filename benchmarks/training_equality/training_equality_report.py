@@ -50,7 +50,8 @@ def near(values, sample):
 
 
 def chances(seeds, draws=100_000):
-    """How often one more normal number is `in_range` of so many, and how often `near` to them."""
+    """How often a further normal number is `in_range` of `seeds` others, and how often `near`
+    them."""
     numbers = np.random.default_rng(0).standard_normal((seeds + 1, draws))
     return in_range(numbers[0], numbers[1:]).mean(), near(numbers[0], numbers[1:]).mean()
 
@@ -75,7 +76,7 @@ def stays_within(curves):
 
 
 def markdown(curves):
-    """Returns the curves as a table, and what holds of them."""
+    """Returns the curves as a table, with the findings."""
     windows = curves.float32.shape[1]
     lines = [
         "| steps | float32 lowest | mean | highest | sd | dfp16 lowest | mean | highest |",
@@ -103,7 +104,7 @@ def _findings(curves):
         f"float32 run would in {in_range_by_chance:.0%}.",
         f"- They lie within two standard deviations of float32's mean in "
         f"{curves.is_near.mean():.0%}; one more float32 run would in {near_by_chance:.0%}.",
-        f"- dfp16 minus float32 of the same seed is {difference.mean():+.4f} in the mean, with a "
+        f"- dfp16 minus float32 of the same seed is {difference.mean():+.4f} on average, with a "
         f"standard deviation of {difference.std(ddof=1):.4f}; float32's own from seed to seed is "
         f"{deviation:.4f}.",
         "",

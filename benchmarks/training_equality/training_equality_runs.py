@@ -17,7 +17,7 @@ def train(data, policy, seed, steps):
     Args:
         data: directory of class folders.
         policy: "float32" or "dfp16".
-        seed: int, of the weights and the order of the images.
+        seed: int, seed of the weights and the order of the images.
         steps: int.
 
     Returns:
@@ -55,7 +55,7 @@ def read_batches(data, seed, steps):
 
 
 class BatchLosses(keras.callbacks.Callback):
-    """Collects the loss of each batch alone, not the mean of the epoch so far."""
+    """Collects the loss of each batch, not the running mean of the epoch."""
 
     def __init__(self):
         super().__init__()

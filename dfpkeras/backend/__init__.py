@@ -1,13 +1,13 @@
-"""What the differentiable operations need of a framework: `base.Backend`, one folder for each.
+"""What the differentiable operations need from a framework: `base.Backend`, a folder for each one.
 
-The integration into a framework says which one is in use.
+The integration into a framework selects the one in use.
 """
 
 _current = None
 
 
 def use(backend):
-    """Has the differentiable operations run on `backend`, a `base.Backend`, from now on."""
+    """Makes `backend`, a `base.Backend`, the one that differentiable operations run on."""
     global _current
     _current = backend
 

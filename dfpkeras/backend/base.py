@@ -1,7 +1,7 @@
-"""The interface of a backend: all that the differentiable operations ask of a framework.
+"""The interface of a backend: everything the differentiable operations need from a framework.
 
-A tensor is whatever the framework calls one. Where it traces graphs, a tensor may be the name of a
-value that is not known yet, and a dimension may be None.
+A tensor is whatever the framework calls one. Where it traces graphs, a tensor may be symbolic, and
+a dimension may be None.
 """
 
 import abc
@@ -13,7 +13,7 @@ class Backend(abc.ABC):
     Attributes:
         int16, int32, float32: the framework's types.
         float32_operations: namespace of operations on the framework's own float32 tensors, which
-            stand in where kernels cannot run (`refusal`): the functions of
+            are used where kernels cannot run (`refusal`): the functions of
             `dfpkeras.backend.tensorflow.float32_operations`.
     """
 
@@ -25,11 +25,11 @@ class Backend(abc.ABC):
 
         Results that nobody needs are not computed where the backend `is_lazy`, and independent
         calls may run at once. The arrays may alias variables: `function` must not write to them. It
-        computes in the default floating-point environment, and may be kept for ever: it must refer
-        to nothing heavy.
+        computes in the default floating-point environment, and may be kept forever: it must not
+        refer to large objects.
 
         Args:
-            function: of arrays; it returns a list of arrays.
+            function: function of arrays that returns a list of arrays.
             operands: dict of tensors, which become arguments of these names; or list of tensors,
                 for arguments by position.
             dtypes: types of the results.
@@ -54,16 +54,16 @@ class Backend(abc.ABC):
                 (`refusal`). None if `gradient` runs no kernel.
 
         Returns:
-            `values`, as tensors of their own.
+            `values`, as new tensors.
         """
 
     @abc.abstractmethod
     def float32_gradient(self, function, inputs, upstream):
-        """The gradients of a function of tensors, as the framework knows them.
+        """The gradients of a function of tensors, computed by the framework.
 
         Args:
-            function: of as many tensors as there are `inputs`; it returns a tensor or a list of
-                them.
+            function: function of as many tensors as there are `inputs` that returns a tensor or a
+                list of them.
             inputs: list of float32 tensors.
             upstream: list of float32 tensors, gradients of what `function` returns.
 
@@ -80,15 +80,15 @@ class Backend(abc.ABC):
     def is_lazy(self):
         """Whether values that nobody reads are never computed: while a graph is traced."""
 
-    # What is known of a tensor
+    # What is known about a tensor
 
     @abc.abstractmethod
     def note(self, x, name, value):
-        """Keeps `value` with tensor `x` under a name, for as long as `x` exists."""
+        """Attaches `value` to tensor `x` under a name, for as long as `x` exists."""
 
     @abc.abstractmethod
     def noted(self, x, name):
-        """The value that was kept with `x` under a name, or None."""
+        """The value that was attached to `x` under a name, or None."""
 
     @abc.abstractmethod
     def is_in_scope(self, x):
@@ -98,7 +98,7 @@ class Backend(abc.ABC):
     def in_scope(self, x):
         """Returns `x`, any tensor-like, as a tensor that is in scope."""
 
-    # When kernels cannot be part of it
+    # When kernels cannot run
 
     @abc.abstractmethod
     def unsupported(self, x):
@@ -111,11 +111,11 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def wants_float32(self):
-        """Whether what is computed or traced now is to hold no kernels, by somebody's wish."""
+        """Whether what is computed or traced now must not hold kernels, though they could run."""
 
     @abc.abstractmethod
     def is_in_loop(self):
-        """Whether the body of a loop is traced now."""
+        """Whether the body of a loop is being traced."""
 
     @abc.abstractmethod
     def as_written(self, function, *args, **kwargs):
@@ -123,7 +123,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def install(self):
-        """Wraps what the framework does not offer in public; calling it again changes nothing."""
+        """Wraps what has no public hook in the framework; calling it again changes nothing."""
 
     @abc.abstractmethod
     def uninstall(self):
@@ -137,7 +137,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def with_shape(self, x, shape):
-        """Returns `x`, whose shape is known to be this; None stands for unknown sizes."""
+        """Returns `x` with this static shape, in which None is an unknown size."""
 
     @abc.abstractmethod
     def sizes(self, x):

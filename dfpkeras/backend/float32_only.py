@@ -32,8 +32,8 @@ _float32_only = ThreadFlag()
 def float32_only() -> contextlib.AbstractContextManager:
     """Returns a context within which, in this thread, every layer computes in float32.
 
-    For what runs elsewhere: a function traced here holds TensorFlow's own operations alone, so it
-    can be saved, frozen or converted, and runs in a process without dfpkeras::
+    A function traced here holds only TensorFlow's own operations, so it can be saved, frozen or
+    converted, and runs in a process without dfpkeras::
 
         with dfpkeras.float32_only():
             function = tf.function(model).get_concrete_function(tf.TensorSpec((None, 28, 28, 1)))

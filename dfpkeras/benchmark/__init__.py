@@ -1,1 +1,2 @@
-"""The kernels beside the FP32 kernels of TensorFlow and PyTorch: what ``dfpkeras bench`` runs."""
+"""The kernels compared with the FP32 kernels of TensorFlow and PyTorch: what ``dfpkeras bench``
+runs."""

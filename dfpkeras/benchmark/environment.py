@@ -15,5 +15,5 @@ _VARIABLES = (
 
 
 def speed_variables():
-    """Those that are set, a dict from name to value."""
+    """A dict from name to value of those that are set."""
     return {name: os.environ[name] for name in _VARIABLES if name in os.environ}

@@ -1,6 +1,6 @@
 """Interleaved measurement of several contenders.
 
-Contenders take turns, so that noise on the machine meets all of them, and medians are compared.
+Contenders take turns, so that noise on the machine affects all of them, and medians are compared.
 Between turns everything waits until the threads of the last contender sleep: OpenMP's keep
 spinning for about 8 ms after a call (libgomp, measured with PyTorch 2.13), which would take a core
 from the next contender.
@@ -12,8 +12,8 @@ import gc
 import statistics
 import time
 
-from dfpkeras.benchmark.operands import make_operands
 from dfpkeras.benchmark.peers import UnsupportedError
+from dfpkeras.benchmark.random_operands import make_operands
 
 OURS = "dfpkeras"
 
@@ -56,7 +56,7 @@ class Measurement:
 
     @property
     def better_peer(self):
-        """Name of the fastest contender but ours, None if there is no other."""
+        """Name of the fastest contender other than ours, None if there is no other."""
         return min((name for name in self.seconds if name != OURS), key=self.median, default=None)
 
     @property
@@ -144,7 +144,7 @@ def _turn(call, estimate):
 
 def _timed(call):
     start = time.perf_counter()
-    # Held until the clock has stopped: giving a large result back to the system takes time.
+    # Held until the clock has stopped: freeing a large result takes time.
     result = call()
     elapsed = time.perf_counter() - start
     del result

@@ -4,7 +4,7 @@ Images are 224x224 (AlexNet: 227x227) and have 3 channels. 1x1 convolutions need
 "valid" throughout, so that networks share them.
 """
 
-from dfpkeras.benchmark.layers import Convolution, Dense
+from dfpkeras.benchmark.layer_shapes import Convolution, Dense
 
 
 def _conv(size, channels, filters, kernel_size, strides=1, padding=None, groups=1):

@@ -1,4 +1,4 @@
-"""The speed that nothing can exceed: bare instructions, and the micro-kernel in the cache."""
+"""Upper bounds of the speed: bare instructions, and the micro-kernel in the cache."""
 
 import time
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Peak:
     Attributes:
         bare: 10^9 multiply-adds a second of the micro-kernel's multiply-add instructions alone, on
             registers: what the CPU's ports allow.
-        micro_kernel: the same of the micro-kernel with its operands in the first-level cache,
-            loads and FP32 flush included.
+        micro_kernel: the same for the micro-kernel with its operands in the first-level cache,
+            including loads and FP32 flush.
     """
 
     bare: float

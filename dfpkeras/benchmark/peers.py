@@ -6,7 +6,7 @@ A contender has a ``name``, a ``version``, and
 
 which turns NumPy operands into the library's own tensors, untimed, and returns a function without
 arguments that computes one direction of the layer and returns the result as the library's own
-tensor, NHWC if one looks at its memory. It raises `UnsupportedError` if the library cannot do that.
+tensor, in NHWC memory order. It raises `UnsupportedError` if the library cannot do that.
 """
 
 import importlib.util
@@ -141,8 +141,8 @@ class PyTorch:
     def _padding(layer):
         """Zeros on every side.
 
-        TensorFlow's "same" puts an odd zero below and on the right; PyTorch has no such thing, and
-        takes one more on the other side: results are shifted, sizes and work are the same.
+        TensorFlow's "same" puts an odd zero below and on the right; PyTorch cannot, and gets one
+        more on the other side, too: results are shifted, sizes and work are the same.
         """
         if layer.padding == "valid":
             return 0, 0
@@ -158,7 +158,7 @@ PEERS = (TensorFlow, PyTorch)
 
 
 def find_peers(num_threads):
-    """Sets up every peer that is there.
+    """Sets up every peer that is installed.
 
     Args:
         num_threads: threads within an operation.

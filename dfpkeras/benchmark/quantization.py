@@ -1,8 +1,8 @@
-"""The speed of quantising, against that of memory.
+"""The speed of quantising, compared with that of memory.
 
-Quantising reads a FP32 tensor twice, for its largest magnitude and to convert it, and writes half
-as many bytes: 10 bytes an element. The yardstick is `numpy.copyto` from one FP32 tensor to another,
-both in place before, on as many threads, each with its own slice: 8 bytes an element.
+Quantising reads an FP32 tensor twice, for its largest magnitude and to convert it, and writes half
+as many bytes: 10 bytes an element. The yardstick is `numpy.copyto` between two allocated FP32
+tensors, on as many threads, each with its own slice: 8 bytes an element.
 """
 
 import concurrent.futures
@@ -28,12 +28,12 @@ def measure_quantization(seconds, elements=ELEMENTS):
 
     Args:
         seconds: time to spend.
-        elements: of the tensor.
+        elements: number of elements of the tensor.
 
     Returns:
-        A dict: "bytes" of the FP32 tensor, and in GB/s: "copy"; "quantize" into memory that is
-        there, as the copy's is; and "quantize_new" for `dfpkeras.quantize`, which includes the
-        system's making of new pages.
+        A dict: "bytes" of the FP32 tensor, and in GB/s: "copy"; "quantize" into memory allocated
+        before, as for the copy; and "quantize_new" for `dfpkeras.quantize`, which includes the
+        system's allocation of new pages.
     """
     x = np.random.default_rng(0).standard_normal(elements, np.float32)
     target, q = np.zeros_like(x), np.zeros(x.shape, np.int16)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dfpkeras import get_num_threads, kernels
 from dfpkeras.benchmark.environment import speed_variables
-from dfpkeras.benchmark.integer import IntegerKernels
+from dfpkeras.benchmark.integer_kernels import IntegerKernels
 from dfpkeras.benchmark.measure import OURS, measure_layer
 from dfpkeras.benchmark.peak import Peak, measure_peak
 from dfpkeras.benchmark.peers import find_peers
@@ -25,7 +25,7 @@ class Results:
         batch_size, seconds: as asked for.
         machine: `dfpkeras.kernels.info()`.
         versions: dict from the name of each contender, and of Python and NumPy, to its version.
-        missing: dict from the name of each peer that is left out altogether to the reason.
+        missing: dict from the name of each peer that is missing altogether to the reason.
         peak: see `measure_peak`.
         quantization: see `measure_quantization`.
         measurements: list of `Measurement`, each layer and direction once.

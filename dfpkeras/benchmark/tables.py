@@ -74,7 +74,7 @@ def _quantization_table(results):
     add_numbers(table, "GB/s", "% copy")
     for key, text in (
         ("copy", "4 + 4  numpy.copyto, as many threads"),
-        ("quantize", "8 + 2  quantise, into memory at hand"),
+        ("quantize", "8 + 2  quantise, into allocated memory"),
         ("quantize_new", "8 + 2  dfpkeras.quantize, into new memory"),
     ):
         table.add_row(text, number(speeds[key], 1), number(100 * speeds[key] / speeds["copy"]))

@@ -20,7 +20,8 @@ class Total:
         seconds: sum over all layers of our median.
         peer_seconds: the same of the better peer of each layer and direction; None if one of them
             has no peer.
-        geometric_mean: of the ratios of the distinct layers and directions; None likewise.
+        geometric_mean: geometric mean of the ratios of the distinct layers and directions; None
+            likewise.
     """
 
     network: str

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS
 from dfpkeras.benchmark.plot import plot_results
 from dfpkeras.benchmark.suite import run_suite

@@ -86,7 +86,7 @@ def _run(*arguments):
 
 @contextlib.contextmanager
 def _progress():
-    """Gives a function that shows a str, until the next one, on standard error."""
+    """Yields a function that shows a str on standard error until the next one."""
     with make_console(stderr=True).status(as_text("")) as status:
         yield lambda text: status.update(as_text(text))
 

@@ -11,13 +11,13 @@ def _setting(default, group, parse, help_text, **details):
     """A field of ``TrainConfig``.
 
     Args:
-        default: its value without recipe and option; a tuple makes it a field of several values.
+        default: value without recipe and option; a tuple makes it a field of several values.
         group: heading of its option in the help.
         parse: function from text to one value, which raises an ``ArgumentTypeError``.
-        help_text: what the help says.
+        help_text: help of its option.
         details: ``length``, how many values a tuple must have, if that is fixed; ``scales_with``,
             the field in whose proportion a recipe's value changes; ``only_with``, values of other
-            fields without one of which this one has no effect.
+            fields, one of which this field needs to have an effect.
     """
     metadata = {"group": group, "parse": parse, "help": help_text, **details}
     return dataclasses.field(default=default, metadata=metadata)
@@ -31,7 +31,7 @@ TASK, LENGTH, LEARNING, IMAGES = "model and data", "length", "learning", "images
 class TrainConfig:
     """Everything a run's result depends on; a run directory's config.json holds it.
 
-    What a field means is said once, in the help text of its option. A recipe
+    The meaning of a field is documented once, in the help text of its option. A recipe
     (``dfpkeras.recipes``) gives values to most of them. The learning rate's highest value is
     ``learning_rate * batch_size / base_batch_size``.
     """
@@ -61,22 +61,21 @@ class TrainConfig:
         6,
         LENGTH,
         values.positive_int,
-        "times to go through the training images; the recipe's schedule stretches or shrinks "
-        "with it",
+        "passes over the training images; the recipe's schedule stretches or shrinks with it",
     )
     steps_per_epoch: int | None = _setting(
         None,
         LENGTH,
         values.positive_int,
-        "end each epoch after so many steps (default: when all images have been seen)",
+        "end each epoch after this many steps (default: when all images have been seen)",
     )
     batch_size: int = _setting(32, LENGTH, values.positive_int, "images in a training step")
-    seed: int = _setting(0, LENGTH, values.seed, "of weights, order and augmentation")
+    seed: int = _setting(0, LENGTH, values.seed, "seed of weights, data order and augmentation")
     learning_rate: float = _setting(
         0.1,
         LEARNING,
         values.positive_float,
-        "highest learning rate for batches of --base-batch-size; scaled in proportion for others",
+        "peak learning rate for batches of --base-batch-size; scaled in proportion for others",
     )
     base_batch_size: int = _setting(
         32, LEARNING, values.positive_int, "batch size that the learning rate is meant for"
@@ -115,13 +114,18 @@ class TrainConfig:
         0.1,
         LEARNING,
         values.positive_float,
-        "steps, exponential: what is left of the learning rate",
+        "steps, exponential: factor of the learning rate",
         only_with={"schedule": ("steps", "exponential")},
     )
-    momentum: float = _setting(0.9, LEARNING, values.fraction, "of stochastic gradient descent")
+    momentum: float = _setting(
+        0.9, LEARNING, values.fraction, "momentum of stochastic gradient descent"
+    )
     nesterov: bool = _setting(True, LEARNING, values.boolean, "Nesterov's momentum")
     weight_decay: float = _setting(
-        0.0, LEARNING, values.non_negative_float, "times the weight is added to its gradient"
+        0.0,
+        LEARNING,
+        values.non_negative_float,
+        "factor of the L2 term: this times the weight is added to its gradient",
     )
     weight_decay_exempt: tuple[str, ...] = _setting(
         (),
@@ -130,7 +134,7 @@ class TrainConfig:
         "names of variables that do not decay, such as bias, gamma, beta",
     )
     label_smoothing: float = _setting(
-        0.0, LEARNING, values.fraction, "part of the target that all classes share"
+        0.0, LEARNING, values.fraction, "share of the target that is spread over all classes"
     )
     auxiliary_weights: tuple[float, ...] = _setting(
         (), LEARNING, values.positive_float, "weights of the losses of a model's auxiliary heads"
@@ -176,7 +180,7 @@ class TrainConfig:
         only_with={"train_crop": ("pad",)},
     )
     horizontal_flip: bool = _setting(
-        True, IMAGES, values.boolean, "mirror every second training image, chosen at random"
+        True, IMAGES, values.boolean, "mirror half of the training images, chosen at random"
     )
     lighting: float = _setting(
         0.0,
@@ -196,11 +200,15 @@ class TrainConfig:
         (0.485, 0.456, 0.406),
         IMAGES,
         values.non_negative_float,
-        "of the pixels of each channel, scaled to 0..1; subtracted",
+        "mean of the pixels of each channel, scaled to 0..1; subtracted",
         length=3,
     )
     std: tuple[float, ...] = _setting(
-        (0.229, 0.224, 0.225), IMAGES, values.positive_float, "likewise; divided by", length=3
+        (0.229, 0.224, 0.225),
+        IMAGES,
+        values.positive_float,
+        "standard deviation of these pixels; divided by",
+        length=3,
     )
 
     def as_dict(self):
@@ -256,7 +264,7 @@ def parse_setting(name, value):
     """Checks a value that was read from a recipe.
 
     Args:
-        name: of a field of ``TrainConfig``.
+        name: name of a field of ``TrainConfig``.
         value: bool, int, float, str, or a list of these.
 
     Returns:

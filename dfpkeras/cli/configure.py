@@ -12,9 +12,9 @@ _NOT_IN_RECIPES = {"policies", "model", "recipe", "data", "steps_per_epoch", "se
 def configure(options):
     """Returns the configuration of a run.
 
-    What the user gave counts first, then the recipe; but the number of classes is that of the
-    labels.txt in the data, if there is one. If the user changes the epochs or the image size, what
-    the recipe says in epochs or pixels changes in proportion.
+    What the user gave takes precedence over the recipe; but the number of classes is that of the
+    labels.txt in the data, if there is one. If the user changes the epochs or the image size, the
+    recipe's values in epochs or pixels change in proportion.
 
     Args:
         options: dict of the fields of ``TrainConfig`` that the user gave.

@@ -23,7 +23,7 @@ _IMAGENET_CLASSES = 1000
 
 
 def run_convert(images, out, validation_list, validation_synsets, num_shards, workers, seed):
-    """Converts class folders to TFRecords and prints what became of the images.
+    """Converts class folders to TFRecords and prints what happened to the images.
 
     Args:
         images, validation_list, validation_synsets: as for ``find_images``.
@@ -31,7 +31,7 @@ def run_convert(images, out, validation_list, validation_synsets, num_shards, wo
         workers: number of threads; None for one on each CPU.
 
     Raises:
-        CommandError: what the user has to put right.
+        CommandError: an error that the user can correct.
     """
     require_packages("tensorflow", "PIL", "simplejpeg")
     from dfpkeras.data.class_folders import find_images
@@ -41,7 +41,7 @@ def run_convert(images, out, validation_list, validation_synsets, num_shards, wo
         sources = find_images(images, validation_list, validation_synsets)
         with Conversion(sources, out, num_shards, seed) as conversion:
             if conversion.num_kept:
-                print(f"Going on: {conversion.num_kept} of {conversion.num_images} images are done")
+                print(f"Continuing: {conversion.num_kept} of {conversion.num_images} images done")
             with _progress(MofNCompleteColumn()) as progress:
                 task = progress.add_task("converting", total=conversion.num_images)
                 _run_or_tell_how_to_resume(
@@ -88,7 +88,7 @@ def _run_or_tell_how_to_resume(conversion, workers, on_progress):
     try:
         conversion.run(workers or count_cpus(), on_progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("Interrupted. The same command goes on from here.") from None
+        raise KeyboardInterrupt("Interrupted. Run the same command to continue.") from None
 
 
 def _print_conversion(sources, conversion, out):
@@ -110,7 +110,7 @@ def _print_conversion(sources, conversion, out):
     for kind, paths in sorted(sources.skipped.items()):
         _print_names(f"Skipped, {kind}", paths)
     if sources.skipped:
-        print(one_line(f"All that was skipped is listed in {out / SKIPPED_NAME}"))
+        print(one_line(f"Everything that was skipped is listed in {out / SKIPPED_NAME}"))
     if broken := conversion.broken():
         listed_in = one_line(str(out / BROKEN_NAME))
         print(f"Broken and left out: {len(broken)}, listed in {listed_in}")

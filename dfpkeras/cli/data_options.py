@@ -20,7 +20,7 @@ def _add_convert(actions):
     convert = actions.add_parser(
         "convert",
         help="make TFRecords of images in class folders",
-        description="Goes on where an interrupted conversion with the same images and options "
+        description="Continues where an interrupted conversion with the same images and options "
         "ended.",
     )
     convert.add_argument(
@@ -51,7 +51,7 @@ def _add_convert(actions):
             help=f"number of {split} files (default: one for every 1,250 images, at most 1,024)",
         )
     convert.add_argument(
-        "--seed", type=values.seed, default=0, help="of the images' order (default: 0)"
+        "--seed", type=values.seed, default=0, help="seed of the images' order (default: 0)"
     )
     _add_workers(convert)
     convert.set_defaults(run=_run_convert)
@@ -62,9 +62,9 @@ def _add_check(actions):
         "check",
         help="read TFRecords back and decode every image",
         description="Exit code 2 if anything is wrong. Classes without images are reported, but "
-        "are no fault.",
+        "are not faults.",
     )
-    check.add_argument("directory", metavar="DIR", help="holds the TFRecords")
+    check.add_argument("directory", metavar="DIR", help="directory of the TFRecords")
     check.add_argument(
         "--classes",
         type=values.positive_int,
@@ -84,8 +84,10 @@ def _add_speed(actions):
         description="Prints images/s of the data alone, with --model also of the training step.",
         argument_default=argparse.SUPPRESS,
     )
-    speed.add_argument("directory", metavar="DIR", help="holds the TFRecords")
-    speed.add_argument("--model", default=None, help="whose recipe, and whose training step")
+    speed.add_argument("directory", metavar="DIR", help="directory of the TFRecords")
+    speed.add_argument(
+        "--model", default=None, help="model whose recipe, and whose training step, to use"
+    )
     for option, help_text in (
         ("image-size", "side of the images"),
         ("batch-size", "images in a batch"),

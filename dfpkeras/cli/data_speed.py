@@ -1,4 +1,4 @@
-"""``dfpkeras data speed``: what reading and preparing images costs, beside the training step."""
+"""``dfpkeras data speed``: the cost of reading and preparing images, next to the training step."""
 
 import time
 
@@ -20,13 +20,13 @@ def run_speed(directory, model, seconds, options):
 
     Args:
         directory: as for ``ImageRecords``.
-        model: whose recipe, and whose training step under dfp16 to time as well; None for the
-            default recipe and no step.
+        model: model whose recipe to use, and whose training step under dfp16 to time as well; None
+            for the default recipe and no step.
         seconds: how long each is timed, after two untimed batches.
         options: further fields of ``TrainConfig`` as a dict, such as ``batch_size``.
 
     Raises:
-        CommandError: what the user has to put right.
+        CommandError: an error that the user can correct.
     """
     require_packages("tensorflow", "pandas")
     options = options | {"data": directory} | ({"model": model} if model else {"recipe": DEFAULT})
@@ -88,4 +88,4 @@ def _print_speeds(config, speeds):
     make_console().print(table)
     if len(speeds) == 2:
         ratio = speeds[0][1] / speeds[1][1]
-        print(f"Alone, the images come {ratio:.1f} times as fast as the step consumes them.")
+        print(f"Alone, images are prepared {ratio:.1f} times as fast as the step consumes them.")

@@ -11,7 +11,7 @@ _SECONDS_BETWEEN_LINES = 300
 
 
 class EpochLines(keras.callbacks.Callback):
-    """Prints a line after each epoch; draws a bar meanwhile, or prints a line every five minutes.
+    """Prints a line after each epoch; until then draws a bar, or prints a line every five minutes.
 
     Args:
         first_batch: number of batches of the first epoch that were done before.

@@ -1,5 +1,5 @@
-"""What the user has to put right."""
+"""Errors that the user can correct."""
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked for: the message is all the user needs to see."""
+    """A command cannot do what it was asked to do: the message is all the user needs to see."""

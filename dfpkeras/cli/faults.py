@@ -33,7 +33,7 @@ def explain(error):
 
 
 def is_out_of_memory(error):
-    """Tells whether an exception, or what it was raised from, is a lack of memory.
+    """Tells whether an exception, or what it was raised from, is an out-of-memory error.
 
     Python, NumPy and the kernels raise a MemoryError, TensorFlow a ResourceExhaustedError (also
     for the kernels' MemoryError in a graph), PyTorch a RuntimeError, the system an OSError.
@@ -51,7 +51,7 @@ def is_out_of_memory(error):
 
 
 def _requested(error):
-    """What the memory was for, if the message tells: TensorFlow's is many lines long."""
+    """What the memory was for, if the message says so: TensorFlow's is many lines long."""
     for line in str(error).splitlines():
         for beginning in ("OOM when allocating ", "Unable to allocate ", "MemoryError: dfpkeras: "):
             _, found, rest = line.partition(beginning)

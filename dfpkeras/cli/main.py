@@ -5,7 +5,7 @@ import sys
 import traceback
 
 from dfpkeras import __version__
-from dfpkeras.benchmark.layers import DIRECTIONS
+from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS as LAYER_NETWORKS
 from dfpkeras.benchmark.step.case import NETWORKS as STEP_NETWORKS
 from dfpkeras.benchmark.step.contenders import CONTENDERS
@@ -29,26 +29,26 @@ def main(arguments=None):
         arguments: list of str; None for those of the process.
 
     Returns:
-        The exit code: 0, 2 for an error the user can put right (printed as one line) or output
-        that was lost, 130 after an interrupt, 1 for a fault of dfpkeras (with a traceback).
+        The exit code: 0, 2 for an error the user can correct (printed as one line) or output that
+        was lost, 130 after an interrupt, 1 for a bug in dfpkeras (with a traceback).
     """
     with tolerant_streams() as output:
         try:
             code = _run(_parser().parse_args(arguments))
         except SystemExit as end:
-            # How argparse ends after a help text, or what it refused.
+            # How argparse ends after a help text or wrong arguments.
             output.flush()
             raise SystemExit(end.code or _code_of(output)) from None
     return code or _code_of(output)
 
 
 def _code_of(output):
-    """The exit code of a command that did its work; who closed a pipe did not want more."""
+    """The exit code of a command that did its work; a closed pipe means that no more was wanted."""
     return USAGE_ERROR if output.lost and not isinstance(output.lost, BrokenPipeError) else 0
 
 
 def _run(arguments):
-    """Runs a command: the door that every exception of every command passes."""
+    """Runs a command: the one place where the exceptions of all commands are handled."""
     try:
         arguments.run(arguments)
     except KeyboardInterrupt as interrupt:
@@ -58,7 +58,7 @@ def _run(arguments):
         message = explain(error)
         if message is None:
             traceback.print_exc()
-            message = "this is a fault of dfpkeras; please report it with the lines above"
+            message = "this is a bug in dfpkeras; please report it with the lines above"
             code = FAULT
         else:
             code = USAGE_ERROR
@@ -94,7 +94,7 @@ def _add_bench(commands):
         nargs="+",
         metavar="NAME",
         default=["resnet50"],
-        help=f"whose layers: {', '.join(LAYER_NETWORKS)}; with --step any model in "
+        help=f"networks to compare: {', '.join(LAYER_NETWORKS)}; with --step any model in "
         f"keras.applications; all for {', '.join(LAYER_NETWORKS)}, with --step for "
         f"{', '.join(STEP_NETWORKS)} (default: resnet50)",
     )
@@ -103,7 +103,7 @@ def _add_bench(commands):
         nargs="+",
         type=values.positive_int,
         metavar="N",
-        help="images; several numbers with --step (default: 16, for --inference 1 and 32)",
+        help="images in a batch; several with --step (default: 16, for --inference 1 and 32)",
     )
     bench.add_argument(
         "--json", metavar="FILE", default=None, help="write everything that was measured"
@@ -153,13 +153,13 @@ def _add_step_options(group):
         help="timed turns of each contender, after two untimed ones (default: 8)",
     )
     group.add_argument(
-        "--contenders", nargs="+", choices=CONTENDERS, help="which to compare (default: all)"
+        "--contenders", nargs="+", choices=CONTENDERS, help="contenders to compare (default: all)"
     )
     group.add_argument(
         "--time-limit",
         type=values.positive_float,
         metavar="SECONDS",
-        help="leave a contender out that takes longer to build the model, or for a turn "
+        help="leave out a contender that takes longer to build the model, or for a turn "
         "(default: 120)",
     )
 

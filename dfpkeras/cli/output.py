@@ -1,4 +1,4 @@
-"""Standard output and standard error that may fail without ending the command."""
+"""Standard output and standard error whose failure does not end the command."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ class Output:
     """A text stream that drops what cannot be written.
 
     A closed pipe, a full disk under a log file or a terminal that is gone end the output, not the
-    command; the first loss is told on standard error. Characters that the stream's encoding does
-    not have are written as escapes.
+    command; the first loss is reported on standard error. Characters that the stream's encoding
+    does not have are written as escapes.
 
     Args:
         stream: text stream, or None for one that was closed from the beginning.
-        name: for the message.
+        name: name for the message.
 
     Attributes:
         lost: the OSError of the first write that failed, or None.
@@ -66,14 +66,14 @@ class Output:
     def _tell(self, error):
         if self._name != "standard error":
             print(
-                f"dfpkeras: warning: {self._name}: {error.strerror}; going on without it",
+                f"dfpkeras: warning: {self._name}: {error.strerror}; continuing without it",
                 file=sys.stderr,
             )
 
 
 @contextlib.contextmanager
 def tolerant_streams():
-    """Makes ``sys.stdout`` and ``sys.stderr`` streams whose failures cost nothing but themselves.
+    """Replaces ``sys.stdout`` and ``sys.stderr`` by streams whose failures lose only their output.
 
     Yields:
         The ``Output`` that is standard output meanwhile.

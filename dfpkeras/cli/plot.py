@@ -1,4 +1,4 @@
-"""The picture of a run."""
+"""The plot of a run."""
 
 from dfpkeras.cli.summary import ACCURACIES, format_speed, summarize
 
@@ -7,11 +7,11 @@ _COLOURS = ("#0072B2", "#D55E00")
 
 
 def plot_history(history, title):
-    """Plots loss, accuracies and speed of a run, each policy in its colour.
+    """Plots loss, accuracies and speed of a run, with a colour for each policy.
 
     Args:
         history: pandas.DataFrame as ``RunDirectory.history`` returns it.
-        title: heading of the picture.
+        title: heading of the plot.
 
     Returns:
         A matplotlib.figure.Figure.
@@ -26,7 +26,7 @@ def plot_history(history, title):
     }
     figure = Figure(figsize=(3 + 5 * len(curves), 4.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    # A directory's name is no formula.
+    # A directory's name is not a formula.
     figure.suptitle(title, parse_math=False)
     *panels, speed = figure.subplots(1, len(curves) + 1, width_ratios=[3] * len(curves) + [1.4])
     colours = dict(zip(history["policy"].unique(), _COLOURS, strict=False))
@@ -43,7 +43,7 @@ def plot_history(history, title):
 
 
 def _number_epochs(axes, epochs):
-    """A run of one epoch gets an axis as one of several has."""
+    """A run of one epoch gets the same axis as one of several epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)

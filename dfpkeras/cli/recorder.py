@@ -1,4 +1,4 @@
-"""What training writes to the run directory while it goes on."""
+"""What training writes to the run directory."""
 
 import contextlib
 import signal
@@ -17,9 +17,10 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class RunRecorder(TrainingSpeed):
     """Writes rows of history and checkpoints, and measures the speed.
 
-    After an epoch its row comes first: a run that ends between the two resumes from the checkpoint
-    before, and then writes the row again. When a file cannot be written, training goes on with a
-    warning; the row is kept and written with the next one, and the checkpoint before stays.
+    After an epoch its row is written first: a run that ends between the two resumes from the
+    previous checkpoint, and then writes the row again. When a file cannot be written, training
+    continues with a warning; the row is kept and written with the next one, and the previous
+    checkpoint stays.
 
     Args:
         run: ``RunDirectory``.
@@ -42,7 +43,7 @@ class RunRecorder(TrainingSpeed):
         self._error = None
 
     def resume(self, progress, metrics):
-        """Lets the next epoch begin where a checkpoint was made in it.
+        """Lets the next epoch begin where it was when a checkpoint was written.
 
         Args:
             progress, metrics: as ``restore_checkpoint`` returned them.
@@ -50,7 +51,7 @@ class RunRecorder(TrainingSpeed):
         self._resumed = progress["speed"], metrics
 
     def finish(self):
-        """Tries once more to write what could not be written.
+        """Tries again to write what could not be written.
 
         Raises:
             CommandError: it still cannot be written.
@@ -129,7 +130,7 @@ class RunRecorder(TrainingSpeed):
             yield
         except CommandError as error:
             self._error = error
-            message = f"{error}; training goes on, and the checkpoint before is kept"
+            message = f"{error}; training continues, and the previous checkpoint is kept"
             print(f"\ndfpkeras train: warning: {message}", file=sys.stderr)
 
     def _request_stop(self, number, frame):

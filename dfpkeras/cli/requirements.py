@@ -6,7 +6,7 @@ from dfpkeras.cli.errors import CommandError
 
 
 def require_packages(*names):
-    """Imports packages that are needed later: what keeps them from working comes out now.
+    """Imports packages that are needed later, so that missing or broken ones are reported now.
 
     Raises:
         CommandError: packages are missing (names the extra), or one cannot be imported.
@@ -14,7 +14,7 @@ def require_packages(*names):
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise CommandError(
-            f"{', '.join(missing)}: not installed; the extra train is needed: "
+            f"{', '.join(missing)}: not installed; install the extra train: "
             'pip install "dfpkeras[train]"'
         )
     for name in names:

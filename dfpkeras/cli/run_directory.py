@@ -24,7 +24,7 @@ class Checkpoint(NamedTuple):
     """Where a checkpoint is, and when it was made.
 
     Attributes:
-        path: None stands for the beginning of a run.
+        path: path of the file; None for the beginning of a run.
         epoch: number of complete epochs.
         batch: number of training steps done in the next one.
     """
@@ -51,8 +51,8 @@ class RunDirectory:
     ``curves.png``
         the plotted history.
 
-    A file is written under a temporary name, brought to disk and then renamed, so that one that
-    bears its name is whole.
+    A file is written under a temporary name, flushed to disk and then renamed, so that a file with
+    its final name is complete.
 
     Args:
         path: the directory.
@@ -68,15 +68,15 @@ class RunDirectory:
 
     @classmethod
     def create(cls, runs_dir, name):
-        """Makes a new directory ``runs_dir/name`` and proves that it can be written to.
+        """Makes a new directory ``runs_dir/name`` and checks that it can be written to.
 
         Raises:
-            CommandError: it holds a run already, or cannot be written to.
+            CommandError: it already holds a run, or cannot be written to.
         """
         run = cls(Path(runs_dir) / name)
         if run.config_path.exists():
             raise CommandError(
-                f"run directory {run.path} holds a run already: give another --name, or --resume"
+                f"run directory {run.path} already holds a run: give another --name, or --resume"
             )
         run._prove_writable()
         return run
@@ -121,7 +121,7 @@ class RunDirectory:
 
         Args:
             config: ``TrainConfig``.
-            details: that JSON can hold; ``created`` stands for the time.
+            details: further values that JSON can hold; ``created`` replaces the time.
         """
         now = datetime.datetime.now(datetime.UTC)
         content = {"created": now.isoformat(), "hyperparameters": config.as_dict(), **details}
@@ -137,7 +137,7 @@ class RunDirectory:
             reason = error.strerror
         # Deep nesting is a RecursionError.
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            reason = "it is not, or not any more, what this version of dfpkeras writes"
+            reason = "it is not, or no longer, what this version of dfpkeras writes"
         raise CommandError(f"{self.config_path}: cannot be read: {reason}")
 
     def save_checkpoint(self, model, policy, epoch, batch=0, **progress):
@@ -147,7 +147,8 @@ class RunDirectory:
             model: ``keras.Model``.
             policy: name of the policy it is trained under.
             epoch, batch: complete epochs, and training steps of the next one.
-            progress: what else to give back when training goes on; JSON must be able to hold it.
+            progress: further values to restore when training is resumed; JSON must be able to hold
+                them.
 
         Raises:
             CommandError: it cannot be written; the checkpoints before it are still there.
@@ -178,7 +179,7 @@ class RunDirectory:
             aside = checkpoint.path.rename(checkpoint.path.with_suffix(".damaged"))
             print(
                 f"dfpkeras train: warning: {checkpoint.path} is damaged ({damage}); it is now "
-                f"{aside.name}, and training goes on from the checkpoint before",
+                f"{aside.name}, and training continues from the previous checkpoint",
                 file=sys.stderr,
             )
         return Checkpoint()
@@ -198,7 +199,7 @@ class RunDirectory:
         except OSError as error:
             reason = error.strerror
         except (ValueError, TypeError, csv.Error):
-            reason = "it is not, or not any more, what training writes"
+            reason = "it is not, or no longer, what training writes"
         raise CommandError(f"{self.history_path}: cannot be read: {reason}")
 
     def lost_epochs(self, policy):
@@ -209,7 +210,8 @@ class RunDirectory:
         return [epoch for epoch in range(1, last + 1) if epoch not in known]
 
     def add_to_history(self, row):
-        """Appends a row; one that is there for the same policy and epoch or later is replaced."""
+        """Appends a row, replacing existing ones for the same policy and the same or a later
+        epoch."""
         import pandas as pd
 
         self._restore_if_deleted()
@@ -228,7 +230,7 @@ class RunDirectory:
         _write(self.config_path, lambda path: path.write_text(self._config_text, "utf-8"))
 
     def _restore_if_deleted(self):
-        """Who deletes the directory of a run that goes on does not lose what comes after."""
+        """If the directory of a running run is deleted, what is written later is not lost."""
         if self._config_text is not None and not self.config_path.exists():
             self._prove_writable()
             self._write_config_text()

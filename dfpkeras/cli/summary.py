@@ -1,8 +1,8 @@
-"""What came out of a run: one row per policy."""
+"""The results of a run: one row per policy."""
 
 import math
 
-# Columns of the history, and what a reader calls them.
+# Columns of the history, and their headings in the table.
 ACCURACIES = {"accuracy": "top-1", "top_5_accuracy": "top-5"}
 
 
@@ -31,7 +31,7 @@ def summarize(history):
 
 
 def print_table(title, summary):
-    """Prints a summary as a table, a column per policy: narrow terminals have room for it."""
+    """Prints a summary as a table with a column per policy, which fits narrow terminals."""
     from rich.table import Table
 
     from dfpkeras.console import make_console

@@ -30,18 +30,18 @@ from dfpkeras.training import compile_model
 
 
 def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorboard=False):
-    """Trains, or takes a run up again, and prints and plots the result.
+    """Trains, or resumes a run, and prints and plots the result.
 
     Args:
         options: the fields of ``TrainConfig`` that the user gave, as a dict.
         runs_dir: directory of all runs.
-        name: of the run; None for a new one, or, with ``resume``, for the newest run.
-        resume: go on from the last checkpoint.
+        name: name of the run; None for a new one, or, with ``resume``, for the newest run.
+        resume: continue from the last checkpoint.
         checkpoint_minutes: time between two checkpoints within an epoch.
-        tensorboard: write event files; a resumed run that has some goes on with them anyway.
+        tensorboard: write event files; a resumed run that has some continues them anyway.
 
     Raises:
-        CommandError: what the user has to put right.
+        CommandError: an error that the user can correct.
     """
     _require_tensorflow_backend()
     require_packages("tensorflow", "rich", "pandas", "matplotlib", "mlxtend")
@@ -61,7 +61,7 @@ def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorbo
 
 @contextlib.contextmanager
 def _begin(options, runs_dir, name):
-    """Makes a run, which no other process can train meanwhile: (run, config, data)."""
+    """Creates a run and locks it against other processes: (run, config, data)."""
     config = _configure(options)
     run = RunDirectory.create(runs_dir, name or _new_name(config, runs_dir))
     with run.hold():
@@ -78,7 +78,7 @@ def _begin(options, runs_dir, name):
 
 @contextlib.contextmanager
 def _resume(options, runs_dir, name):
-    """Takes a run up, which no other process can train meanwhile: (run, config, data)."""
+    """Resumes a run and locks it against other processes: (run, config, data)."""
     run = RunDirectory.find(runs_dir, name)
     with run.hold():
         before, details = run.read_config()
@@ -93,7 +93,7 @@ def _resume(options, runs_dir, name):
 
 
 def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False):
-    """Trains under each policy of the run in turn; prints the table and saves the picture.
+    """Trains under each policy of the run in turn; prints the table and saves the plot.
 
     Args:
         config: ``TrainConfig``.
@@ -106,7 +106,7 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
         CommandError: a record cannot be read, a file of the run cannot be written, or the loss
             became NaN.
     """
-    from dfpkeras.cli.session import train_policy
+    from dfpkeras.cli.train_policy import train_policy
 
     for policy in config.policies:
         complete = run.latest_checkpoint(policy).epoch >= config.epochs
@@ -119,7 +119,7 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
         except FloatingPointError as error:
             raise CommandError(f"{error}; try a lower --learning-rate") from error
     history = run.history()
-    # It is empty if its file was lost, and all epochs had been trained before.
+    # It is empty if its file was lost after all epochs had been trained.
     if len(history):
         run.save_curves(plot_history(history, f"{config.model}, {_data_name(config)}"))
         print_table(str(run.path), summarize(history))
@@ -141,7 +141,7 @@ def _naming_recipes():
 
 
 def _refuse_settings_of_images(options):
-    """The embedded digits are what they are: 10 classes, neither cropped nor mirrored."""
+    """The embedded digits are fixed: 10 classes, neither cropped nor mirrored."""
     for name in options:
         if name == "classes" or SETTINGS[name].metadata["group"] == IMAGES:
             raise CommandError(
@@ -162,7 +162,7 @@ def _load_data(config):
     except DataError as error:
         raise CommandError(f"--data: {error}") from error
     except ValueError as error:
-        raise CommandError(f"images cannot be prepared so: {error}") from error
+        raise CommandError(f"images cannot be prepared like this: {error}") from error
 
 
 def _require_tensorflow_backend():
@@ -174,7 +174,7 @@ def _require_tensorflow_backend():
 
 
 def _try_model(config, data):
-    """Builds the model once, so that a wrong name or size comes out before the run begins."""
+    """Builds the model once, so that a wrong name or size is reported before the run begins."""
     try:
         compile_model(config, data)
     except ValueError as error:
@@ -184,13 +184,13 @@ def _try_model(config, data):
 
 
 def _content(recipe):
-    """What a recipe says, as a dict that JSON gives back as it is."""
+    """A recipe's content, as a dict that JSON returns unchanged."""
     with _naming_recipes():
         return json.loads(json.dumps(load_recipe(recipe)))
 
 
 def _moved(config, options):
-    """A run's configuration, with the place where its data are now."""
+    """A run's configuration, with the current location of its data."""
     if None in (config.data, options.get("data")):
         return config
     return dataclasses.replace(config, data=os.path.abspath(options["data"]))
@@ -207,19 +207,19 @@ def _refuse_changes(config, options, details):
         before = getattr(config, name)
         if now != before:
             raise CommandError(
-                f"--resume: the run has {name} = {_plain(before)}, asked for is "
+                f"--resume: the run has {name} = {_plain(before)}, got "
                 f"{_plain(now)}; leave the option out, or begin a new run without --resume"
             )
 
 
 def _refuse_changed_data(before, now):
-    """What the data are must be the same; where they are may have changed."""
+    """The data must be the same; their location may have changed."""
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         differences = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in changed)
         raise CommandError(
-            f"--resume: these are not the data of the run: it had {differences}; give the place "
-            "where they are by --data, or begin a new run without --resume"
+            f"--resume: these are not the data of the run: it had {differences}; give their "
+            "location by --data, or begin a new run without --resume"
         )
 
 
@@ -228,7 +228,7 @@ def _warn_of_lost_epochs(run, config):
         if lost := run.lost_epochs(policy):
             print(
                 f"dfpkeras train: warning: {run.history_path} has no row of {policy}'s epochs "
-                f"{', '.join(map(str, lost))}; table and picture are without them",
+                f"{', '.join(map(str, lost))}; table and plot are without them",
                 file=sys.stderr,
             )
 
@@ -252,4 +252,4 @@ def _data_name(config):
 def _how_to_resume(run):
     command = ["dfpkeras", "train", "--resume", "--name", run.path.name]
     command += ["--runs-dir", str(run.path.parent)] if str(run.path.parent) != "runs" else []
-    return f"Interrupted. To go on: {shlex.join(command)}"
+    return f"Interrupted. To continue: {shlex.join(command)}"

@@ -12,7 +12,7 @@ def add_train(commands):
     train = commands.add_parser(
         "train",
         help="train a model and save its history, checkpoints and curves",
-        description="Trains with the recipe of the model, of which every setting is an option. "
+        description="Trains with the recipe of the model, every setting of which is an option. "
         "Without --data, trains on 4,000 MNIST digits and tests on 1,000 others.",
         argument_default=argparse.SUPPRESS,
     )
@@ -59,13 +59,13 @@ def _add_files(group):
         "--name",
         type=values.run_name,
         default=None,
-        help="of the run (default: date, time and model)",
+        help="name of the run (default: date, time and model)",
     )
     group.add_argument(
         "--resume",
         action="store_true",
         default=False,
-        help="go on from the last checkpoint of the run --name, or of the newest run",
+        help="continue from the last checkpoint of the run --name, or of the newest run",
     )
     group.add_argument(
         "--checkpoint-minutes",

@@ -1,6 +1,6 @@
-"""From text to the values of options: each function refuses what makes no sense.
+"""From text to the values of options: each function refuses invalid text.
 
-The same functions check the values of a recipe, whose text is the value's.
+The same functions check the values of a recipe, as text.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def non_negative_float(text):
 
 
 def fraction(text):
-    """A float from 0 to 1, 1 excluded."""
+    """A float in [0, 1)."""
     needed = "a number of at least 0 and less than 1"
     return _number(text, float, needed, lambda value: 0 <= value < 1)
 
@@ -45,7 +45,7 @@ def pixels_or_auto(text):
 
 
 def one_of(*choices):
-    """Returns a function that lets nothing but the choices pass."""
+    """Returns a function that accepts nothing but the choices."""
 
     def choice(text):
         if text not in choices:

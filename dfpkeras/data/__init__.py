@@ -1,5 +1,5 @@
 """Images to train on: the embedded digits and TFRecords in the layout of ImageNet.
 
-Importing this package imports neither TensorFlow nor anything else of the extra ``train``; the
-modules in it do so when they are used.
+Importing this package imports neither TensorFlow nor anything else from the extra ``train``; its
+modules do so when they are used.
 """

@@ -1,4 +1,4 @@
-"""Reading TFRecords of images back, to find what training would stumble over."""
+"""Reading TFRecords of images back, to find records that training could not use."""
 
 import concurrent.futures
 import contextlib
@@ -19,11 +19,11 @@ class SplitReport:
     """What the files of a split hold.
 
     Attributes:
-        name: of the split.
+        name: name of the split.
         first_label: label of the first class.
         num_files: how many files there are.
         num_records: usable records.
-        class_counts: usable records by label, as the labels are written.
+        class_counts: usable records by label, as stored.
         heights, widths: lowest and highest of the decodable images, in pixels; None without any.
         num_turned: usable records whose EXIF orientation is not upright. Training does not apply
             it.
@@ -59,14 +59,14 @@ class SplitReport:
 def check_directory(directory, num_classes, workers, on_bytes=lambda num_bytes: None):
     """Reads every record of both splits with its checksums, and decodes every image.
 
-    Files are held against the conversion they come from, or else against the numbers in their
-    names. An image for which libjpeg has but a warning is a fault.
+    Files are compared with the conversion they come from, or else with the numbers in their names.
+    An image for which libjpeg gives only a warning is a fault, too.
 
     Args:
         directory: holds files of one of the two layouts.
         num_classes: labels must be in ``1..num_classes`` (TFDS: ``0..num_classes - 1``).
         workers: number of threads.
-        on_bytes: called, from any thread, with the size of each record after it was read.
+        on_bytes: function called, from any thread, with the size of each record that was read.
 
     Returns:
         A ``SplitReport`` of "train" and one of "validation".
@@ -79,7 +79,7 @@ def check_directory(directory, num_classes, workers, on_bytes=lambda num_bytes: 
     paths = {split: list_files(directory, split, layout) for split in SPLITS}
     reports = []
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        # Pillow's, about EXIF data.
+        # Pillow's warnings about EXIF data.
         warnings.simplefilter("ignore")
         for split in SPLITS:
             faults = find_file_faults(paths[split], split, manifest)
@@ -101,7 +101,7 @@ def total_bytes(directory):
 
 
 class _FileCheck:
-    """Checks one file; arguments as of ``check_directory`` and ``find_file_faults``."""
+    """Checks one file; arguments as for ``check_directory`` and ``find_file_faults``."""
 
     def __init__(self, path, layout, num_classes, manifest, on_bytes):
         self._path = path
@@ -152,7 +152,7 @@ class _FileCheck:
 
 
 def _join(first, second):
-    """Returns the range that covers two, either of which may be None."""
+    """Returns the range that covers two ranges, either of which may be None."""
     if first is None or second is None:
         return first or second
     return min(first[0], second[0]), max(first[1], second[1])

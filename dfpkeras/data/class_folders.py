@@ -33,7 +33,7 @@ class SourceImages:
         directory: the images' directory.
         synsets: names of the classes, sorted; the label of the first one is 1.
         splits: "train" and "validation", each a list of ``SourceImage`` sorted by path.
-        skipped: what else was there: sorted paths within the directory, by kind (constants of
+        skipped: everything else: sorted paths within the directory, by kind (constants of
             ``folder_entries``).
     """
 
@@ -51,14 +51,14 @@ class SourceImages:
 def find_images(directory, validation_list=None, validation_synsets=None):
     """Finds the images of both splits and their labels.
 
-    The folders in ``train`` make up the classes, also the empty ones. A flat validation folder
+    The folders in ``train`` are the classes, including empty ones. A flat validation folder
     needs a list, a text file in one of these forms:
 
     - a line ``<file> <class>`` for each image, in any order, with a space or a tab between them;
     - a line ``<class>`` for each image, in the order of the sorted file names.
 
-    A file may be written with its folder, with slashes or backslashes. Lines may end in any way,
-    blank ones do not count, and a file may be listed twice with the same class.
+    A file may be written with its folder, with slashes or backslashes. Any line endings are
+    accepted, blank lines are ignored, and a file may be listed twice with the same class.
 
     A class is a synset, or a number. Numbers are those of ``validation_synsets``, whose first
     line is the synset with the number 1: the numbers of ILSVRC2012's
@@ -94,7 +94,7 @@ def _find_images(directory, validation_list, validation_synsets):
     folders, images = entries.read(validation)
     if folders:
         if validation_list or validation_synsets:
-            raise DataError(f"{validation}: has class folders, but a list of labels is given, too")
+            raise DataError(f"{validation}: has class folders, but a list of labels is given")
         entries.skip(OUTSIDE, validation, images)
         validation_images = _class_images(entries, validation, folders, labels)
     else:

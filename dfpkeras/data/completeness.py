@@ -12,7 +12,7 @@ _LISTED = 100
 
 
 class _NumberedFile(NamedTuple):
-    """A file and the parts of its name, as they are written."""
+    """A file and the parts of its name, as strings."""
 
     path: Path
     before: str
@@ -22,12 +22,12 @@ class _NumberedFile(NamedTuple):
 
 
 def find_file_faults(paths, split, manifest):
-    """Holds the files of a split against what they should be.
+    """Compares the files of a split with what they should be.
 
     Args:
-        paths: of the files that are there, at least one.
+        paths: paths of the existing files, at least one.
         split: "train" or "validation".
-        manifest: ``ManifestContent`` of a conversion that is finished; None to go by names
+        manifest: ``ManifestContent`` of a conversion that is finished; None to rely on names
             ``…NNNNN-of-NNNNN``.
 
     Returns:
@@ -45,7 +45,7 @@ def find_file_faults(paths, split, manifest):
         if name not in expected:
             faults.append(f"{path}: not one of the files that were converted")
         elif (size := _size(path)) != expected[name].num_bytes:
-            faults.append(f"{path}: {size} bytes, but converted were {expected[name].num_bytes}")
+            faults.append(f"{path}: {size} bytes, but {expected[name].num_bytes} were converted")
     return sorted(faults)
 
 
@@ -53,13 +53,13 @@ def find_count_fault(path, count, manifest):
     """Returns a line if a file holds more or fewer records than were converted, or None.
 
     Args:
-        path: of the file.
-        count: of its records.
+        path: path of the file.
+        count: number of its records.
         manifest: as for ``find_file_faults``.
     """
     shard = manifest.shards.get(path.name) if manifest else None
     if shard and count != shard.num_records:
-        return f"{path}: {count} records, but converted were {shard.num_records}"
+        return f"{path}: {count} records, but {shard.num_records} were converted"
     return None
 
 
@@ -81,11 +81,11 @@ def _find_gaps(paths):
 
 
 def _find_gaps_in_set(files):
-    """Returns the faults of files whose names differ in their numbers alone."""
+    """Returns the faults of files whose names differ only in their numbers."""
     totals = sorted({int(file.total) for file in files})
     if len(totals) > 1:
         listed = " and ".join(map(str, totals))
-        return [f"{files[0].path}: beside it are files of another set; their totals are {listed}"]
+        return [f"{files[0].path}: next to files of another set; their totals are {listed}"]
     faults, seen = [], {}
     for file in files:
         number = int(file.number)

@@ -32,18 +32,18 @@ class Conversion:
     """The conversion of images into shards ``train-NNNNN-of-NNNNN`` and ``validation-…``.
 
     Each split is shuffled as a whole and dealt out to its shards; order and content depend on the
-    images and the seed alone. A shard that a former, interrupted conversion finished is kept.
+    images and the seed alone. A shard that an earlier, interrupted conversion finished is kept.
     ``labels.txt`` holds the synset of label k in line k, ``broken.txt`` the images that were left
-    out and why, ``skipped.txt`` what was no image, ``conversion.json`` what is finished.
+    out and why, ``skipped.txt`` what was not an image, ``conversion.json`` what is finished.
 
-    To be used as a context manager: it holds the directory for itself.
+    To be used as a context manager, which locks the directory.
 
     Args:
         sources: ``SourceImages``.
-        out: the directory to write to; made if need be.
+        out: the directory to write to; created if it does not exist.
         num_shards: dict of the number of files of a split; None, or a split that is missing:
             one for every 1,250 images, at most 1,024.
-        seed: of the order.
+        seed: seed of the order.
 
     Raises:
         DataError: there are more shards than images; upon entering, the directory holds something
@@ -84,15 +84,16 @@ class Conversion:
 
         Args:
             workers: number of threads.
-            on_progress: called several times a second with the number of images read so far.
+            on_progress: function called several times a second with the number of images read so
+                far.
 
         Raises:
-            DataError: a file cannot be written. What is finished by then is kept.
+            DataError: a file cannot be written. What has been finished is kept.
         """
         self._remove_leftovers()
         counter = _Counter()
         with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            # Pillow's, about EXIF data and the like.
+            # Pillow's warnings about EXIF data and the like.
             warnings.simplefilter("ignore")
             try:
                 self._write_shards(pool, counter, on_progress)
@@ -125,7 +126,7 @@ class Conversion:
         return self._manifest.results.items()
 
     def _skipped(self):
-        """Returns path and kind of all that was skipped."""
+        """Returns path and kind of everything that was skipped."""
         by_kind = self._sources.skipped.items()
         return [(path, kind) for kind, paths in by_kind for path in paths]
 
@@ -187,7 +188,7 @@ def _hold(directory):
         try:
             stack.enter_context(hold_directory(directory, occupied))
         except OSError as error:
-            raise DataError(f"{directory}: cannot be made: {error.strerror}") from error
+            raise DataError(f"{directory}: cannot be created: {error.strerror}") from error
         yield
 
 

@@ -2,7 +2,7 @@
 
 
 class DataError(ValueError):
-    """The data cannot be used as it is: the message names the file and the record."""
+    """The data cannot be used: the message names the file and the record."""
 
 
 class ImageData:
@@ -32,9 +32,9 @@ class ImageData:
         """Returns a ``tf.data.Dataset`` that yields the epochs ``initial_epoch .. epochs - 1``.
 
         Every epoch holds every training image once, in ``ceil(num_train / batch_size)`` batches,
-        of which the last may be smaller. Order and augmentation of an epoch depend on ``seed``
-        and on the number of the epoch alone, so a run that is taken up again at some batch of
-        some epoch sees what an unbroken run would have seen.
+        of which the last may be smaller. Order and augmentation of an epoch depend only on ``seed``
+        and the number of the epoch, so a run that is resumed at some batch of some epoch sees what
+        an uninterrupted run would have seen.
 
         Args:
             batch_size: images in a batch.
@@ -42,7 +42,7 @@ class ImageData:
             initial_epoch, epochs: the half-open range of epochs, counted from 0.
             normalize: yield pixels scaled to about zero mean and unit variance; otherwise the
                 values 0..255, for models that scale their own input.
-            steps_per_epoch: end each epoch after so many batches; None for all of them.
+            steps_per_epoch: end each epoch after this many batches; None for all of them.
             initial_batch: number of batches of the first epoch to leave out. Their images are not
                 decoded.
 
@@ -59,8 +59,8 @@ class ImageData:
     def raise_for_bad_record(self, split, epoch, batch, batch_size, seed):
         """Raises a ``DataError`` if a record of the given batch cannot be read.
 
-        TensorFlow's own errors tell neither the file nor the record. To be called after one came
-        out of a batch; returns if the records of that batch are good.
+        TensorFlow's own errors name neither the file nor the record. To be called after reading a
+        batch failed; returns if its records are good.
 
         Args:
             split: ``"train"`` or ``"validation"``.
@@ -69,5 +69,6 @@ class ImageData:
         """
 
     def describe(self):
-        """Returns what identifies the data, wherever they are, as a dict that JSON can hold."""
+        """Returns what identifies the data, whatever their location, as a dict that JSON can
+        hold."""
         raise NotImplementedError

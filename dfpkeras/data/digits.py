@@ -18,8 +18,7 @@ class Digits(ImageData):
         images: uint8 ``(n, height, width, 1)``.
         labels: int ``(n,)``, 0..9.
         num_validation: how many of the images, the last ones, are held out.
-        image_size: side of the images in the batches; they are resized (bilinear) if it is not
-            their own.
+        image_size: side of the images in the batches, to which they are resized (bilinear).
 
     Raises:
         ValueError: shapes or dtype differ from the above, or nothing is left to train on.
@@ -105,7 +104,7 @@ def load_digits(seed, image_size=IMAGE_SIZE):
 
     Args:
         seed: int.
-        image_size: side of the square images; their own is 28.
+        image_size: side of the square images; the original size is 28.
 
     Returns:
         ``Digits`` with 4,000 training and 1,000 validation images.

@@ -1,4 +1,4 @@
-"""What is in a folder: images by their names, folders, and all else, which is skipped."""
+"""What is in a folder: images by their names, folders, and everything else, which is skipped."""
 
 import errno
 import os
@@ -15,10 +15,10 @@ OUTSIDE = "images outside class folders"
 
 
 class FolderEntries:
-    """Reads folders, and keeps what was skipped.
+    """Reads folders, and records what was skipped.
 
     Args:
-        directory: ``pathlib.Path``, where the paths of ``skipped`` begin.
+        directory: ``pathlib.Path`` that the paths of ``skipped`` are relative to.
 
     Attributes:
         directory: as given.
@@ -53,7 +53,7 @@ class FolderEntries:
         return sorted(folders), sizes
 
     def skip(self, kind, folder, names):
-        """Keeps names in a folder as skipped."""
+        """Records names in a folder as skipped."""
         prefix = folder.relative_to(self.directory)
         if names:
             paths = self.skipped.get(kind, []) + [str(prefix / name) for name in names]

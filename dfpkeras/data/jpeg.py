@@ -1,4 +1,4 @@
-"""Whether a JPEG is whole, and what its header says."""
+"""Whether a JPEG is complete, and what its header says."""
 
 import io
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 from dfpkeras.data.dataset import DataError
 
 START = b"\xff\xd8\xff"
-# What TensorFlow's decoder takes, as RGB.
+# What TensorFlow's decoder accepts, as RGB.
 _MAX_PIXELS = 2**29 // 3
 
 
@@ -24,9 +24,9 @@ class JpegHeader(NamedTuple):
 
 
 def check_jpeg(encoded):
-    """Decodes a JPEG and accepts no warning of libjpeg.
+    """Decodes a JPEG and treats warnings of libjpeg as errors.
 
-    TensorFlow's and Pillow's decoders fill up what is missing within the image, and do not say so.
+    TensorFlow's and Pillow's decoders silently fill up what is missing within the image.
 
     Args:
         encoded: bytes.
@@ -35,7 +35,7 @@ def check_jpeg(encoded):
         ``JpegHeader``.
 
     Raises:
-        DataError: it is damaged, or nothing that TensorFlow decodes.
+        DataError: it is damaged, or TensorFlow cannot decode it.
     """
     header = _read_header(encoded)
     if header.height * header.width > _MAX_PIXELS:
@@ -77,8 +77,8 @@ def _read_header(encoded):
 
 
 def _has_unusual_sampling(error):
-    """Tells whether TurboJPEG refuses the ratio of the colours' sizes; TensorFlow takes them all.
+    """Tells whether TurboJPEG refuses the chroma subsampling; TensorFlow accepts every one.
 
-    A warning of libjpeg cannot be had for such an image.
+    libjpeg's warnings are not available for such an image.
     """
     return "subsampling" in str(error)

@@ -19,7 +19,7 @@ class RecordLayout:
     """How files are named and what a record holds.
 
     Attributes:
-        name: for messages.
+        name: name in messages.
         files: names of the files of a split, with ``*`` for any characters.
         image_feature: bytes, a JPEG.
         label_feature: one integer.
@@ -65,7 +65,7 @@ class RecordLayout:
             return parsed[self.image_feature], tf.identity(label)
 
     def read(self, record):
-        """Returns the JPEG and the label, as it is written, of a serialized example (bytes).
+        """Returns the JPEG and the label, as stored, of a serialized example (bytes).
 
         Raises:
             DataError: they are missing.
@@ -83,7 +83,7 @@ class RecordLayout:
         return images[0], labels[0]
 
     def check_label(self, label, num_classes):
-        """Raises a ``DataError`` if a label, as it is written, is out of range."""
+        """Raises a ``DataError`` if a label, as stored, is out of range."""
         last_label = self.first_label + num_classes - 1
         if not self.first_label <= label <= last_label:
             raise DataError(
@@ -95,7 +95,7 @@ class RecordLayout:
         """Returns the pixels of a JPEG, uint8 ``(height, width, 3)``.
 
         Raises:
-            DataError: it is none, or damaged.
+            DataError: it is not a JPEG, or damaged.
         """
         self._require_jpeg(encoded)
         try:
@@ -104,7 +104,7 @@ class RecordLayout:
             raise DataError(f"the JPEG in {self.image_feature} is truncated or damaged") from error
 
     def check_image(self, encoded):
-        """Returns the ``JpegHeader`` of a JPEG that is whole; raises a ``DataError`` for others."""
+        """Returns the ``JpegHeader`` of a complete JPEG; raises a ``DataError`` for others."""
         self._require_jpeg(encoded)
         try:
             return jpeg.check_jpeg(encoded)
@@ -136,7 +136,7 @@ def find_layout(directory):
     """Returns the layout of the files in a directory.
 
     Raises:
-        DataError: there is no such directory, or it holds files of none or of both layouts.
+        DataError: there is no such directory, or it holds files of neither or both layouts.
     """
     if not os.path.isdir(directory):
         raise DataError(f"{directory}: no such directory")
@@ -156,7 +156,7 @@ def find_layout(directory):
 def _by_features(layout, directory):
     """Returns the layout with the features that the first record really has.
 
-    Files may have been renamed; if the record is unreadable, the names have to do.
+    Files may have been renamed; if the record is unreadable, the file names decide.
     """
     paths = [os.fsencode(path) for split in SPLITS for path in layout.list_files(directory, split)]
     try:

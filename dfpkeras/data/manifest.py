@@ -14,7 +14,7 @@ NAME = "conversion.json"
 LABELS_NAME = "labels.txt"
 BROKEN_NAME = "broken.txt"
 SKIPPED_NAME = "skipped.txt"
-# Of what is made of the same images: 2 applies the orientation and leaves damaged images out.
+# Version of the conversion: 2 applies the orientation and leaves damaged images out.
 VERSION = 2
 _SHARDS = {"train": "training shards", "validation": "validation shards"}
 
@@ -22,7 +22,7 @@ _SHARDS = {"train": "training shards", "validation": "validation shards"}
 class Manifest:
     """Which shards of a conversion are finished, kept in the file ``conversion.json``.
 
-    A conversion that goes on must have the same images and options as the one that began.
+    A resumed conversion must have the same images and options as the one that began.
 
     Args:
         directory: where the shards are.
@@ -66,8 +66,8 @@ class Manifest:
         for key, now in self._plan.items():
             if before.get(key) != now:
                 raise DataError(
-                    f"{self._path.parent}: holds a conversion with {key} {before.get(key)}, asked "
-                    f"for is {now}; give the same images and options, or another directory"
+                    f"{self._path.parent}: holds a conversion with {key} {before.get(key)}, got "
+                    f"{now}; give the same images and options, or another directory"
                 )
 
 
@@ -76,9 +76,9 @@ class ManifestContent:
     """What ``conversion.json`` says.
 
     Attributes:
-        finished: whether the conversion has come to its end.
+        finished: whether the conversion is complete.
         plan: as ``make_plan`` returns it.
-        shards: a ``ShardResult`` by file name; of all shards if it has come to its end.
+        shards: dict of ``ShardResult`` by file name; of all shards if the conversion is complete.
     """
 
     finished: bool
@@ -91,8 +91,8 @@ def make_plan(sources, num_shards, seed):
 
     Args:
         sources: ``SourceImages``.
-        num_shards: of each split, a dict.
-        seed: of the order.
+        num_shards: dict of the number of shards of each split.
+        seed: seed of the order.
     """
     digest = hashlib.sha256()
     for split, images in sources.splits.items():
@@ -131,7 +131,7 @@ def read_manifest(directory):
     # Deep nesting is a RecursionError.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: is not, or not any more, what dfpkeras data convert writes; convert into "
+            f"{path}: is not, or no longer, what dfpkeras data convert writes; convert into "
             "another directory, or remove the file if the TFRecords come from elsewhere"
         ) from error
 
@@ -169,16 +169,16 @@ def _require(fulfilled):
 
 
 def _refuse_other_files(directory):
-    """Raises a ``DataError`` if there is what a conversion would write over, or mix with."""
+    """Raises a ``DataError`` if there are files that a conversion would overwrite, or mix with."""
     for pattern in ("train-*", "validation-*", "*-train.tfrecord-*", "*-validation.tfrecord-*"):
         if any(directory.glob(pattern)):
             raise DataError(
-                f"{directory}: holds files {pattern} already, but no {NAME}; give another directory"
+                f"{directory}: already holds files {pattern}, but no {NAME}; give another directory"
             )
     for name in (LABELS_NAME, BROKEN_NAME, SKIPPED_NAME):
         if (directory / name).exists():
             raise DataError(
-                f"{directory}: holds {name} already, but no {NAME}; give another directory"
+                f"{directory}: already holds {name}, but no {NAME}; give another directory"
             )
 
 
@@ -186,13 +186,13 @@ def require_finished(directory):
     """Returns the ``ManifestContent`` of a directory, or None if it was not converted.
 
     Raises:
-        DataError: ``conversion.json`` is damaged, or the conversion has not come to its end.
+        DataError: ``conversion.json`` is damaged, or the conversion is not complete.
     """
     manifest = read_manifest(directory)
     if manifest and not manifest.finished:
         raise DataError(
-            f"{directory}: the conversion is not finished; run dfpkeras data convert again, it "
-            "goes on where it ended"
+            f"{directory}: the conversion is not finished; run dfpkeras data convert again to "
+            "continue it"
         )
     return manifest
 
@@ -200,7 +200,7 @@ def require_finished(directory):
 def count_classes(directory):
     """Returns the number of classes of a conversion, or else of lines of labels.txt.
 
-    None if neither can be had. Errors are left to those who read the images.
+    None if neither is available. Errors are left to the code that reads the images.
     """
     try:
         manifest = read_manifest(directory)
@@ -212,7 +212,7 @@ def count_classes(directory):
 
 
 def write_text(path, text):
-    """Writes a text file, which is whole or not there; raises a ``DataError`` if it cannot."""
+    """Writes a text file atomically; raises a ``DataError`` if it cannot."""
 
     def write(temporary):
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -35,16 +35,16 @@ class ImagePreparation:
         crop_area: lowest and highest part of the image's area; for the crop "random-resized".
         crop_aspect_ratio: lowest and highest width divided by height; likewise.
         pad: black pixels on each side; for the crop "pad".
-        horizontal_flip: mirror every second training image, chosen at random.
+        horizontal_flip: mirror half of the training images, chosen at random.
         lighting: standard deviation of the noise along the principal components of ImageNet's
-            colours (Krizhevsky et al. 2012, section 4.1, who have 0.1); 0 is none.
+            colours (Krizhevsky et al. 2012, section 4.1, which uses 0.1); 0 for none.
         evaluation_resize: length of the shorter side, in pixels, before evaluation cuts out the
             central square of the image size; "auto" for 8/7 of the image size (256 for 224);
             None to cut out without resizing (an image that is too small is still enlarged).
-        mean, std: of the pixels scaled to 0..1, for each of the three channels.
+        mean, std: mean and deviation of the pixels scaled to 0..1, for each of the three channels.
 
     Raises:
-        ValueError: a field has a value that makes no sense; the message names it.
+        ValueError: a field has an invalid value; the message names it.
     """
 
     train_crop: str = "random-resized"

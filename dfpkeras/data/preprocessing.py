@@ -5,7 +5,7 @@ import tensorflow as tf
 from dfpkeras.data.preparation import ImagePreparation
 
 # Principal components of the colours of ImageNet's training images (RGB scaled to 0..1), and the
-# spread along each, as they are in common use for Krizhevsky's colour noise.
+# spread along each, as commonly used for Krizhevsky's colour noise.
 _COLOUR_COMPONENTS = (
     (-0.5675, 0.7192, 0.4009),
     (-0.5808, -0.0045, -0.8140),
@@ -20,11 +20,11 @@ def train_image(encoded, image_size, seed, preparation=ImagePreparation()):
     Args:
         encoded: scalar string tensor, a JPEG of any size, grey or colour.
         image_size: side of the result.
-        seed: int64 tensor of shape (2,); the same seed makes the same image.
+        seed: int64 tensor of shape (2,); the same seed gives the same image.
         preparation: ``ImagePreparation``.
 
     Returns:
-        float32 ``(image_size, image_size, 3)``, values 0..255; ``lighting`` may lead beyond.
+        float32 ``(image_size, image_size, 3)``, values 0..255; ``lighting`` may exceed that range.
     """
     crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
     if preparation.train_crop == "pad":
@@ -113,7 +113,7 @@ def _colour_noise(strength, seed):
 def _decode_to_shrink(encoded, window, image_size):
     """Decodes ``window`` as RGB, at 1/2 or 1/4 of its size if twice the image size is left.
 
-    The decoder leaves out high frequencies that shrinking would remove anyhow, and with them much
+    The decoder leaves out high frequencies that shrinking would remove anyway, and with them much
     of its work. Shrinking by less than two afterwards would leave visibly sharper images.
     """
     factor = tf.reduce_min(window[2:]) // image_size
@@ -135,8 +135,8 @@ def _decode_window(encoded, window, ratio=1):
         y, x, height, width = tf.unstack(window)
         return tf.io.decode_jpeg(encoded, 3, ratio)[y : y + height, x : x + width]
 
-    # The decoder stops at the last row of the window and would not notice that the rest of the
-    # file is missing. Only a file without its end marker takes the slow way, where it fails.
+    # The decoder stops at the last row of the window and would not notice that the rest of the file
+    # is missing. Only a file without its end marker takes the slow path, where it fails.
     ends_properly = tf.equal(tf.strings.substr(encoded, -2, 2), b"\xff\xd9")
     return tf.cond(ends_properly, decode_part, decode_whole)
 

@@ -1,4 +1,4 @@
-"""An image file to an upright JPEG that the training can decode."""
+"""From an image file to an upright JPEG that training can decode."""
 
 import contextlib
 import io
@@ -13,18 +13,18 @@ OTHER_FORMAT = "other format"
 TURNED = "turned upright as EXIF says"
 _QUALITY = 95
 _MAX_SIDE = 65500
-# Modes whose values 0..255 Pillow brings to RGB; those with 16 bits a channel it would clip.
+# Modes with values 0..255, which Pillow converts to RGB; it would clip those with 16 bits.
 _CONVERTIBLE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_jpeg(path):
     """Reads an image file; what is not an upright RGB or grey JPEG is re-encoded as one.
 
-    It is encoded with quality 95 and colours in full resolution. Of an animation the first
-    picture is taken; transparency is dropped.
+    It is encoded with quality 95 and without chroma subsampling. The first picture of an animation
+    is taken; transparency is dropped.
 
     Args:
-        path: of a file with an image in any format that Pillow knows, whatever its name says.
+        path: path of an image file in any format that Pillow knows, whatever its name.
 
     Returns:
         The JPEG as bytes, its height and width, and a tuple of what was repaired: ``CMYK`` (four
@@ -65,7 +65,7 @@ def _encode_anew(content, repairs):
 
 
 def _turn_upright(image, orientation):
-    # Pillow writes all of EXIF anew, which it cannot if another part of it is damaged.
+    # Pillow rewrites all of EXIF, which fails if another part of it is damaged.
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     image.info = {"exif": exif.tobytes()}

@@ -18,7 +18,7 @@ class StoppedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A file to be written: its path, and the images that go into it, in their order."""
+    """A file to be written: its path, and the images that go into it, in order."""
 
     path: Path
     images: tuple[SourceImage, ...]
@@ -26,7 +26,7 @@ class Shard:
 
 @dataclasses.dataclass
 class ShardResult:
-    """What became of the images of a shard.
+    """What happened to the images of a shard.
 
     Attributes:
         num_records: images written.
@@ -42,19 +42,19 @@ class ShardResult:
 
 
 def write_shard(shard, directory, synsets, count_image):
-    """Writes a shard; it bears its name only when it is whole and on the disk.
+    """Writes a shard, which gets its name only once it is complete and on disk.
 
     Args:
         shard: ``Shard``.
-        directory: where the images' paths begin.
+        directory: the directory that the images' paths are relative to.
         synsets: names of the classes.
-        count_image: called before each image; may raise ``StoppedError``.
+        count_image: function called before each image; may raise ``StoppedError``.
 
     Returns:
         ``ShardResult``.
 
     Raises:
-        DataError: the file cannot be written, such as on a full disk.
+        DataError: the file cannot be written, for instance because the disk is full.
         StoppedError: from ``count_image``.
     """
     result = ShardResult()

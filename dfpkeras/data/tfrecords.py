@@ -46,8 +46,8 @@ class RecordFiles:
         manifest: ``ManifestContent`` of the directory, or None.
 
     Raises:
-        DataError: there is no such directory or file, no record, a file ends within a record, or
-            files or records are missing or additional.
+        DataError: there is no such directory or file, there is no record, a file ends within a
+            record, or files or records are missing or unexpected.
     """
 
     def __init__(self, directory, split, layout, manifest):
@@ -90,12 +90,12 @@ class ImageRecords(ImageData):
     the records through a shuffle buffer of up to 256 MiB (at least 1,024 records), and decodes only
     the part of a JPEG that the crop asks for.
 
-    Making one counts the records of all files, by reading the records' lengths, holds files and
-    counts against the conversion they come from (or the numbers in the files' names), and reads
+    The constructor counts the records of all files, by reading the records' lengths, compares files
+    and counts with the conversion they come from (or the numbers in the files' names), and reads
     the first record of each file. The other records are checked when they are read.
 
-    Images are taken as they are stored: EXIF's orientation is not applied, and what is missing
-    within a damaged JPEG is grey. ``dfpkeras data check`` finds both.
+    Images are taken as stored: EXIF's orientation is not applied, and what is missing within a
+    damaged JPEG is grey. ``dfpkeras data check`` finds both.
 
     Args:
         directory: holds files of one of the two layouts.
@@ -200,7 +200,7 @@ class ImageRecords(ImageData):
             numbers.setdefault(path, []).append(number)
         for path in sorted(numbers):
             self._check_records(path, sorted(numbers[path]))
-        # The record may not be in the batch yet: the shuffle buffer reads far ahead.
+        # The record need not be in that batch: the shuffle buffer reads far ahead.
         order = range(len(files.paths)) if split != "train" else _file_order(files, seed, epoch)
         for position in _from_record(files, order, begin):
             for _ in read_records(files.paths[position], int(files.counts[position])):
@@ -227,14 +227,14 @@ def list_files(directory, split, layout):
     paths = layout.list_files(directory, split)
     if not paths:
         raise DataError(
-            f"{directory}: no files {layout.files.format(split=split)}; needed are TFRecord files "
+            f"{directory}: no files {layout.files.format(split=split)}; expected TFRecord files "
             f"{IMAGENET.describe_files()}, or those of TFDS, {TFDS.describe_files()}"
         )
     return paths
 
 
 class FileScan(NamedTuple):
-    """What the lengths and checksums of a file's records tell, without reading the data.
+    """What the lengths and checksums of a file's records say, without reading the data.
 
     Attributes:
         num_records: int.
@@ -246,10 +246,10 @@ class FileScan(NamedTuple):
 
 
 def scan_records(path):
-    """Returns the ``FileScan`` of a file, made of the 16 bytes between two records' data.
+    """Returns the ``FileScan`` of a file, which reads only the 16 bytes between two records' data.
 
     Raises:
-        DataError: the last record is not whole, or the file cannot be read.
+        DataError: the last record is not complete, or the file cannot be read.
     """
     count = offset = 0
     digest = hashlib.sha256()
@@ -267,7 +267,7 @@ def scan_records(path):
                 if len(header) < _HEADER_BYTES or offset > size:
                     raise DataError(
                         f"{name_record(path, count)}: the file ends within this record "
-                        "(it is truncated, or no TFRecord file)"
+                        "(it is truncated, or not a TFRecord file)"
                     )
                 count += 1
             if size:
@@ -319,12 +319,12 @@ def _shuffled(files, seed, epoch, open_file):
     """Returns the elements of all files in the order of an epoch.
 
     The order depends on the number of elements in each file, not on what they are: with
-    ``_enumerate_file`` it tells which record came when, without reading any.
+    ``_enumerate_file`` it gives the order of the records without reading any.
     """
 
     def epoch_elements(epoch):
-        # The shuffle buffer's order depends on TensorFlow's global seed as well, which must not
-        # tell a resumed run from an unbroken one: this sets it for the function being traced.
+        # The shuffle buffer's order depends on TensorFlow's global seed as well, which must be the
+        # same in a resumed and an uninterrupted run: this sets it for the function being traced.
         tf.random.set_seed(1)
         positions = tf.data.Dataset.from_tensor_slices(_file_order(files, seed, epoch))
         elements = positions.interleave(
@@ -351,7 +351,7 @@ def _file_order(files, seed, epoch):
 
 
 def _from_record(files, order, count):
-    """Returns an order of files with those first that are read after ``count`` records."""
+    """Returns an order of files that begins with those still open after ``count`` records."""
     order = np.asarray(order)
     done = np.cumsum(files.counts[order]) + INTERLEAVED_FILES * files.counts.max() <= count
     return [*order[~done], *order[done]]
@@ -359,7 +359,7 @@ def _from_record(files, order, count):
 
 def _shuffle_buffer(files):
     affordable = max(int(SHUFFLE_BUFFER_BYTES / files.mean_record_bytes), 1024)
-    # Not every byte may change the order: a file that was damaged is repaired during a run.
+    # The order must not depend on every byte: a damaged file may be repaired during a run.
     return min(files.num_records, 2 ** int(math.log2(affordable)))
 
 
@@ -367,7 +367,7 @@ def read_records(path, count):
     """Yields the number and the bytes of the first ``count`` records of a file.
 
     Raises:
-        DataError: the file has vanished, a record's checksum does not fit, or there are fewer.
+        DataError: the file is missing, a record's checksum does not match, or there are fewer.
     """
     records = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     for number in range(count):
@@ -390,5 +390,5 @@ def check_record(path, number, record, layout, num_classes):
 
 
 def name_record(path, number):
-    """Returns how messages call a record."""
+    """Returns the name of a record in messages."""
     return f"{path}: record {number} (counting from 0)"

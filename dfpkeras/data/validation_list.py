@@ -11,14 +11,14 @@ _MAX_DIGITS = 9
 
 
 def read_labels(folder, names, labels, list_path, synsets_path):
-    """Reads the labels of images; ``find_images`` tells the forms of the list.
+    """Reads the labels of images; ``find_images`` describes the forms of the list.
 
     Args:
-        folder: of the images, for messages.
-        names: of the images in it.
+        folder: folder of the images, for messages.
+        names: names of the images in it.
         labels: dict of the label of each synset.
-        list_path: of the list, or None.
-        synsets_path: of a file with the synset of number k in line k, or None.
+        list_path: path of the list, or None.
+        synsets_path: path of a file with the synset of number k in line k, or None.
 
     Returns:
         A dict of the label of each name.
@@ -35,7 +35,7 @@ def read_labels(folder, names, labels, list_path, synsets_path):
 
 
 class _ListReader:
-    """Arguments as of ``read_labels``."""
+    """Arguments as for ``read_labels``."""
 
     def __init__(self, folder, names, labels, list_path, synsets_path):
         self._folder = folder
@@ -66,7 +66,7 @@ class _ListReader:
         return found
 
     def _split(self, number, line):
-        # File names may hold spaces.
+        # File names may contain spaces.
         path, _, text = line.rpartition("\t" if "\t" in line else " ")
         if not path:
             raise DataError(f"{self._path}: line {number}: expected <file> <class>; got {line!r}")
@@ -74,7 +74,7 @@ class _ListReader:
 
     def _file_name(self, path):
         name = posixpath.basename(path)
-        # A name may hold a backslash itself.
+        # A name may itself contain a backslash.
         return name if name in self._known else ntpath.basename(path)
 
     def _label(self, number, text):
@@ -115,9 +115,9 @@ def _read_synsets(path):
     seen = {}
     for place, (number, synset) in enumerate(lines, 1):
         if number != place:
-            raise DataError(f"{path}: line {place} is blank, so that numbers are in doubt")
+            raise DataError(f"{path}: line {place} is blank, so the numbers are ambiguous")
         if synset in seen:
-            raise DataError(f"{path}: line {number}: {synset} is in line {seen[synset]} already")
+            raise DataError(f"{path}: line {number}: {synset} is already in line {seen[synset]}")
         seen[synset] = number
     return list(seen)
 

@@ -1,9 +1,9 @@
-"""Where a layer computes: which calls run on integers, and what they did.
+"""Where a layer computes: which calls run on integers, and what the latest one did.
 
 The methods in which Keras' own layers compute their results are wrapped. A layer of the policy
-"dfp16" then runs the integer operation, any other layer what Keras wrote; subclasses that call
-``super().call()`` or ``super().convolution_op()`` are served as well, and saved models keep naming
-Keras' classes.
+"dfp16" then runs the integer operation, any other layer Keras' own method; subclasses that call
+``super().call()`` or ``super().convolution_op()`` work as well, and saved models keep naming Keras'
+classes.
 """
 
 import functools
@@ -21,7 +21,7 @@ class Decision(typing.NamedTuple):
 
     Attributes:
         integer: bool, True if it runs on the integer kernels.
-        reason: str, why; one phrase.
+        reason: str, the reason in one phrase.
     """
 
     integer: bool
@@ -54,14 +54,14 @@ def decide(layer):
 def observe(layer):
     """Like `decide`, but takes into account what the latest call of the layer did.
 
-    A call may have met inputs the kernels do not take; and of a layer that overrides Keras' own
-    computation only a call can tell whether it still reaches it.
+    A call may have had inputs that the kernels do not take; and if a layer overrides Keras' own
+    computation, only a call can show whether it still reaches it.
     """
     decision, latest = decide(layer), _last_call.get(layer)
     if not decision.integer:
         return decision
     if not family_of(layer).has_weights:
-        return latest or Decision(False, "it goes with its input, and was not called yet")
+        return latest or Decision(False, "it depends on its input, and was not called yet")
     if latest is not None and not latest.integer:
         return latest
     if _overrides_keras(layer):
@@ -72,14 +72,14 @@ def observe(layer):
 
 
 def wrap_layers():
-    """Wraps the methods of all families; what was wrapped before stays as it is."""
+    """Wraps the methods of all families; what is already wrapped stays as it is."""
     for family in families():
         for method in family.methods:
             wrap_layer(method.cls, method.name, functools.partial(_call, family, method))
 
 
 def _call(family, method, original, layer, inputs, *args, **kwargs):
-    """Runs on integers what can; Keras' own method otherwise."""
+    """Runs the integer operation where it can, otherwise Keras' own method."""
     if not (method.applies(layer) and decide(layer).integer and _computes_values(inputs)):
         return original(layer, inputs, *args, **kwargs)
     why_not = _refusal(family, inputs)
@@ -94,11 +94,11 @@ def _call(family, method, original, layer, inputs, *args, **kwargs):
 
 
 _NO_PATH = "its latest call has no integer path"
-_NO_INTEGERS = "its latest call found no integers to go on with"
+_NO_INTEGERS = "the input of its latest call had no integers"
 
 
 def _computes_values(inputs):
-    """Whether a call is neither for shapes alone nor for a graph to be saved."""
+    """Whether a call is neither for shapes only nor for a graph to be saved."""
     return not is_symbolic(inputs) and not current().wants_float32()
 
 
@@ -108,7 +108,7 @@ def _refusal(family, inputs):
 
 def _why_no_operation(layer):
     if layer._layers:
-        return "its inner layers are listed by themselves, what it adds is float32"
+        return "its inner layers are listed separately, what it adds is float32"
     name = type(layer).__name__
     if not layer.weights:
         return f"{name} holds no weights, no integer path"

@@ -1,4 +1,4 @@
-"""Puts the policy "dfp16" into Keras, where a Keras can be imported that it fits.
+"""Puts the policy "dfp16" into Keras, if a supported Keras can be imported.
 
 Keras imports its backend, so without one there is no Keras; the NumPy-level kernels need neither.
 """
@@ -9,7 +9,7 @@ KERAS = ("3.13", "3.15")
 TENSORFLOW = ("2.18", "2.21")
 TESTED = f"Keras {' to '.join(KERAS)} and TensorFlow {' to '.join(TENSORFLOW)}"
 
-# What may be absent: Keras, its backends, and what Keras' NumPy backend is made of.
+# What may be absent: Keras, its backends, and what Keras' NumPy backend needs.
 _OPTIONAL = ("keras", "tensorflow", "jax", "torch", "openvino", "scipy")
 
 _missing = None
@@ -22,8 +22,8 @@ def install() -> bool:
         bool, whether there is a Keras; if not, `require_keras` says what is missing.
 
     Raises:
-        ImportError: Keras or TensorFlow are older than what dfpkeras works with, or so much newer
-            that something that it builds on is no longer there.
+        ImportError: Keras or TensorFlow is older than what dfpkeras works with, or so new that
+            something that it builds on no longer exists.
     """
     global _missing
     try:
@@ -50,16 +50,16 @@ def install() -> bool:
         if not newer:
             raise
         raise ImportError(
-            f"dfpkeras does not fit {' and '.join(newer)} ({error}): it works with {TESTED}"
+            f"dfpkeras does not work with {' and '.join(newer)} ({error}): it works with {TESTED}"
         ) from error
     return True
 
 
 def uninstall() -> None:
-    """Takes everything out of Keras and TensorFlow again: layers of the policy "dfp16" compute in
-    float32 from their next call on, and the policy can be asked for no more.
+    """Undoes every change to Keras and TensorFlow: layers of the policy "dfp16" compute in float32
+    from their next call, and the policy is no longer available.
 
-    What is traced already stays as it is. `dfpkeras.install` puts everything back.
+    What has been traced stays as it is. `dfpkeras.install` restores everything.
     """
     require_keras("dfpkeras.uninstall")
     from dfpkeras.integration import wiring
@@ -68,7 +68,7 @@ def uninstall() -> None:
 
 
 def require_keras(name):
-    """Raises ModuleNotFoundError, which says what to install, if there is no Keras.
+    """Raises ModuleNotFoundError, which says what to install, if Keras is missing.
 
     Args:
         name: str, the part of dfpkeras that needs it.

@@ -1,7 +1,7 @@
-"""Everything that is known of Keras beyond its public interface: no other module imports it.
+"""Everything that uses Keras beyond its public interface: no other module imports that.
 
-`install` wraps functions of Keras. It checks their parameters, so that a version of Keras which
-changed one of them is refused with a sentence instead of failing in the middle of a training.
+`install` wraps functions of Keras. It checks their parameters, so that a version of Keras that
+changed one of them is refused with a clear message instead of failing during training.
 """
 
 import sys
@@ -48,12 +48,12 @@ _wrappers = Wrappers()
 
 
 def is_symbolic(inputs):
-    """Whether a layer is called for the sake of shapes alone."""
+    """Whether a layer is called only to infer shapes."""
     return any_symbolic_tensors((inputs,))
 
 
 def training_of_current_call():
-    """The argument `training` of the call that runs now, which a layer need not take itself."""
+    """The argument `training` of the running call, which a layer need not take itself."""
     context = global_state.get_global_attribute("current_call_ctx")
     return None if context is None else context.get_value("training")
 
@@ -78,7 +78,7 @@ def install(parse_name, after_init, jit_is_supported, export, after_clear_sessio
 
     Args:
         parse_name: wrapper of `DTypePolicy._parse_name`.
-        after_init: function of a policy that was just made, and its constructor's arguments.
+        after_init: function of a policy that was just created, and its constructor's arguments.
         jit_is_supported: wrapper of the function that says whether XLA can compile a model.
         export: wrapper of `keras.Model.export`.
         after_clear_session: function without arguments.

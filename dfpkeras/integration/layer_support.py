@@ -1,4 +1,4 @@
-"""What several families of layers need to call operations."""
+"""Helpers of several families of layers, for calling operations."""
 
 import keras
 
@@ -14,7 +14,7 @@ def of_product(layer, kernel):
 
     Args:
         layer: `keras.Layer`.
-        kernel: Keras variable or tensor that is multiplied by.
+        kernel: Keras variable or tensor, the weights.
     """
     return {
         "number_format": number_format_of(layer),
@@ -45,7 +45,7 @@ def activated(layer, outputs):
 
 
 def or_not_implemented(result):
-    """Operations return None for tensors that stand for no integers, methods NotImplemented."""
+    """Operations return None for tensors that have no quantised view, methods NotImplemented."""
     return NotImplemented if result is None else result
 
 
@@ -55,5 +55,5 @@ def spatial_sizes(layer, inputs):
 
 
 def pairs_of_borders(borders):
-    """((before, after), ...) for each spatial dimension, as Keras' 1-D layers do not have it."""
+    """((before, after), ...) for each spatial dimension, a form that Keras' 1-D layers lack."""
     return borders if isinstance(borders[0], tuple) else (borders,)

@@ -1,9 +1,9 @@
 """The dtype policy "dfp16": float32 variables, integer products.
 
-``import dfpkeras`` teaches Keras the name, so that ``keras.config.set_dtype_policy("dfp16")`` and
-``dtype="dfp16"`` work everywhere a dtype policy does. A layer of this policy holds float32
-variables, takes and returns float32 tensors, and computes its products from INT16 operands with one
-shared exponent per tensor.
+``import dfpkeras`` registers the name with Keras, so that
+``keras.config.set_dtype_policy("dfp16")`` and ``dtype="dfp16"`` work everywhere a dtype policy
+does. A layer of this policy holds float32 variables, takes and returns float32 tensors, and
+computes its products from INT16 operands with one shared exponent per tensor.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ class DFP16Policy(DTypePolicy):
     model, and a layer without an integer path computes what it computes under "float32".
 
     Usable as ``dtype=`` of a layer, in a `keras.dtype_policies.DTypePolicyMap` and as the global
-    policy. The number format is saved and copied with the model; ``"dfp16"`` stands for the
-    default, and the `name` of any other, such as ``"dfp16(weight_bits=9)"``, for that one.
+    policy. The number format is saved and copied with the model; ``"dfp16"`` means the default
+    format, and the `name` of any other policy, such as ``"dfp16(weight_bits=9)"``, its format.
 
     Args:
         name: "dfp16". ``None`` is accepted because ``DTypePolicyMap.get_config`` writes it.
@@ -46,7 +46,7 @@ class DFP16Policy(DTypePolicy):
         RuntimeError: the Keras backend is not TensorFlow.
     """
 
-    # Policies that Keras made by name have no other.
+    # Policies that Keras creates by name have no other.
     number_format = _DEFAULT
     # Keras asks before it calls `build_from_config`.
     built = False
@@ -73,14 +73,14 @@ class DFP16Policy(DTypePolicy):
 
     @property
     def name(self):
-        """From which Keras makes the policy anew, for example of a cloned layer."""
+        """The name from which Keras recreates the policy, for example for a cloned layer."""
         # Not `_name`: `DTypePolicyMap.get_config` overwrites that with None.
         changed = _changes(self.number_format)
         arguments = ", ".join(f"{name}={value}" for name, value in changed.items())
         return f"{POLICY_NAME}({arguments})" if changed else POLICY_NAME
 
     def get_config(self):
-        """What Keras makes of a saved layer where dfpkeras was not imported: see `__name__`."""
+        """The config of Keras' own class, used where dfpkeras is not imported: see `__name__`."""
         return {"name": "float32"}
 
     @classmethod
@@ -88,8 +88,8 @@ class DFP16Policy(DTypePolicy):
         return cls()
 
     def get_build_config(self):
-        """The number format, which Keras saves beside the config and, where dfpkeras was not
-        imported, ignores."""
+        """The number format, which Keras saves next to the config and ignores where dfpkeras is not
+        imported."""
         if self.number_format == _DEFAULT:
             return None
         return dataclasses.asdict(self.number_format)
@@ -107,8 +107,8 @@ class DFP16Policy(DTypePolicy):
         return f'<DFP16Policy "{self.name}">'
 
 
-# What a saved model calls the class of its policies. Keras finds this one by the name under which
-# it is registered, and where it is not, its own class by this name: models load as float32 then.
+# The class name of policies in saved models. Keras finds this class by the name under which it is
+# registered, and if it is not, Keras' own class by this name: models then load as float32.
 DFP16Policy.__name__ = DTypePolicy.__name__
 
 
@@ -121,13 +121,13 @@ def policy_of(layer):
 
 
 def number_format_of(layer):
-    """Returns the `NumberFormat` of one Keras layer, None under other policies than this one."""
+    """Returns the `NumberFormat` of one Keras layer, None under any other policy."""
     policy = policy_of(layer)
     return policy.number_format if isinstance(policy, DFP16Policy) else None
 
 
 def parse_name(original, policy, name):
-    """Wrapper of Keras' function that gives compute and variable dtype of a policy's name."""
+    """Wrapper of Keras' function that returns compute and variable dtype for a policy's name."""
     if number_format_named(name) is None:
         return original(policy, name)
     _require_supported_backend()
@@ -149,10 +149,10 @@ def after_init(policy, name=None):
 
 
 def number_format_named(name):
-    """Returns the `NumberFormat` that a policy's name stands for, None if it is no name of ours.
+    """Returns the `NumberFormat` that a policy's name means, None if it is not a "dfp16" name.
 
     Raises:
-        ValueError: it would be, but for its arguments.
+        ValueError: it is one, but its arguments are invalid.
     """
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
@@ -162,15 +162,15 @@ def number_format_named(name):
         key, _, value = (word.strip() for word in part.partition("="))
         if key not in dataclasses.asdict(_DEFAULT):
             raise ValueError(
-                f"dtype policy {name!r}: one of {', '.join(dataclasses.asdict(_DEFAULT))} is "
-                f"needed, got {key!r}"
+                f"dtype policy {name!r}: expected one of "
+                f"{', '.join(dataclasses.asdict(_DEFAULT))}, got {key!r}"
             )
         arguments[key] = int(value) if value.isdecimal() else value
     return NumberFormat(**arguments)
 
 
 def _changes(number_format):
-    """What is not the default, by name."""
+    """The values that differ from the default, by name."""
     default = dataclasses.asdict(_DEFAULT)
     own = dataclasses.asdict(number_format)
     return {name: value for name, value in own.items() if value != default[name]}

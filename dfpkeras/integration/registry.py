@@ -1,4 +1,4 @@
-"""What is known of the layers that compute on integers: one declaration for each family.
+"""The layers that compute on integers: one declaration for each family.
 
 A module of `dfpkeras.integration.layers` declares a family and registers it; calls, `report`, the
 profile of a step, the plugin that runs Keras' own tests, and the table in the documentation read
@@ -11,11 +11,11 @@ import typing
 
 @dataclasses.dataclass(frozen=True)
 class IntegerMethod:
-    """A method of Keras' that is wrapped.
+    """A method of Keras that is wrapped.
 
     Attributes:
-        cls: class of layers.
-        name: of the method.
+        cls: layer class.
+        name: name of the method.
         compute: function that runs instead, of the layer and the method's arguments; it returns
             NotImplemented if it cannot. The operations of `dfpkeras.ops` that it calls get the
             number format of the layer.
@@ -33,16 +33,16 @@ class LayerFamily:
     """Layers that compute in the same way.
 
     Attributes:
-        kind: what the profile of a step counts them as, such as "convolution".
+        kind: what a step's profile counts them as, such as "convolution".
         methods: tuple of `IntegerMethod`.
         has_weights: whether they multiply by weights, whatever their input is. Without weights,
             they pass on the integers that they are given.
         operation: function of a layer, what it computes on integers, such as "2-D convolution"; or
             None if it does not.
         relatives: classes of layers of the same kind that stay float32.
-        kernels: beginnings of the names that `KernelHits` counts their kernels by.
-        float32_operations: parts of the types of TensorFlow's operations that tell by themselves
-            that they are of this kind.
+        kernels: prefixes of the names under which `KernelHits` counts their kernels.
+        float32_operations: substrings of the types of TensorFlow's operations that identify this
+            kind by themselves.
         layers, computation: what the documentation's table says, in Markdown.
     """
 
@@ -58,7 +58,7 @@ class LayerFamily:
 
     @property
     def classes(self):
-        """tuple of the classes whose methods are wrapped, without repetition."""
+        """Tuple of the distinct classes whose methods are wrapped."""
         return tuple(dict.fromkeys(method.cls for method in self.methods))
 
 
@@ -71,7 +71,7 @@ def register(family):
 
 
 def unregister(family):
-    """Takes a family away; its methods stay wrapped until `dfpkeras.uninstall`."""
+    """Removes a family; its methods stay wrapped until `dfpkeras.uninstall`."""
     _families.remove(family)
 
 
@@ -86,7 +86,7 @@ def family_of(layer):
 
 
 def kind_of(layer):
-    """Returns the kind of a layer, be it on integers or not; None if it is of no kind."""
+    """Returns the kind of a layer, whether on integers or not; None if it has none."""
     of_kind = (f for f in _families if isinstance(layer, (*f.classes, *f.relatives)))
     return next((family.kind for family in of_kind), None)
 

@@ -55,7 +55,7 @@ class Report:
 
 
 def report(model: keras.Layer) -> Report:
-    """Lists the layers of a Keras model and says of each whether it runs on the integer kernels.
+    """Lists the layers of a Keras model, and whether each runs on the integer kernels.
 
     A layer that overrides Keras' ``call`` is judged by its latest call, if there was one: run the
     model once to see what such a layer does.

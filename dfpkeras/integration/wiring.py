@@ -1,4 +1,4 @@
-"""Puts the policy and the integer layers into Keras, and takes them out again."""
+"""Installs the policy and the integer layers in Keras, and uninstalls them."""
 
 import keras
 
@@ -10,7 +10,8 @@ from dfpkeras.runtime.memory import release_memory
 
 
 def install():
-    """Wraps Keras' classes. Calling it again, or on another backend, does what is missing."""
+    """Wraps Keras' classes. Calling it again, also on another backend, adds only what is
+    missing."""
     keras_internals.install(
         policy.parse_name, policy.after_init, _jit_is_supported, _export, release_memory
     )
@@ -31,7 +32,7 @@ def uninstall():
 
 
 def _jit_is_supported(original, model):
-    """Has Keras turn ``jit_compile=True`` off, with its own warning: XLA knows no callbacks."""
+    """Has Keras turn ``jit_compile=True`` off, with its own warning: XLA has no callbacks."""
     all_layers = keras_internals.inner_layers(model, recursive=True)
     return original(model) and not any(decide(layer).integer for layer in all_layers)
 

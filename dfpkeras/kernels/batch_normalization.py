@@ -16,8 +16,8 @@ The parts of a training step, each of which reads its operands once::
 takes the moving statistics, `batch_norm_gradients` is told ``training=False``, and
 `batch_norm_backward_frozen` takes the place of `batch_norm_backward`.
 
-The channel is the last axis; all others count as pixels. An ``x`` that is a `DFPTensor` gives what
-its dequantised numbers would give, without making them. Results are rounded to the nearest
+The channel is the last axis; all others count as pixels. An ``x`` that is a `DFPTensor` gives the
+same result as its dequantised numbers, without computing them. Results are rounded to the nearest
 integer, ties to even, and the same to the last bit for every instruction set and number of threads.
 """
 
@@ -29,11 +29,11 @@ import numpy as np
 from dfpkeras import _native
 from dfpkeras.kernels.operand_checks import (
     check_activation,
+    check_activation_result,
     check_bits,
     check_channel_numbers,
     check_channels,
     check_operand,
-    check_passing,
     is_finite,
     parts,
 )
@@ -117,7 +117,7 @@ def batch_norm_statistics(x):
 
 @default_float_environment
 def batch_norm_fold(gamma, beta, mean, variance, epsilon):
-    """Folds a batch norm into one factor and one summand for each channel.
+    """Folds a batch norm into a scale and an offset for each channel.
 
     Args:
         gamma, beta: ``float32`` arrays of shape (channels,), or None for 1 and 0.
@@ -158,13 +158,13 @@ def batch_norm_forward(
         x: `DFPTensor` or ``float32`` array of shape (..., channels).
         scale, offset: ``float32`` arrays of shape (channels,), see `batch_norm_fold`.
         minimum, maximum: ``float32`` arrays of shape (channels,): the range of each channel of
-            ``x``, as `batch_norm_statistics` finds them; what lies outside saturates. None if they
-            are to be found first.
+            ``x``, as `batch_norm_statistics` finds them; values outside saturate. None to find them
+            first.
         residual: None, or a `DFPTensor` or ``float32`` array of the shape of ``x`` that is added.
         activation: None, "relu" or "relu6".
         bits: magnitude bits of the result, 2 to 15.
         unit_fold: None, or the (scale, offset) of `batch_norm_fold` without ``gamma`` and ``beta``,
-            if the normalised ``x`` is wanted, too: the backward pass can read it instead of ``x``.
+            to return the normalised ``x``, too, which the backward pass can read instead of ``x``.
 
     Returns:
         A `DFPTensor` of the shape of ``x``, or with ``unit_fold`` a pair of them; the second is the
@@ -212,8 +212,8 @@ def batch_norm_forward(
 def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
     """Sums over all pixels that the gradient of a batch norm needs, in one read.
 
-    ``dz`` is ``dy`` where the activation let the number through (``y > 0``, and ``y < 6`` for
-    "relu6", as Keras has it), 0 elsewhere.
+    ``dz`` is ``dy`` where the activation passed its argument on (``y > 0``, and ``y < 6`` for
+    "relu6", as in Keras), 0 elsewhere.
 
     Args:
         dy: `DFPTensor` or ``float32`` array of shape (..., channels).
@@ -236,7 +236,7 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
     channels = check_channels("dy", dy)
     check_operand("x", x, dy.shape)
     mean = check_channel_numbers("mean", mean, channels)
-    y = check_passing(y, activation, x.shape)
+    y = check_activation_result(y, activation, x.shape)
     sums, max_dz = np.empty((2, channels)), np.empty(channels, np.float32)
     if not _pixels(dy):
         sums.fill(0)
@@ -258,15 +258,15 @@ def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True, 
     With ``r = 1 / sqrt(variance + epsilon)`` and ``n`` pixels: ``dgamma = r * sum_dz_x``,
     ``dbeta = sum_dz``, ``factor_dz = gamma * r``, and in training ``factor_x = -gamma * r**3 *
     sum_dz_x / n`` and ``constant = -gamma * r * sum_dz / n``, computed in FP64. ``sum_dx`` is
-    ``gamma * r * sum_dz``, but 0 in training: the batch's mean takes away whatever is added to all
-    of ``x``.
+    ``gamma * r * sum_dz``, but 0 in training: the batch's mean cancels whatever is added to all of
+    ``x``.
 
     Args:
         gamma: ``float32`` array of shape (channels,), or None for 1.
         variance: ``float32`` array of shape (channels,).
         epsilon: float that is added to the variance.
         sums: a `BatchNormSums`.
-        pixels: how many pixels the statistics were taken over.
+        pixels: number of pixels that the statistics were taken over.
         training: whether mean and variance were those of the batch, through which gradients flow;
             otherwise they are constants.
         normalized: whether the normalised ``x`` took the place of ``x``, with mean 0, in ``sums``
@@ -354,7 +354,7 @@ def batch_norm_backward(
 def batch_norm_backward_frozen(
     dy, factor_dz, max_dz=None, y=None, activation=None, bits=14, want_dz=False
 ):
-    """``dx = factor_dz * dz``: `batch_norm_backward` where mean and variance were constants.
+    """``dx = factor_dz * dz``: `batch_norm_backward` with constant mean and variance.
 
     Args:
         dy, factor_dz, y, activation, bits, want_dz: as in `batch_norm_backward`.
@@ -376,7 +376,7 @@ def batch_norm_backward_frozen(
 
 
 def _backward(dy, x, numbers, y, activation, bits, want_dz):
-    y = check_passing(y, activation, dy.shape)
+    y = check_activation_result(y, activation, dy.shape)
     bits = check_bits(bits)
     if not is_finite(dy, x, y):
         return (_nonfinite(dy.shape), _nonfinite(dy.shape)) if want_dz else _nonfinite(dy.shape)

@@ -39,10 +39,10 @@ def conv2d_forward(
         bias: None, or a ``float32`` array of shape (filters,) that is added to the FP32 result.
         with_channel_range: whether to return the smallest and the largest number of each filter,
             too, which are found while the result is in a cache.
-        algorithm: "direct", "winograd_2x2" or "winograd_4x4", which all have results of their own
-            (docs/numerics.md), or "auto" for whichever is expected to be the fastest.
-            Only convolutions of 3x3 with neither strides, dilation, groups nor ``flush_every`` have
-            others than the direct one.
+        algorithm: "direct", "winograd_2x2" or "winograd_4x4", whose results differ
+            (docs/numerics.md), or "auto" for whichever is expected to be the fastest. Only 3x3
+            convolutions without strides, dilation, groups and ``flush_every`` have another
+            algorithm than the direct one.
 
     Returns:
         ``float32`` array of shape (batch, new height, new width, filters), or with

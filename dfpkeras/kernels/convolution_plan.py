@@ -1,4 +1,4 @@
-"""What is known of a convolution before its operands are: made once for each shape, and kept."""
+"""What is known about a convolution before its operands: made once for each shape, and kept."""
 
 import functools
 import typing
@@ -7,16 +7,16 @@ from dfpkeras import _native
 from dfpkeras.kernels.window_shapes import (
     check_padding,
     check_pair,
-    convolution_geometry,
+    convolution_description,
     output_shape,
 )
 from dfpkeras.runtime.argument_checks import check_integer
 from dfpkeras.runtime.isa import get_isa
 
-# A network has some hundred shapes; images of dynamic size make new ones without end.
+# A network has some hundred shapes; images of changing size keep adding new ones.
 _KEPT_PLANS = 4096
 
-#: Names of the numerics classes (docs/numerics.md), each with an algorithm of that name.
+#: Names of the numerics classes (docs/numerics.md), each of which has an algorithm of that name.
 NUMERICS = tuple(_native.NUMERICS)
 
 #: Which of them each choice of `algorithm` allows.
@@ -32,7 +32,7 @@ class Plan(typing.NamedTuple):
 
     Attributes:
         native: `_native.ConvolutionPlan`, which runs it.
-        output_shape: of the forward result: (batch, height, width, filters).
+        output_shape: shape of the forward result: (batch, height, width, filters).
     """
 
     native: _native.ConvolutionPlan
@@ -44,9 +44,9 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
 
     Args:
         direction: "forward", "backward_data" or "backward_weights".
-        shapes: of x and w: (batch, height, width, channels) and (kernel height, kernel width,
-            channels / groups, filters).
-        names: what errors call the two.
+        shapes: shapes of x and w: (batch, height, width, channels) and (kernel height, kernel
+            width, channels / groups, filters).
+        names: names of the two in error messages.
         arguments: strides, padding, dilation_rate and groups, as in
             `dfpkeras.kernels.conv2d_forward`.
         flush_every: products, or 0 for the proven schedule.
@@ -67,9 +67,9 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
 
 
 def check_algorithm(algorithm):
-    """One of the names in `ALGORITHMS`."""
+    """Raises a ValueError unless `algorithm` is one of the names in `ALGORITHMS`."""
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm: one of {', '.join(ALGORITHMS)} is needed, got {algorithm!r}")
+        raise ValueError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
     return algorithm
 
 
@@ -79,22 +79,22 @@ def _make_plan(_isa, direction, shapes, names, arguments, flush_every, classes):
     x_name, w_name = names
     strides, padding, dilation_rate, groups = arguments
     _check_channels(x_shape, x_name, w_shape, w_name, groups)
-    geometry = convolution_geometry(
+    description = convolution_description(
         x_shape, x_name, w_shape, w_name, w_shape[3], strides, padding, dilation_rate, groups
     )
-    native = _native.ConvolutionPlan(direction, (*geometry.values(), flush_every), classes)
-    return Plan(native, output_shape(geometry))
+    native = _native.ConvolutionPlan(direction, (*description.values(), flush_every), classes)
+    return Plan(native, output_shape(description))
 
 
 def _check_channels(x_shape, x_name, w_shape, w_name, groups):
     channels, group_channels, filters = x_shape[3], w_shape[2], w_shape[3]
     if groups < 1 or channels % groups or filters % groups:
         raise ValueError(
-            f"groups: a divisor of the {channels} channels of {x_name} and the {filters} filters "
-            f"of {w_name} is needed, got {groups}"
+            f"groups: expected a divisor of the {channels} channels of {x_name} and the {filters} "
+            f"filters of {w_name}, got {groups}"
         )
     if group_channels * groups != channels or not group_channels or not filters:
         raise ValueError(
-            f"{w_name}: {channels // groups} channels (the {channels} of {x_name} / {groups} "
-            f"groups) and at least one filter are needed, got shape {w_shape}"
+            f"{w_name}: expected {channels // groups} channels (the {channels} of {x_name} / "
+            f"{groups} groups) and at least one filter, got shape {w_shape}"
         )

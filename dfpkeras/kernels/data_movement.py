@@ -1,4 +1,4 @@
-"""Tensors side by side, cut apart, padded and cropped: what moves numbers and leaves their values.
+"""Concatenation, splitting, padding and cropping, which move numbers but do not change them.
 
 Results are the same to the last bit for every instruction set and number of threads. If an operand
 holds NaN or Inf, so does the result: it is the non-finite tensor.
@@ -20,21 +20,22 @@ def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
     """Joins tensors along an axis.
 
     Args:
-        tensors: list of `DFPTensor` or ``float32`` arrays, of one shape but for the axis.
+        tensors: list of `DFPTensor` or ``float32`` arrays, of the same shape except on the axis.
         axis: integer, from the end if negative.
-        bits: magnitude bits that the largest of the tensors needs in the result, 2 to 15.
+        bits: magnitude bits of the largest number in the result, 2 to 15.
 
     Returns:
-        A `DFPTensor`. All are rounded (to nearest, ties to even) with the exponent that the largest
-        needs; integers of that exponent are copied. The exponent is not smaller than the smallest
-        of the operands if all are integers. Empty operands decide nothing.
+        A `DFPTensor`. All tensors are rounded (to nearest, ties to even) with the exponent that the
+        largest number needs; integers that have that exponent are copied. If all operands are
+        `DFPTensor`, the exponent is at least the smallest of theirs. Empty operands have no
+        influence.
 
     Raises:
         TypeError: if an operand is neither, or a number not an integer.
         ValueError: if there is none, shapes do not fit, or ``axis`` or ``bits`` is out of range.
     """
     if not tensors:
-        raise ValueError("tensors: at least one tensor is needed, got an empty list")
+        raise ValueError("tensors: expected at least one tensor, got an empty list")
     for i, tensor in enumerate(tensors):
         check_operand(f"tensors[{i}]", tensor)
     first, bits = tensors[0].shape, check_bits(bits)
@@ -42,7 +43,7 @@ def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
     for i, tensor in enumerate(tensors):
         if _without(tensor.shape, axis) != _without(first, axis):
             raise ValueError(
-                f"tensors[{i}]: the shape {first} but for axis {axis} is needed, got {tensor.shape}"
+                f"tensors[{i}]: expected shape {first} except on axis {axis}, got {tensor.shape}"
             )
     lengths = [tensor.shape[axis] for tensor in tensors]
     shape = (*first[:axis], sum(lengths), *first[axis + 1 :])
@@ -60,7 +61,7 @@ def concatenate(tensors: list, axis: int = -1, bits: int = 14) -> DFPTensor:
 
 
 def split(x: DFPTensor, sizes: list[int], axis: int = -1) -> list[DFPTensor]:
-    """Cuts a tensor apart along an axis; the gradient of `concatenate`.
+    """Splits a tensor along an axis; the gradient of `concatenate`.
 
     Args:
         x: `DFPTensor`.
@@ -75,13 +76,12 @@ def split(x: DFPTensor, sizes: list[int], axis: int = -1) -> list[DFPTensor]:
         ValueError: if ``axis`` is out of range or the sizes do not fit.
     """
     if not isinstance(x, DFPTensor):
-        raise TypeError(f"x: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(x)}")
+        raise TypeError(f"x: expected a DFPTensor (dfpkeras.quantize), got {kind_of(x)}")
     axis = _check_axis(axis, len(x.shape))
     sizes = [check_integer("sizes", size) for size in sizes]
     if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 0:
         raise ValueError(
-            f"sizes: sizes that add up to the {x.shape[axis]} of axis {axis} are needed, "
-            f"got {sizes}"
+            f"sizes: expected a sum of {x.shape[axis]}, the size of axis {axis}, got {sizes}"
         )
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     results, start = [], 0
@@ -98,7 +98,7 @@ def zero_pad(x: DFPTensor, padding: tuple) -> DFPTensor:
 
     Args:
         x: `DFPTensor` of shape (batch, height, width, channels).
-        padding: ((top, bottom), (left, right)), integers, none negative.
+        padding: ((top, bottom), (left, right)), non-negative integers.
 
     Returns:
         A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``.
@@ -115,7 +115,7 @@ def crop(x: DFPTensor, cropping: tuple) -> DFPTensor:
 
     Args:
         x: `DFPTensor` of shape (batch, height, width, channels).
-        cropping: ((top, bottom), (left, right)), integers, none negative.
+        cropping: ((top, bottom), (left, right)), non-negative integers.
 
     Returns:
         A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``
@@ -133,7 +133,7 @@ def _change_borders(name, x, borders, sign):
     batch, height, width, channels = x.shape
     shape = batch, height + sign * (top + bottom), width + sign * (left + right), channels
     if min(shape) < 0:
-        raise ValueError(f"{name}: no more than x of shape {x.shape} has is needed, got {borders}")
+        raise ValueError(f"{name}: expected no more than the shape {x.shape} of x, got {borders}")
     rows, columns = (sign * top, sign * bottom), (sign * left, sign * right)
     return _reframe(x, shape, batch, width, channels, rows, columns, height)
 
@@ -144,15 +144,15 @@ def _check_borders(name, borders):
         numbers = [check_integer(name, number) for number in (top, bottom, left, right)]
     except (TypeError, ValueError):
         raise TypeError(
-            f"{name}: integers ((top, bottom), (left, right)) are needed, got {borders!r}"
+            f"{name}: expected integers ((top, bottom), (left, right)), got {borders!r}"
         ) from None
     if min(numbers) < 0:
-        raise ValueError(f"{name}: integers of at least 0 are needed, got {borders!r}")
+        raise ValueError(f"{name}: expected integers of at least 0, got {borders!r}")
     return tuple(numbers[:2]), tuple(numbers[2:])
 
 
 def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
-    """``x`` as images of this size with borders added (or taken away) before and after."""
+    """``x`` as images of this size with borders added (or removed) before and after."""
     if not x.is_finite:
         return _nonfinite(shape)
     y = aligned_empty(shape, np.int16)
@@ -168,7 +168,7 @@ def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
 def _check_axis(axis, rank):
     axis = check_integer("axis", axis)
     if not -rank <= axis < rank:
-        raise ValueError(f"axis: an axis of {rank} is needed, got {axis}")
+        raise ValueError(f"axis: expected one of {rank} axes, got {axis}")
     return axis % rank
 
 

@@ -1,9 +1,9 @@
-"""Depthwise convolution on NumPy arrays: each channel is convolved with kernels of its own.
+"""Depthwise convolution on NumPy arrays: each channel is convolved with its own kernels.
 
 Operands and results are those of the convolutions in `dfpkeras.kernels`: `DFPTensor` in, FP32 out,
 INT32 sums that never overflow, the same to the last bit for every instruction set and number of
 threads. The kernels take one filter for each channel; with more, the channels are repeated, and the
-gradients of the copies added in FP32.
+gradients of the copies are added in FP32.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from dfpkeras.kernels.window_shapes import (
     check_output,
     check_rank,
     check_shape,
-    convolution_geometry,
+    convolution_description,
     output_shape,
 )
 from dfpkeras.runtime.float_environment import default_float_environment
@@ -49,10 +49,10 @@ def depthwise_conv2d_forward(
         ValueError: if shapes or arguments do not fit.
     """
     x, w = check_rank("x", x, 4), check_rank("w", w, 4)
-    geometry = _geometry(x.shape, "x", w.shape, "w", strides, padding, dilation_rate)
-    y = aligned_empty(output_shape(geometry), np.float32)
+    description = _description(x.shape, "x", w.shape, "w", strides, padding, dilation_rate)
+    y = aligned_empty(output_shape(description), np.float32)
     extra = (check_bias(bias, y.shape[3]),)
-    return _run(_native.depthwise_forward, geometry, _repeat(x, w.shape[3]), w, y, extra)
+    return _run(_native.depthwise_forward, description, _repeat(x, w.shape[3]), w, y, extra)
 
 
 @default_float_environment
@@ -80,10 +80,10 @@ def depthwise_conv2d_backward_data(
     """
     dy, w = check_rank("dy", dy, 4), check_rank("w", w, 4)
     shape = check_shape("input_shape", input_shape, 4)
-    geometry = _geometry(shape, "input_shape", w.shape, "w", strides, padding, dilation_rate)
-    check_output(dy.shape, output_shape(geometry), "input_shape", shape)
+    description = _description(shape, "input_shape", w.shape, "w", strides, padding, dilation_rate)
+    check_output(dy.shape, output_shape(description), "input_shape", shape)
     dx = aligned_empty((*shape[:3], dy.shape[3]), np.float32)
-    _run(_native.depthwise_backward_data, geometry, dy, w, dx)
+    _run(_native.depthwise_backward_data, description, dy, w, dx)
     return dx if w.shape[3] == 1 else _add_copies(dx, w.shape[3])
 
 
@@ -111,23 +111,25 @@ def depthwise_conv2d_backward_weights(
     """
     x, dy = check_rank("x", x, 4), check_rank("dy", dy, 4)
     shape = check_shape("kernel_shape", kernel_shape, 4)
-    geometry = _geometry(x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate)
-    check_output(dy.shape, output_shape(geometry), "kernel_shape", shape)
+    description = _description(x.shape, "x", shape, "kernel_shape", strides, padding, dilation_rate)
+    check_output(dy.shape, output_shape(description), "kernel_shape", shape)
     dw = aligned_empty(shape, np.float32)
-    return _run(_native.depthwise_backward_weights, geometry, _repeat(x, shape[3]), dy, dw)
+    return _run(_native.depthwise_backward_weights, description, _repeat(x, shape[3]), dy, dw)
 
 
-def _geometry(x_shape, x_name, w_shape, w_name, *arguments):
-    """That of the kernels, which take as many channels as there are filters."""
+def _description(x_shape, x_name, w_shape, w_name, *arguments):
+    """The description for the kernels, which take as many channels as there are filters."""
     channels, multiplier = w_shape[2:]
     if channels != x_shape[3] or not channels or not multiplier:
         raise ValueError(
-            f"{w_name}: {x_shape[3]} channels, those of {x_name}, and a depth multiplier of at "
-            f"least 1 are needed, got shape {w_shape}"
+            f"{w_name}: expected {x_shape[3]} channels, as in {x_name}, and a depth multiplier "
+            f"of at least 1, got shape {w_shape}"
         )
     filters = channels * multiplier
-    geometry = convolution_geometry(x_shape, x_name, w_shape, w_name, filters, *arguments, filters)
-    return geometry | {"in_channels": filters}
+    description = convolution_description(
+        x_shape, x_name, w_shape, w_name, filters, *arguments, filters
+    )
+    return description | {"in_channels": filters}
 
 
 def _repeat(x, multiplier):
@@ -145,8 +147,8 @@ def _add_copies(dx, multiplier):
     return total
 
 
-def _run(kernel, geometry, a, b, result, extra=()):
+def _run(kernel, description, a, b, result, extra=()):
     if not is_trivial(result, a, b):
         operands = (*tensor_parts(a), *tensor_parts(b), *extra, result.reshape(-1))
-        kernel((*geometry.values(), 0), *operands)
+        kernel((*description.values(), 0), *operands)
     return result

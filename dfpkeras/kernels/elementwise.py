@@ -1,4 +1,4 @@
-"""Activations and sums of tensors without a batch norm, one pass each.
+"""Activations and sums of tensors that are not fused with a batch norm, one pass each.
 
 Results are rounded to the nearest integer, ties to even. Their shared exponent comes from the
 largest magnitude that the operands allow. If an operand holds NaN or Inf, so does the result: it is
@@ -10,9 +10,9 @@ import numpy as np
 from dfpkeras import _native
 from dfpkeras.kernels.operand_checks import (
     check_activation,
+    check_activation_result,
     check_bits,
     check_operand,
-    check_passing,
     is_finite,
     parts,
 )
@@ -36,8 +36,8 @@ def activation_forward(
         x: `DFPTensor`, or ``float32`` array, of any shape.
         activation: None, "relu" (``max(x, 0)``) or "relu6" (``min(max(x, 0), 6)``).
         bits: magnitude bits of the result for a ``float32`` array, 2 to 15. The result for a
-            `DFPTensor` has as many as that, and exactly the value.
-        bounds: None, or two numbers between which a ``float32`` array is known to lie.
+            `DFPTensor` is exact and has as many bits as ``x``.
+        bounds: None, or a known lower and upper bound of a ``float32`` array.
 
     Returns:
         A `DFPTensor` of the shape of ``x``.
@@ -91,15 +91,15 @@ def activation_backward(
         bits: magnitude bits of the result for a ``float32`` gradient, 2 to 15.
 
     Returns:
-        A `DFPTensor`: ``dy`` where ``y > 0`` (and ``y < 6`` for "relu6"), 0 elsewhere, as Keras has
-        it. The integers and the exponent of a `DFPTensor` are kept.
+        A `DFPTensor`: ``dy`` where ``y > 0`` (and ``y < 6`` for "relu6"), 0 elsewhere, as in Keras.
+        The integers and the exponent of a `DFPTensor` are kept.
 
     Raises:
         TypeError: if ``dy`` or ``y`` is of another type, or ``bits`` not an integer.
         ValueError: if shapes differ, ``activation`` is unknown or ``bits`` out of range.
     """
     check_operand("dy", dy)
-    y = check_passing(y, activation, dy.shape)
+    y = check_activation_result(y, activation, dy.shape)
     bits = check_bits(bits)
     if not is_finite(dy, y):
         return _nonfinite(dy.shape)
@@ -139,13 +139,13 @@ def sum_gradients(
     """
     gradients = list(gradients)
     if not gradients:
-        raise ValueError("gradients: at least one is needed, got none")
+        raise ValueError("gradients: expected at least one, got none")
     for gradient in gradients:
         check_operand("gradients", gradient, getattr(gradients[0], "shape", None))
     if len(gradients) == 1:
         return activation_backward(gradients[0], y, activation, bits)
     shape = gradients[0].shape
-    y = check_passing(y, activation, shape)
+    y = check_activation_result(y, activation, shape)
     bits = check_bits(bits)
     if not is_finite(*gradients, y):
         return _nonfinite(shape)

@@ -6,7 +6,7 @@ from dfpkeras import _native
 from dfpkeras.runtime.argument_checks import kind_of
 from dfpkeras.runtime.memory import aligned_empty
 
-#: |a * b| <= 2**14: so many products fit INT32 whatever the data.
+#: |a * b| <= 2**14: this many products fit INT32 whatever the data.
 MOST_PRODUCTS = 131_071
 
 
@@ -32,7 +32,7 @@ def matmul_int8(
     b_k, n = reversed(b.shape) if transpose_b else b.shape
     if k != b_k:
         raise ValueError(
-            f"b: {k} rows are needed to multiply a of shape {a.shape} "
+            f"b: expected {k} rows to multiply a of shape {a.shape} "
             f"(transpose_a={bool(transpose_a)}), got shape {b.shape} "
             f"(transpose_b={bool(transpose_b)})"
         )
@@ -52,7 +52,7 @@ def matmul_int8(
 
 def _check_matrix(name, value):
     if not isinstance(value, np.ndarray) or value.dtype != np.int8:
-        raise TypeError(f"{name}: an int8 NumPy array is needed, got {kind_of(value)}")
+        raise TypeError(f"{name}: expected an int8 NumPy array, got {kind_of(value)}")
     if value.ndim != 2:
-        raise ValueError(f"{name}: 2 dimensions are needed, got shape {value.shape}")
+        raise ValueError(f"{name}: expected 2 dimensions, got shape {value.shape}")
     return np.ascontiguousarray(value)

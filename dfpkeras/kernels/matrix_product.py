@@ -46,7 +46,7 @@ def matmul(
     b_k, n = reversed(b.shape) if transpose_b else b.shape
     if k != b_k:
         raise ValueError(
-            f"b: {k} rows are needed to multiply a of shape {a.shape} "
+            f"b: expected {k} rows to multiply a of shape {a.shape} "
             f"(transpose_a={bool(transpose_a)}), got shape {b.shape} "
             f"(transpose_b={bool(transpose_b)})"
         )
@@ -74,9 +74,9 @@ def sum_channels(dy: DFPTensor) -> np.ndarray:
         ValueError: if it has no dimension.
     """
     if not isinstance(dy, DFPTensor):
-        raise TypeError(f"dy: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(dy)}")
+        raise TypeError(f"dy: expected a DFPTensor (dfpkeras.quantize), got {kind_of(dy)}")
     if not dy.shape:
-        raise ValueError("dy: at least one dimension is needed, got shape ()")
+        raise ValueError("dy: expected at least one dimension, got shape ()")
     sums = aligned_empty(dy.shape[-1:], np.float32)
     if not is_trivial(sums, dy, dy):
         _native.sum_channels(*tensor_parts(dy), dy.shape[-1], sums)

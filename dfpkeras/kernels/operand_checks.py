@@ -8,21 +8,21 @@ from dfpkeras.runtime.argument_checks import check_integer, kind_of
 #: Activations, in the order of the C enumeration ``dfp_activation``.
 ACTIVATIONS = (None, "relu", "relu6")
 
-#: What the native module takes for an operand that is not there.
+#: What the native module takes for an absent operand.
 ABSENT = (None, 0, 0, None)
 
 
 def check_activation(activation):
     """The index of an activation."""
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation: None, 'relu' or 'relu6' is needed, got {activation!r}")
+        raise ValueError(f"activation: expected None, 'relu' or 'relu6', got {activation!r}")
     return ACTIVATIONS.index(activation)
 
 
 def check_bits(bits):
     bits = check_integer("bits", bits)
     if not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}")
+        raise ValueError(f"bits: expected {MIN_BITS} to {MAX_BITS} magnitude bits, got {bits}")
     return bits
 
 
@@ -30,7 +30,7 @@ def check_operand(name, value, shape=None):
     """A `DFPTensor` or a ``float32`` array, of the given shape if there is one."""
     if not isinstance(value, DFPTensor) and not _is_float32(value):
         raise TypeError(
-            f"{name}: a DFPTensor (dfpkeras.quantize) or a float32 NumPy array is needed, "
+            f"{name}: expected a DFPTensor (dfpkeras.quantize) or a float32 NumPy array, "
             f"got {kind_of(value)}"
         )
     _check_shape(name, value, shape)
@@ -40,20 +40,20 @@ def check_operand(name, value, shape=None):
 def check_tensor(name, value, shape):
     """A `DFPTensor` of the given shape."""
     if not isinstance(value, DFPTensor):
-        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(value)}")
+        raise TypeError(f"{name}: expected a DFPTensor (dfpkeras.quantize), got {kind_of(value)}")
     _check_shape(name, value, shape)
     return value
 
 
-def check_passing(y, activation, shape):
-    """The result of forward that decides what passes, None if everything does."""
+def check_activation_result(y, activation, shape):
+    """Checks the activation's result, by which a gradient is masked; None without an activation."""
     return check_tensor("y", y, shape) if check_activation(activation) else None
 
 
 def check_channels(name, value):
     """The number of channels, at least one, of an array (..., channels)."""
     if not value.shape or not value.shape[-1]:
-        raise ValueError(f"{name}: at least one channel is needed, got shape {value.shape}")
+        raise ValueError(f"{name}: expected at least one channel, got shape {value.shape}")
     return value.shape[-1]
 
 
@@ -61,7 +61,7 @@ def check_channel_numbers(name, value, channels):
     """A ``float32`` array with one number for each channel, C-contiguous."""
     if not _is_float32(value) or value.shape != (channels,):
         raise ValueError(
-            f"{name}: a float32 array of shape ({channels},) is needed, got {kind_of(value)}"
+            f"{name}: expected a float32 array of shape ({channels},), got {kind_of(value)}"
         )
     return np.ascontiguousarray(value)
 
@@ -86,4 +86,4 @@ def _is_float32(value):
 
 def _check_shape(name, value, shape):
     if shape is not None and value.shape != shape:
-        raise ValueError(f"{name}: the shape {shape} is needed, got {value.shape}")
+        raise ValueError(f"{name}: expected the shape {shape}, got {value.shape}")

@@ -44,8 +44,8 @@ def max_pool(
         x: `DFPTensor` of shape (batch, height, width, channels).
         pool_size: integer, or a pair for height and width; at most 65535 pixels.
         strides: integer or pair, None for ``pool_size``.
-        padding: "valid" or "same" (as in TensorFlow: output size = ceil(input size / stride); what
-            is padded is never the maximum).
+        padding: "valid" or "same" (as in TensorFlow: output size = ceil(input size / stride);
+            padding is never the maximum).
 
     Returns:
         A `DFPTensor` of shape (batch, new height, new width, channels), with the exponent of ``x``.
@@ -54,8 +54,8 @@ def max_pool(
         TypeError: if ``x`` is not a `DFPTensor` or a number not an integer.
         ValueError: if the shape or an argument does not fit.
     """
-    geometry = _geometry("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
-    return _pooled(_native.max_pool_forward, geometry, x, (), _output_shape(geometry))
+    description = _description("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
+    return _pooled(_native.max_pool_forward, description, x, (), _output_shape(description))
 
 
 def max_pool_backward(
@@ -79,22 +79,21 @@ def max_pool_backward(
         bits: magnitude bits of the result, 2 to 15.
 
     Returns:
-        A `DFPTensor` of the shape of ``x``. Its exponent is that of ``dy``, or larger by as many
-        bits as ``max|dy|`` times the number of windows that may hold one pixel has more than
-        ``bits``.
+        A `DFPTensor` of the shape of ``x``. Its exponent is that of ``dy``, plus the number of bits
+        by which ``max|dy|`` times the largest number of windows over one pixel exceeds ``bits``.
 
     Raises:
         TypeError: if an operand is of another type or a number not an integer.
         ValueError: if a shape or an argument does not fit.
     """
-    geometry = _geometry("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
-    shape = _output_shape(geometry)
+    description = _description("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
+    shape = _output_shape(description)
     y, bits = check_tensor("y", y, shape), check_bits(bits)
     dy = _quantized(check_operand("dy", dy, shape), bits)
     if not is_finite(x, y):
         return _nonfinite(x.shape)
     extra = x.data.reshape(-1), y.data.reshape(-1), bits
-    return _pooled(_native.max_pool_backward, geometry, dy, extra, x.shape)
+    return _pooled(_native.max_pool_backward, description, dy, extra, x.shape)
 
 
 def average_pool(
@@ -104,7 +103,7 @@ def average_pool(
     padding: str = "valid",
     bits: int = 14,
 ) -> DFPTensor:
-    """The average of each window and channel; what is padded does not count (as in TensorFlow).
+    """The average of each window and channel; padding does not count (as in TensorFlow).
 
     Args:
         x: `DFPTensor` of shape (batch, height, width, channels).
@@ -118,9 +117,9 @@ def average_pool(
     Raises:
         TypeError, ValueError: as in `max_pool`.
     """
-    geometry = _geometry("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
+    description = _description("x", check_rank("x", x, 4).shape, pool_size, strides, padding)
     extra = (check_bits(bits),)
-    return _pooled(_native.average_pool_forward, geometry, x, extra, _output_shape(geometry))
+    return _pooled(_native.average_pool_forward, description, x, extra, _output_shape(description))
 
 
 def average_pool_backward(
@@ -141,17 +140,17 @@ def average_pool_backward(
         bits: magnitude bits of the result, 2 to 15.
 
     Returns:
-        A `DFPTensor` of shape ``input_shape``: FP32 sums, rounded with the exponent that
-        ``max|dy|`` needs in all windows that may hold one pixel.
+        A `DFPTensor` of shape ``input_shape``: FP32 sums, rounded with the exponent that is needed
+        if all windows over a pixel hold ``max|dy|``.
 
     Raises:
         TypeError, ValueError: as in `max_pool_backward`.
     """
     shape = check_shape("input_shape", input_shape, 4)
-    geometry = _geometry("input_shape", shape, pool_size, strides, padding)
+    description = _description("input_shape", shape, pool_size, strides, padding)
     bits = check_bits(bits)
-    dy = _quantized(check_operand("dy", dy, _output_shape(geometry)), bits)
-    return _pooled(_native.average_pool_backward, geometry, dy, (bits,), shape)
+    dy = _quantized(check_operand("dy", dy, _output_shape(description)), bits)
+    return _pooled(_native.average_pool_backward, description, dy, (bits,), shape)
 
 
 def global_average_pool(x: DFPTensor) -> np.ndarray:
@@ -245,12 +244,12 @@ def global_max_pool_backward(
     counts = np.ones((batch, channels), np.float32)
     if counts.size:
         _native.count_equal(x.data.reshape(-1), y.data, counts)
-    # Where nothing is equal nothing is spread either.
+    # Where no number is equal, none is spread either.
     share = _floats(dy) / np.maximum(counts, 1)
     return _spread(share, x.data.reshape(-1), y.data, x.shape, bits)
 
 
-def _geometry(name, shape, pool_size, strides, padding):
+def _description(name, shape, pool_size, strides, padding):
     """(batch, channels, rows, columns) as the native module takes it."""
     pool_size = check_pair("pool_size", pool_size)
     strides = pool_size if strides is None else check_pair("strides", strides)
@@ -258,10 +257,10 @@ def _geometry(name, shape, pool_size, strides, padding):
     batch, *size, channels = shape
     if math.prod(pool_size) > MOST_WINDOW_PIXELS:
         raise ValueError(
-            f"pool_size: at most {MOST_WINDOW_PIXELS} pixels are needed, got {pool_size}"
+            f"pool_size: expected at most {MOST_WINDOW_PIXELS} pixels, got {pool_size}"
         )
     if min(size) < 1:
-        raise ValueError(f"{name}: a height and width of at least 1 are needed, got shape {shape}")
+        raise ValueError(f"{name}: expected a height and width of at least 1, got shape {shape}")
     axes = [
         (length, out, pool, stride, pad)
         for length, pool, stride in zip(size, pool_size, strides, strict=True)
@@ -269,14 +268,14 @@ def _geometry(name, shape, pool_size, strides, padding):
     ]
     if min(out for _, out, *_ in axes) < 1:
         raise ValueError(
-            f"{name}: with padding='valid' at least the window's size {pool_size} is needed, "
+            f"{name}: with padding='valid' expected at least the window's size {pool_size}, "
             f"got shape {shape}"
         )
     return batch, channels, *axes
 
 
-def _output_shape(geometry):
-    batch, channels, (_, height, *_), (_, width, *_) = geometry
+def _output_shape(description):
+    batch, channels, (_, height, *_), (_, width, *_) = description
     return batch, height, width, channels
 
 
@@ -284,18 +283,18 @@ def _images(name, shape):
     """(batch, pixels, channels) of images that have pixels."""
     batch, height, width, channels = shape
     if not height * width:
-        raise ValueError(f"{name}: at least one pixel is needed, got shape {shape}")
+        raise ValueError(f"{name}: expected at least one pixel, got shape {shape}")
     return batch, height * width, channels
 
 
-def _pooled(kernel, geometry, operand, extra, shape):
+def _pooled(kernel, description, operand, extra, shape):
     """The result of a kernel, of the given shape."""
     if not operand.is_finite:
         return _nonfinite(shape)
     result = aligned_empty(shape, np.int16)
     if not result.size:
         return DFPTensor._wrap(result, 0, 0)
-    scale = kernel(geometry, *parts(operand)[:3], *extra, result.reshape(-1))
+    scale = kernel(description, *parts(operand)[:3], *extra, result.reshape(-1))
     return DFPTensor._wrap(result, *scale)
 
 

@@ -1,4 +1,4 @@
-"""What the kernels that multiply two tensors have in common."""
+"""Helpers of the kernels that multiply two tensors."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def check_bias(bias, size):
     if bias is None:
         return None
     if not isinstance(bias, np.ndarray) or bias.dtype != np.float32 or bias.shape != (size,):
-        raise ValueError(f"bias: a float32 array of shape ({size},) is needed, got {kind_of(bias)}")
+        raise ValueError(f"bias: expected a float32 array of shape ({size},), got {kind_of(bias)}")
     return np.ascontiguousarray(bias)
 
 
@@ -42,7 +42,7 @@ def check_flush_every(flush_every, a, a_name, b, b_name):
             f"max|{b_name}| = {b.max_abs} may overflow INT32; at most "
             f"{INT32_MAX // largest // 2 * 2} are safe, or quantise with fewer bits"
         )
-    # A longer interval than any reduction has is one run.
+    # An interval longer than any reduction makes one run.
     return min(flush_every, INT32_MAX - 1)
 
 
@@ -51,6 +51,6 @@ def check_flush_interval(flush_every):
     flush_every = check_integer("flush_every", flush_every)
     if flush_every < 2 or flush_every % 2:
         raise ValueError(
-            f"flush_every: an even number of products, at least 2, is needed, got {flush_every}"
+            f"flush_every: expected an even number of products, at least 2, got {flush_every}"
         )
     return flush_every

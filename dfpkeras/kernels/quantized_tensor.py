@@ -29,7 +29,7 @@ class DFPTensor:
     Attributes:
         data: the ``int16`` array.
         exponent: the shared exponent.
-        max_abs: the maximum of ``|data|``, from which overflow safety is proven; of a part of a
+        max_abs: the maximum of ``|data|``, from which overflow safety is proven; for a part of a
             tensor, an upper bound.
 
     Raises:
@@ -41,12 +41,12 @@ class DFPTensor:
 
     def __init__(self, data, exponent):
         if not isinstance(data, np.ndarray) or data.dtype != np.int16:
-            raise TypeError(f"data: an int16 NumPy array is needed, got {kind_of(data)}")
+            raise TypeError(f"data: expected an int16 NumPy array, got {kind_of(data)}")
         exponent = check_integer("exponent", exponent)
         if not MIN_EXPONENT <= exponent <= NONFINITE_EXPONENT:
             raise ValueError(
-                f"exponent: an integer in [{MIN_EXPONENT}, {MAX_EXPONENT}] "
-                f"(or {NONFINITE_EXPONENT} for non-finite) is needed, got {exponent}"
+                f"exponent: expected an integer in [{MIN_EXPONENT}, {MAX_EXPONENT}] "
+                f"(or {NONFINITE_EXPONENT} for non-finite), got {exponent}"
             )
         # np.ascontiguousarray would turn a scalar into a vector.
         self.data = np.asarray(data, order="C")
@@ -54,13 +54,13 @@ class DFPTensor:
         self.max_abs = _native.max_abs(self.data.reshape(-1)) if data.size else 0
         if self.max_abs > np.iinfo(np.int16).max:
             raise ValueError(
-                "data: elements in [-32767, 32767] are needed, got -32768, "
+                "data: expected elements in [-32767, 32767], got -32768, "
                 "whose products overflow INT32"
             )
 
     @classmethod
     def _wrap(cls, data, exponent, max_abs):
-        """From parts that are known to be right, unchecked."""
+        """From parts that are known to be valid, without checks."""
         tensor = cls.__new__(cls)
         tensor.data = data
         tensor.exponent = exponent
@@ -87,7 +87,7 @@ class DFPTensor:
             A `DFPTensor` of the same shape.
         """
         if not isinstance(data, np.ndarray) or data.dtype != np.int32:
-            raise TypeError(f"data: an int32 NumPy array is needed, got {kind_of(data)}")
+            raise TypeError(f"data: expected an int32 NumPy array, got {kind_of(data)}")
         exponent = check_integer("exponent", exponent)
         bits, mode, seed = _check_quantization(bits, rounding, seed)
         # Beyond this range every result is zero or non-finite, and C's int32 stays in range.
@@ -135,7 +135,7 @@ class DFPTensor:
         if not large.is_finite:
             return _nonfinite(self.shape)
         if not large.max_abs:
-            # A zero tensor's exponent says nothing; it must not shift the other operand away.
+            # A zero tensor's exponent means nothing; it must not shift the other operand away.
             large = DFPTensor._wrap(large.data, small.exponent, 0)
         total = np.empty(self.shape, np.int32)
         if not total.size:
@@ -168,7 +168,7 @@ class DFPTensor:
 def quantize(
     x: np.ndarray, bits: int = MAX_BITS, rounding: str = "nearest", seed: int | None = None
 ) -> DFPTensor:
-    """Quantises a FP32 array to dynamic fixed point (section 3 of the paper).
+    """Quantises an FP32 array to dynamic fixed point (section 3 of the paper).
 
     ``exponent = floor(log2(max|x|)) - (bits - 1)``, raised to -128 if smaller, and
     ``data = round(x * 2**-exponent)``, clamped to ±(2**bits - 1). An all-zero array gets
@@ -193,7 +193,7 @@ def quantize(
         ValueError: if ``bits`` is out of range, ``rounding`` unknown or a ``seed`` is missing.
     """
     if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-        raise TypeError(f"x: a float32 NumPy array is needed, got {kind_of(x)}")
+        raise TypeError(f"x: expected a float32 NumPy array, got {kind_of(x)}")
     bits, mode, seed = _check_quantization(bits, rounding, seed)
     q = aligned_empty(x.shape, np.int16)
     if not x.size:
@@ -206,21 +206,21 @@ def _check_quantization(bits, rounding, seed):
     """(bits, index of the rounding mode, seed as an unsigned 64-bit number)."""
     bits = check_integer("bits", bits)
     if not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"bits: {MIN_BITS} to {MAX_BITS} magnitude bits are needed, got {bits}")
+        raise ValueError(f"bits: expected {MIN_BITS} to {MAX_BITS} magnitude bits, got {bits}")
     if rounding not in ROUNDINGS:
-        raise ValueError(f"rounding: one of {', '.join(ROUNDINGS)} is needed, got {rounding!r}")
+        raise ValueError(f"rounding: expected one of {', '.join(ROUNDINGS)}, got {rounding!r}")
     if rounding == "stochastic" and seed is None:
-        raise ValueError("seed: an integer is needed for rounding='stochastic', got None")
+        raise ValueError("seed: expected an integer for rounding='stochastic', got None")
     seed = 0 if seed is None else check_integer("seed", seed)
     return bits, ROUNDINGS.index(rounding), seed % 2**64
 
 
 def _same_shape(operation, a, b):
-    """(a, b) if b is a tensor of the same shape, (None, None) if it is no tensor."""
+    """(a, b) if b is a tensor of the same shape, (None, None) if it is not a tensor."""
     if not isinstance(b, DFPTensor):
         return None, None
     if a.shape != b.shape:
-        raise ValueError(f"{operation}: operands of one shape are needed, got {a.shape}, {b.shape}")
+        raise ValueError(f"{operation}: expected operands of one shape, got {a.shape}, {b.shape}")
     return a, b
 
 

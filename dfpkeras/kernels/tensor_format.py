@@ -1,4 +1,4 @@
-"""The integers that a tensor has in its role: how many bits, and how they are rounded."""
+"""The format of activations, weights or gradients: how many bits, and how they are rounded."""
 
 import typing
 import zlib
@@ -14,7 +14,7 @@ class TensorFormat(typing.NamedTuple):
     """The format of the tensors of one role.
 
     Attributes:
-        role: "activation", "weights" or "gradient", as kernels are counted by.
+        role: "activation", "weights" or "gradient", part of the name that kernels are counted by.
         bits: int, magnitude bits.
         rounding: "nearest" or "stochastic".
     """
@@ -25,11 +25,11 @@ class TensorFormat(typing.NamedTuple):
 
     @property
     def written_bits(self):
-        """Magnitude bits in which a kernel that rounds to nearest writes what `round_to` takes."""
+        """Magnitude bits of what a kernel that rounds to nearest writes for `round_to`."""
         return self.bits if self.rounding == "nearest" else MAX_BITS
 
     def gives_the_same_integers_as(self, other):
-        """Whether a tensor in this format is one in the other, too: the role does not count."""
+        """Whether both formats give a tensor the same integers; the role does not matter."""
         return self[1:] == other[1:]
 
 
@@ -40,10 +40,10 @@ def quantize_to(x, tensor_format):
 
 
 def round_to(tensor, tensor_format):
-    """Returns the `DFPTensor` that a kernel wrote in `written_bits`, in the format's own bits.
+    """Rounds the `DFPTensor` that a kernel wrote with `written_bits` to the format's own bits.
 
-    Both have one grid of numbers, whatever the rounding: what is dropped is the difference of the
-    bits, not what the largest number present could do without.
+    The grid of the result does not depend on the rounding: exactly the difference of the bits is
+    dropped, even if the largest number present could keep more.
     """
     dropped = tensor_format.written_bits - tensor_format.bits
     if not dropped or not tensor.is_finite or not tensor.max_abs:
@@ -54,5 +54,5 @@ def round_to(tensor, tensor_format):
 
 
 def _seed(x):
-    """A seed that follows from the contents: kernels run in no order that could be repeated."""
+    """A seed derived from the contents, since the order in which kernels run is not repeatable."""
     return zlib.crc32(np.ascontiguousarray(x.reshape(-1)[:: x.size // _SEED_ELEMENTS + 1]))

@@ -1,15 +1,15 @@
-"""Checks of what convolutions and poolings are told, and the sizes that follow."""
+"""Checks of the arguments of convolutions and poolings, and the sizes that follow."""
 
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.runtime.argument_checks import check_integer, kind_of
 
 
 def check_rank(name, value, rank):
-    """A `DFPTensor` of so many dimensions."""
+    """A `DFPTensor` with this number of dimensions."""
     if not isinstance(value, DFPTensor):
-        raise TypeError(f"{name}: a DFPTensor (dfpkeras.quantize) is needed, got {kind_of(value)}")
+        raise TypeError(f"{name}: expected a DFPTensor (dfpkeras.quantize), got {kind_of(value)}")
     if len(value.shape) != rank:
-        raise ValueError(f"{name}: {rank} dimensions are needed, got shape {value.shape}")
+        raise ValueError(f"{name}: expected {rank} dimensions, got shape {value.shape}")
     return value
 
 
@@ -18,26 +18,26 @@ def check_shape(name, value, rank):
     try:
         shape = tuple(check_integer(name, size) for size in value)
     except TypeError:
-        raise TypeError(f"{name}: a tuple of {rank} integers is needed, got {value!r}") from None
+        raise TypeError(f"{name}: expected a tuple of {rank} integers, got {value!r}") from None
     if len(shape) != rank or min(shape) < 0:
-        raise ValueError(f"{name}: {rank} sizes are needed, none negative, got {shape}")
+        raise ValueError(f"{name}: expected {rank} sizes, none negative, got {shape}")
     return shape
 
 
 def check_pair(name, value):
-    """Two positive integers, from a pair or one for both."""
+    """Two positive integers, from a pair or from one integer for both."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
-        raise ValueError(f"{name}: an integer or a pair is needed, got {value!r}")
+        raise ValueError(f"{name}: expected an integer or a pair, got {value!r}")
     pair = tuple(check_integer(name, v) for v in values)
     if min(pair) < 1:
-        raise ValueError(f"{name}: integers of at least 1 are needed, got {value!r}")
+        raise ValueError(f"{name}: expected integers of at least 1, got {value!r}")
     return pair
 
 
 def check_padding(padding):
     if padding not in ("valid", "same"):
-        raise ValueError(f"padding: 'valid' or 'same' is needed, got {padding!r}")
+        raise ValueError(f"padding: expected 'valid' or 'same', got {padding!r}")
     return padding
 
 
@@ -50,7 +50,7 @@ def output_and_padding(size, kernel, stride, dilation, padding):
     return out, max((out - 1) * stride + extent - size, 0) // 2
 
 
-def convolution_geometry(
+def convolution_description(
     x_shape, x_name, w_shape, w_name, filters, strides, padding, dilation_rate, groups
 ):
     """The fields of the C structure dfp_conv, in its order, without flush_every."""
@@ -61,16 +61,16 @@ def convolution_geometry(
     kernel = w_shape[:2]
     if min(kernel) < 1 or min(size) < 1:
         raise ValueError(
-            f"{x_name}, {w_name}: sizes of at least 1 are needed, got shapes {x_shape}, {w_shape}"
+            f"{x_name}, {w_name}: expected sizes of at least 1, got shapes {x_shape}, {w_shape}"
         )
     out, pad = zip(
         *map(output_and_padding, size, kernel, strides, dilation_rate, (padding,) * 2), strict=True
     )
     if min(out) < 1:
         raise ValueError(
-            f"{x_name}: with padding='valid' at least the kernel's extent "
-            f"{tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation_rate, strict=True))} "
-            f"is needed, got shape {x_shape}"
+            f"{x_name}: with padding='valid' expected at least the kernel's extent "
+            f"{tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation_rate, strict=True))}, "
+            f"got shape {x_shape}"
         )
     return {
         "batch": batch,
@@ -92,24 +92,24 @@ def convolution_geometry(
     }
 
 
-def output_shape(geometry):
-    """Of the forward result."""
-    return tuple(geometry[name] for name in ("batch", "out_h", "out_w", "out_channels"))
+def output_shape(description):
+    """The shape of the forward result."""
+    return tuple(description[name] for name in ("batch", "out_h", "out_w", "out_channels"))
 
 
 def check_output(dy_shape, expected, name, shape):
     if dy_shape != expected:
         raise ValueError(
-            f"dy: the shape {expected} of the forward result is needed for {name}={shape}, "
+            f"dy: expected the shape {expected} of the forward result for {name}={shape}, "
             f"got {dy_shape}"
         )
 
 
 def layer_output_shape(shape, window, strides, padding, dilation_rate, data_format, filters=None):
-    """The shape of what a convolution or pooling makes of images or sequences.
+    """The shape of a convolution's or pooling's result, for images or sequences.
 
     Args:
-        shape: of the input, with None for sizes that are not known.
+        shape: shape of the input, with None for unknown sizes.
         window: tuple, the size of a kernel or pooling window.
         strides, dilation_rate: tuples like `window`.
         padding: "valid" or "same".

@@ -1,4 +1,4 @@
-"""Layers: some of Keras on integers whatever the global policy is, and one that Keras lacks."""
+"""Some of Keras' layers on integers whatever the global policy, and one that Keras lacks."""
 
 from dfpkeras.integration.installation import require_keras
 

@@ -14,18 +14,18 @@ class LocalResponseNormalization(keras.layers.Layer):
     Classification with Deep Convolutional Neural Networks" (2012), section 3.3, whose constants are
     the defaults. ``alpha`` is not divided by the size of the window.
 
-    It computes in float32 under every dtype policy of float32 variables, "dfp16" included: the
-    layers around it run on integers, it takes the numbers they stand for.
+    It computes in float32 under every dtype policy with float32 variables, including "dfp16", where
+    it takes the float32 values of the layers around it, which run on integers.
 
     Args:
-        depth_radius: channels on each side that count, from 0.
+        depth_radius: number of channels on each side that count, at least 0.
         bias: positive constant in the denominator.
-        alpha: factor of the sum of squares, from 0.
+        alpha: factor of the sum of squares, at least 0.
         beta: exponent of the denominator.
         data_format: "channels_last" or "channels_first"; None for Keras' global one.
 
     Input and output: float tensors (batch, height, width, channels) or, channels first, (batch,
-    channels, height, width); any number of spatial dimensions will do.
+    channels, height, width); any number of spatial dimensions is possible.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -33,7 +33,7 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def __init__(self, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        _require("depth_radius", depth_radius, "an int from 0", _is_count(depth_radius))
+        _require("depth_radius", depth_radius, "an int of at least 0", _is_count(depth_radius))
         _require("bias", bias, "above 0", bias > 0)
         _require("alpha", alpha, "at least 0", alpha >= 0)
         self.depth_radius = depth_radius
@@ -46,7 +46,7 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         energy = self.bias + self.alpha * self._sum_of_neighbours(inputs * inputs)
-        # Several times as fast as a power and its gradient.
+        # Several times faster than a power and its gradient.
         return inputs * ops.exp(-self.beta * ops.log(energy))
 
     def compute_output_shape(self, input_shape):

@@ -1,4 +1,4 @@
-"""Models to train: their constructors, and finding them and those of keras.applications by name."""
+"""Models to train: their constructors, and a lookup by name that includes keras.applications."""
 
 from dfpkeras.integration.installation import require_keras
 

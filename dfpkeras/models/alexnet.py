@@ -49,8 +49,8 @@ def AlexNet(
         input_shape: sizes of one image, at least 63x63 pixels; None for (224, 224, 3).
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of the last dense layer.
-        classifier_activation: of the last dense layer; None for logits.
-        name: of the model.
+        classifier_activation: activation of the last dense layer; None for logits.
+        name: name of the model.
         groups: 1 or 2.
         alpha: width multiplier of all layers but the last. The standard deviation of the initial
             weights is 0.01 / sqrt(alpha), which keeps that of the sums over channels.

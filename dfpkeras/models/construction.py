@@ -14,14 +14,14 @@ def image_input(model_name, input_shape, default_size, smallest_size):
     """Returns the `keras.Input` of a model of images.
 
     Args:
-        model_name: for the message.
+        model_name: name in messages.
         input_shape: sizes of one image in Keras' global data format; None for square images of
             `default_size` with three channels.
         default_size: side in pixels.
         smallest_size: least height and width in pixels.
 
     Raises:
-        ValueError: `input_shape` is no shape of an image, or the image is too small.
+        ValueError: `input_shape` is not the shape of an image, or the image is too small.
     """
     if input_shape is None:
         sizes = (default_size, default_size)
@@ -57,7 +57,7 @@ def scaled(channels, alpha, multiple_of=1):
 
 
 def pooled(features, pooling):
-    """Returns what a model without its top returns for its last features.
+    """Returns the output of a model without its top, from its last features.
 
     Args:
         features: tensor of rank 4.

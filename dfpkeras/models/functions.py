@@ -1,4 +1,4 @@
-"""From "module:function" to the function."""
+"""Finds the function that "module:function" names."""
 
 import importlib
 import os

@@ -44,7 +44,7 @@ def GoogLeNet(
     the classifier, after modules 4a and 4d (section 5). They are for training; the model without
     them is ``keras.Model(model.inputs, model.output["logits"])``.
 
-    Local response normalisation has the constants of AlexNet, weights begin as
+    Local response normalisation has the constants of AlexNet, and weights are initialised by
     `keras.initializers.HeNormal`: the paper states neither.
 
     Args:
@@ -54,12 +54,12 @@ def GoogLeNet(
             pixels the auxiliary heads see less than 5x5 positions and average over all of them.
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of each classifier.
-        classifier_activation: of each classifier; None for logits.
-        name: of the model.
+        classifier_activation: activation of each classifier; None for logits.
+        name: name of the model.
         auxiliary_heads: whether to return the auxiliary classifiers' outputs, too.
-        batch_norm: batch normalisation after every convolution, whose biases it makes useless, in
-            place of local response normalisation: Ioffe and Szegedy, "Batch Normalization" (2015),
-            section 4.2.1.
+        batch_norm: batch normalisation after every convolution, which then has no bias, instead of
+            local response normalisation: Ioffe and Szegedy, "Batch Normalization" (2015), section
+            4.2.1.
         alpha: width multiplier of all layers but the classifiers.
 
     Returns:

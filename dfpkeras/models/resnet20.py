@@ -22,8 +22,8 @@ def ResNet20(
 
     Where the two later stages begin, the shortcut is a 1x1 convolution with batch normalisation
     (the paper's option B), not the subsampling and zero channels of option A: it is made of Keras'
-    layers alone and stays on integers. It has 272,474 trainable parameters, 2,752 more than with
-    option A: 0.27 million, as table 6 has it.
+    layers only and stays on integers. It has 272,474 trainable parameters, 2,752 more than with
+    option A: 0.27 million, as in table 6.
 
     Args:
         include_top: whether to end with global average pooling and a dense layer.
@@ -31,8 +31,8 @@ def ResNet20(
         input_shape: sizes of one image, at least 8x8 pixels, channels last; None for (32, 32, 3).
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of the dense layer.
-        classifier_activation: of the dense layer; None for logits.
-        name: of the model.
+        classifier_activation: activation of the dense layer; None for logits.
+        name: name of the model.
 
     Returns:
         `keras.Model` from float32 (batch,) + `input_shape` to (batch, classes).

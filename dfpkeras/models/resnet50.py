@@ -1,4 +1,4 @@
-"""ResNet-50 with either of the two places of its strides."""
+"""ResNet-50 with its strides in either of two places."""
 
 import keras
 
@@ -32,8 +32,8 @@ def ResNet50(
         input_shape: sizes of one image, at least 32x32 pixels; None for (224, 224, 3).
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of the dense layer.
-        classifier_activation: of the dense layer; None for logits.
-        name: of the model.
+        classifier_activation: activation of the dense layer; None for logits.
+        name: name of the model.
         version: "v1" or "v1.5".
 
     Returns:

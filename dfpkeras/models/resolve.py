@@ -1,4 +1,4 @@
-"""From a model's name to the model."""
+"""Builds a model from its name."""
 
 import difflib
 import functools
@@ -38,7 +38,7 @@ def model_names():
 
 
 def find_name(name):
-    """Returns the name in `model_names` that is meant, or None.
+    """Returns the matching name in `model_names`, or None.
 
     Args:
         name: in any case; "-" and "_" are ignored.
@@ -50,13 +50,13 @@ def build_model(name, input_shape, num_classes, *, auxiliary_heads=False):
     """Builds a model with fresh weights that maps images to logits.
 
     Args:
-        name: one of `model_names`, in any case, "-" and "_" ignored; or "module:function" of a
-            function of yours, which is called as ``function(input_shape=..., classes=...)`` and
-            returns such a model.
+        name: one of `model_names`, in any case, "-" and "_" ignored; or "module:function" of your
+            own function, which is called as ``function(input_shape=..., classes=...)`` and returns
+            such a model.
         input_shape: ``(height, width, channels)`` of the images.
         num_classes: number of outputs.
-        auxiliary_heads: whether a GoogLeNet returns a dict, with the logits of its auxiliary
-            classifiers, too (see `dfpkeras.models.GoogLeNet`).
+        auxiliary_heads: whether a GoogLeNet returns a dict that also has the logits of its
+            auxiliary classifiers (see `dfpkeras.models.GoogLeNet`).
 
     Returns:
         A ``keras.Model`` without a softmax at its end.

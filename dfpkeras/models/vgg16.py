@@ -26,8 +26,8 @@ def VGG16(
     """Builds VGG-16: Simonyan and Zisserman, "Very Deep Convolutional Networks" (2014).
 
     With ``alpha=1`` it has the layers, the names and the 138,357,544 parameters of
-    `keras.applications.VGG16`, whose weights it takes, and besides the dropout of the paper's
-    section 3.1, which that leaves out.
+    `keras.applications.VGG16`, whose weights it can load, and also the dropout of the paper's
+    section 3.1, which that model leaves out.
 
     Args:
         include_top: whether to end with the dense layers.
@@ -35,9 +35,9 @@ def VGG16(
         input_shape: sizes of one image, at least 32x32 pixels; None for (224, 224, 3).
         pooling: without top, "avg" or "max" over all pixels of the last features, or None.
         classes: outputs of the last dense layer.
-        classifier_activation: of the last dense layer; None for logits.
-        name: of the model.
-        dropout: part of the two hidden dense layers' units that is dropped in training.
+        classifier_activation: activation of the last dense layer; None for logits.
+        name: name of the model.
+        dropout: fraction of the two hidden dense layers' units that is dropped in training.
         alpha: width multiplier of all layers but the last.
 
     Returns:

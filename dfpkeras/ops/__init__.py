@@ -1,7 +1,7 @@
 """Differentiable integer operations, written once over the interface of a backend.
 
-They take and return float32 tensors of the backend; a tensor that stands for integers has a
-`views.QuantizedView`, from which the next operation reads them. `number_format` is the
+They take and return float32 tensors of the backend; a tensor whose integers are known has
+a `views.QuantizedView`, from which the next operation reads them. `number_format` is the
 `dfpkeras.kernels.number_format.NumberFormat` of the layer that calls.
 """
 

@@ -1,4 +1,4 @@
-"""The gradient of activations, whether they were fused with something else or not."""
+"""The gradient of activations, fused with another operation or not."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The gradient of a sum of two tensors, whether it was fused with something else or not."""
+"""The gradient of a sum of two tensors, fused with another operation or not."""
 
 import functools
 
@@ -19,7 +19,7 @@ from dfpkeras.ops.views import (
 
 
 def may_have_one_shape(a, b):
-    """Whether an addition broadcasts no dimension but, perhaps, an unknown number of images."""
+    """Whether an addition broadcasts no dimension except, perhaps, an unknown number of images."""
     backend = current()
     if backend.unsupported(a) or backend.unsupported(b):
         return False
@@ -28,8 +28,8 @@ def may_have_one_shape(a, b):
 
 
 def addition_gradient(a, b, number_format, dy):
-    """The gradients of the operands of a sum: `dy`, or its sum over the images of an operand that
-    had but one, where both numbers of images are unknown."""
+    """The gradients of the operands of a sum: `dy`, or, where both numbers of images are unknown,
+    its sum over the images for an operand that had only one."""
     if not len(a.shape) or a.shape[0] is not None:
         return [dy, dy]
     dy = current().as_tensor(dy)

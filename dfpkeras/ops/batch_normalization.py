@@ -1,9 +1,9 @@
 """Differentiable batch normalisation, fused with what follows it.
 
-`batch_norm` returns a float32 tensor that stands for integers, and notes on it how it was made.
+`batch_norm` returns a float32 tensor with a quantised view, and records with it how it was made.
 `fuse_residual` and `fuse_activation` find that on their input and compute the fused result from the
-operands of the batch norm, in one pass instead of two or three. Gradients flow through the unfused
-result all the same; a lazy backend does not compute its value if nothing else reads it.
+operands of the batch norm, in one pass instead of two or three. Gradients still flow through the
+unfused result; a lazy backend does not compute its value if nothing else reads it.
 """
 
 import functools
@@ -19,9 +19,9 @@ from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.ops.activation_gradient import activation_gradient, float32_activation
 from dfpkeras.ops.addition_gradient import addition_gradient
 from dfpkeras.ops.channel_ranges import request_channel_range
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import broadcast, from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     QuantizedView,
     attach,
@@ -36,7 +36,7 @@ from dfpkeras.ops.views import (
 )
 
 _NAME = "_dfp_normalization"
-_GRADIENT_NAME = "_dfp_passing"
+_GRADIENT_NAME = "_dfp_masked_gradient"
 
 
 class _Normalization(typing.NamedTuple):
@@ -50,9 +50,8 @@ class _Normalization(typing.NamedTuple):
             of `x`, if known.
         epsilon: float that is added to the variance.
         training: bool, whether the statistics are those of `x`.
-        kept: list that holds, once a forward pass was made, the `QuantizedView` of the normalised
-            `x`, in 15 bits, which the backward pass reads: `x`, of twice its size, need not be
-            kept.
+        kept: list that holds, after a forward pass, the `QuantizedView` of the normalised `x`, in
+            15 bits, which the backward pass reads: `x`, which is twice as large, need not be kept.
         number_format: `NumberFormat` of the batch norm.
         residual: float32 tensor of the shape of `x` that is added, or None.
     """
@@ -67,9 +66,9 @@ class _Normalization(typing.NamedTuple):
     residual: typing.Any = None
 
 
-class _Passing(typing.NamedTuple):
-    """How the gradient of an activation was made: `dy` where `activation`, with result `y`, let
-    the tensor through. A batch norm's own gradient can do that on the way."""
+class _MaskedGradient(typing.NamedTuple):
+    """How the gradient of an activation was made: `dy` masked by the result `y` of `activation`.
+    The gradient of a batch norm can apply the mask itself."""
 
     dy: typing.Any
     y: QuantizedView | None = None
@@ -130,8 +129,8 @@ def fuse_activation(x, activation, number_format):
 
     def gradient(dy):
         dx = activation_gradient(x, y, activation, number_format, dy)
-        # With a residual, its own gradient needs dx all the same.
-        return dx if made.residual is not None else _remember_passing(dx, dy, y, activation)
+        # With a residual, its gradient needs dx anyway.
+        return dx if made.residual is not None else _remember_masked(dx, dy, y, activation)
 
     return quantized_result(y, [x], gradient, float32_activation(activation))
 
@@ -173,7 +172,7 @@ def _statistics(made):
 
 def _forward(made, number_format, activation=None):
     """The view of the result in the format of the layer that wants it."""
-    # In eager execution `x` is there anyway, and forward passes are made that another one replaces.
+    # In eager execution `x` exists anyway, and a later fused pass may replace this one.
     keeps = made.training and made.integers is None and current().is_lazy()
     tensor_format = number_format.activation
     kernel = functools.partial(_forward_kernel, activation, made.epsilon, keeps, tensor_format)
@@ -181,15 +180,15 @@ def _forward(made, number_format, activation=None):
     operands |= named_operand("residual", made.residual, tensor_format)
     results = current().call(kernel, operands, view_dtypes() * (1 + keeps))
     if keeps:
-        # Its own 15 bits are read by nobody but the batch norm's gradient.
+        # Its 15 bits are read only by the batch norm's gradient.
         made.kept[:] = [make_view(*results[2:], made.x.shape, tensor_format)]
     return make_view(*results[:2], made.x.shape, tensor_format)
 
 
-def _remember_passing(dx, dy, y, activation):
-    """Returns `dx`; a batch norm need not read it, if nobody else makes its value be computed."""
+def _remember_masked(dx, dy, y, activation):
+    """Returns `dx`; a batch norm need not read its value, which is then never computed."""
     if current().is_lazy() and current().summands(dy) is None:
-        current().note(dx, _GRADIENT_NAME, _Passing(dy, y, activation))
+        current().note(dx, _GRADIENT_NAME, _MaskedGradient(dy, y, activation))
     return dx
 
 
@@ -218,13 +217,13 @@ def _backward(made, parameters, dy):
 def _backward_operands(made, dy):
     """The kernel of the gradient, and its operands by name."""
     backend, tensor_format = current(), made.number_format.gradient
-    passing = backend.noted(dy, _GRADIENT_NAME)
-    if passing is None or not backend.is_in_scope(passing.dy):
-        passing = _Passing(dy)
-    of_gradient = named_operand("dy", passing.dy, tensor_format)
+    masked = backend.noted(dy, _GRADIENT_NAME)
+    if masked is None or not backend.is_in_scope(masked.dy):
+        masked = _MaskedGradient(dy)
+    of_gradient = named_operand("dy", masked.dy, tensor_format)
     if backend.summands(dy) is not None:
         of_gradient = named_view("dy", view_of(dy, tensor_format))
-    of_activation = {} if passing.y is None else named_view("y", passing.y)
+    of_activation = {} if masked.y is None else named_view("y", masked.y)
     normalized = bool(made.kept) and backend.is_in_scope(made.kept[0].data)
     of_input = named_view("x", made.kept[0]) if normalized else _input(made)
     kernel = functools.partial(
@@ -232,14 +231,14 @@ def _backward_operands(made, dy):
         made.epsilon,
         made.training,
         normalized,
-        passing.activation,
+        masked.activation,
         tensor_format,
     )
     return kernel, {**of_input, **made.channels, **of_gradient, **of_activation}
 
 
 def _float32_forward(made, parameters, x, *values):
-    """What `batch_norm` computes, by float32 operations of the backend."""
+    """`batch_norm` by float32 operations of the backend."""
     operations = current().float32_operations
     values = dict(zip(parameters, values, strict=True))
     mean, variance = made.channels["mean"], made.channels["variance"]
@@ -312,12 +311,10 @@ def _backward_kernel(
     sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
     pixels = math.prod(x.shape[:-1])
     g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training, normalized)
-    passing = {"y": y, "activation": activation, "bits": tensor_format.written_bits}
+    mask = {"y": y, "activation": activation, "bits": tensor_format.written_bits}
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
-        dx = kernels.batch_norm_backward(
-            dy, x, mean, *factors, *channel_range, sums.max_dz, **passing
-        )
+        dx = kernels.batch_norm_backward(dy, x, mean, *factors, *channel_range, sums.max_dz, **mask)
     else:
-        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **passing)
+        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **mask)
     return [*pack(round_to(dx, tensor_format)), g.dgamma, g.dbeta, g.sum_dx]

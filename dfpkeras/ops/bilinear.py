@@ -1,11 +1,11 @@
-"""What convolutions and matrix products have in common: they are linear in both operands.
+"""Convolutions and matrix products, which are linear in both operands.
 
 With ``y = F(x, w)`` the gradients are ``dx = D(dy, w)`` and ``dw = W(x, dy)``, and each of the
 three is again differentiable in terms of the other two. They are written here as three functions
 that call each other, so gradients of any order run on the integer kernels.
 
-A gradient that goes to backward-data, to backward-weights and, where the framework hands the very
-tensor on, to the previous operation is quantised once.
+A gradient that goes to backward-data, to backward-weights and, where the framework passes on the
+same tensor, to the previous operation is quantised once.
 """
 
 import abc
@@ -29,8 +29,8 @@ from dfpkeras.ops.views import (
 
 
 class Forward(typing.NamedTuple):
-    """What a forward product gives: its float32 result, the view of the weights, which it
-    quantises if they are not yet, and the `ChannelRange` of the result or None."""
+    """The outputs of a forward product: its float32 result, the view of the weights, which it
+    quantises if necessary, and the `ChannelRange` of the result or None."""
 
     y: typing.Any
     weights: QuantizedView
@@ -45,7 +45,8 @@ class Shape(typing.NamedTuple):
 
 
 class BilinearProduct(abc.ABC):
-    """The three products of one kind of layer, in the layer's own layout.
+    """The three products (forward, backward-data, backward-weights) of one kind of layer, in the
+    layer's own layout.
 
     Attributes:
         number_format: `NumberFormat` of the layer.
@@ -111,7 +112,7 @@ def _forward(product, x, w, bias=None, quantizer=None):
     wq, x_shape = made.weights, product.shape_of(xq)
 
     def gradient(dy):
-        dy = current().as_tensor(dy)  # the gradient of a gather may come in a sparse form
+        dy = current().as_tensor(dy)  # the gradient of a gather may be sparse
         dyq = view_of(dy, formats.gradient)
         dx = _backward_data(product, dy, dyq, w, wq, x_shape)
         dw = _backward_weights(product, x, xq, dy, dyq, w.shape, x_shape)
@@ -167,7 +168,7 @@ def _bias_gradient(product, dy, dyq):
     return current().differentiable(product.bias_gradient(dyq), [dy], gradient)
 
 
-# What the products' own forward functions need
+# Helpers for the products' forward functions
 
 
 def data_of(w):
@@ -183,7 +184,7 @@ def weights_operands(w):
 def call_forward(kernel, operands, w, dtypes, tensor_format):
     """What the kernel returns, in two parts: the results of these types, and the weights' view.
 
-    Quantising them is part of the kernel: a call of its own costs a step about 0.1 ms.
+    Quantising the weights is part of the kernel: a separate call costs a step about 0.1 ms.
     """
     if isinstance(w, QuantizedView):
         return current().call(kernel, operands, dtypes), w
@@ -192,7 +193,7 @@ def call_forward(kernel, operands, w, dtypes, tensor_format):
 
 
 def quantized_weights(quantizer, w, w_scale):
-    """The weights, and what the call returns of them: nothing if they were integers before."""
+    """The weights, and what the call returns for them: nothing if they were integers before."""
     if w_scale is not None:
         return unpack(w, w_scale), []
     w = quantizer(w)

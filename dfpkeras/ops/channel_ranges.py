@@ -1,8 +1,9 @@
-"""The smallest and the largest number of each channel of what a convolution computes.
+"""The smallest and the largest number of each channel of a convolution's result.
 
-A convolution finds them while its results are in a cache, if a consumer asks; what follows then
-knows the exponent of its own result without a read of its own. A graph is complete before it runs,
-so its consumers can still ask; in eager execution the convolution is over, and they do without.
+A convolution finds them while its results are in a cache, if a consumer asks; the consumer then
+knows the exponent of its own result without reading its input first. A graph is complete before it
+runs, so its consumers can still ask; in eager execution the convolution has already run, and they
+do without.
 """
 
 import typing
@@ -15,8 +16,8 @@ _NAME = "_dfp_channel_range"
 class Request:
     """Whether a consumer asked for the range; the kernel reads it when it runs.
 
-    An object of its own: a backend may keep the functions that a graph calls for ever, so they must
-    not refer to the graph.
+    A separate object, because a backend may keep the functions that a graph calls forever, so they
+    must not refer to the graph.
     """
 
     def __init__(self):
@@ -28,7 +29,7 @@ class ChannelRange(typing.NamedTuple):
 
     Attributes:
         request: `Request`.
-        tensor: float32 tensor (2, channels), of no meaning unless it was asked for.
+        tensor: float32 tensor (2, channels), meaningless unless it was asked for.
     """
 
     request: Request
@@ -42,7 +43,7 @@ def remember_channel_range(y, channel_range):
 
 
 def request_channel_range(y):
-    """The float32 tensor (2, channels) of minimum and maximum, or None if nobody can tell."""
+    """The float32 tensor (2, channels) of minimum and maximum, or None if it is not available."""
     backend = current()
     channel_range = backend.noted(y, _NAME)
     if channel_range is None or not backend.is_lazy():

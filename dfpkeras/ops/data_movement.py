@@ -1,8 +1,8 @@
 """Differentiable concatenation, padding, cropping and reshaping, on integers.
 
-What moves numbers moves the integers that a tensor stands for, and those of its gradient back: the
-gradient of each operation is its inverse, or one of its kind, so gradients of any order are.
-Each function returns None for tensors that stand for no integers.
+These operations move the integers of a tensor, and its gradient's integers back: the gradient of
+each is its inverse, or an operation of the same kind, so gradients of any order stay on integers.
+Each function returns None for tensors that have no quantised view.
 """
 
 import functools
@@ -10,9 +10,9 @@ import math
 
 from dfpkeras import kernels
 from dfpkeras.backend import current
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import from_arrays, pack, unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     attach,
     call_for_view,
@@ -28,7 +28,7 @@ from dfpkeras.ops.views import (
 
 @operation
 def concatenate(tensors, axis, *, number_format):
-    """Joins tensors along an axis, or returns None if none of them stands for integers.
+    """Joins tensors along an axis, or returns None if none of them has a quantised view.
 
     Args:
         tensors: list of float32 tensors.
@@ -36,7 +36,7 @@ def concatenate(tensors, axis, *, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor, which stands for integers.
+        float32 tensor with a quantised view.
     """
     backend = current()
     if any(backend.unsupported(x) for x in tensors):
@@ -88,7 +88,7 @@ def _split(axis, number_format, shapes, lengths, dy):
 
 
 def _joined_shape(shapes, axis):
-    """What is known of one tensor is known of all, but for the axis."""
+    """Sizes that are known for one tensor are known for all, except on the axis."""
     joined = [
         next((size for size in sizes if size is not None), None)
         for sizes in zip(*shapes, strict=True)
@@ -100,7 +100,7 @@ def _joined_shape(shapes, axis):
 
 @operation
 def zero_pad(x, padding, *, data_format, number_format):
-    """Zeros around images or sequences, or None if `x` stands for no integers.
+    """Zeros around images or sequences, or None if `x` has no quantised view.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -109,7 +109,7 @@ def zero_pad(x, padding, *, data_format, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor in the layout of `x`, which stands for integers.
+        float32 tensor in the layout of `x`, with a quantised view.
     """
     formats = number_format.activation, number_format.gradient
     if find_view(x, formats[0]) is None:
@@ -161,7 +161,7 @@ def _reframed_shape(shape, sign, borders, data_format):
 
 @operation
 def reshape(x, shape, *, number_format):
-    """Another shape for each image, or None if `x` stands for no integers.
+    """Another shape for each image, or None if `x` has no quantised view.
 
     Args:
         x: float32 tensor (N, ...).
@@ -169,7 +169,7 @@ def reshape(x, shape, *, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor (N, *shape), which stands for integers.
+        float32 tensor (N, *shape), with a quantised view.
     """
     formats = number_format.activation, number_format.gradient
     view = find_view(x, formats[0])
@@ -189,7 +189,7 @@ def reshape(x, shape, *, number_format):
 
 @operation
 def transpose(x, axes, *, number_format):
-    """Permutes the dimensions, or returns None if `x` stands for no integers."""
+    """Permutes the dimensions, or returns None if `x` has no quantised view."""
     formats = number_format.activation, number_format.gradient
     if find_view(x, formats[0]) is None:
         return None

@@ -1,7 +1,7 @@
-"""Differentiable activations and sums, whose results stand for integers.
+"""Differentiable activations and sums, whose results have a quantised view.
 
-What is the result of a batch norm is computed together with it, see `batch_normalization`; all
-else in one pass of its own.
+An activation or sum of a batch norm's result is fused with the batch norm, see
+`batch_normalization`; any other takes a separate pass.
 """
 
 import functools
@@ -13,9 +13,9 @@ from dfpkeras.ops.activation_gradient import activation_gradient, float32_activa
 from dfpkeras.ops.addition_gradient import addition_gradient, may_have_one_shape
 from dfpkeras.ops.batch_normalization import fuse_activation, fuse_residual
 from dfpkeras.ops.channel_ranges import request_channel_range
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import broadcast, from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import call_for_view, named_operand, quantized_result
 
 
@@ -29,7 +29,7 @@ def activate(x, activation, *, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor of the shape of `x`, which stands for integers.
+        float32 tensor of the shape of `x`, with a quantised view.
     """
     fused = fuse_activation(x, activation, number_format)
     if fused is not None:
@@ -55,7 +55,7 @@ def add(a, b, *, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor that stands for integers, or None if shapes differ, or might in more than an
+        float32 tensor with a quantised view, or None if shapes differ, or might in more than an
         unknown number of images.
     """
     if not may_have_one_shape(a, b):

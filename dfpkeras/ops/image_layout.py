@@ -12,7 +12,7 @@ def channels_last(x, data_format):
 
 
 def restored(images, shape, data_format):
-    """Returns what `channels_last` made, again in its own rank and format; `shape` is as known."""
+    """Undoes `channels_last`: returns the original rank and format; `shape` is as far as known."""
     backend, rank = current(), len(shape)
     images = backend.with_shape(images, [None] * 4)
     if rank == 3:

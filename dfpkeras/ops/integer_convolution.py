@@ -21,10 +21,10 @@ from dfpkeras.ops.bilinear import (
     weights_operands,
 )
 from dfpkeras.ops.channel_ranges import ChannelRange, Request
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.image_layout import channels_last, restored
 from dfpkeras.ops.kernel_arguments import unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 
 
 @operation
@@ -105,8 +105,8 @@ def depthwise_convolution(
 class _Convolution(BilinearProduct):
     """The three products of a 1-D or 2-D convolution, in any data format.
 
-    The kernels take 2-D, channels-last operands; INT16 data is rearranged, being half as large
-    as the float32 tensor it stands for. `groups` is None for a depthwise convolution.
+    The kernels take 2-D, channels-last operands; the INT16 data are rearranged, which are half as
+    large as the float32 tensor. `groups` is None for a depthwise convolution.
     """
 
     number_format: NumberFormat
@@ -190,7 +190,7 @@ class _Convolution(BilinearProduct):
         )
 
     def _call(self):
-        """What every kernel of this layer is told."""
+        """The arguments of every kernel of this layer."""
         formats = self.number_format
         return self._arguments(), {
             "flush_every": formats.flush_every,

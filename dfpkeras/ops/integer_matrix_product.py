@@ -17,9 +17,9 @@ from dfpkeras.ops.bilinear import (
     quantized_weights,
     weights_operands,
 )
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.kernel_arguments import unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 
 
 @operation

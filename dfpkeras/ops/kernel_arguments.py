@@ -1,4 +1,4 @@
-"""What kernels take and return, as the arrays that backends hand to them.
+"""The arrays that backends pass to kernels and get from them.
 
 A quantised tensor is two arrays: INT16 data, and the pair of its shared exponent and largest
 magnitude.
@@ -25,7 +25,7 @@ def from_arrays(data, scale=None):
 
 
 def broadcast(a, b):
-    """Two operands of kernels with one shape, to which they broadcast as NumPy has it."""
+    """Broadcasts two operands of kernels to one shape, by NumPy's rules."""
     if a.shape == b.shape:
         return a, b
     shape = np.broadcast_shapes(a.shape, b.shape)

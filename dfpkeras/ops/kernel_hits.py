@@ -5,7 +5,7 @@ import threading
 
 
 class KernelHits(collections.Counter):
-    """How often each kernel ran, by operation name; a missing name counts 0.
+    """How often each kernel ran, by operation name; a missing name has the count 0.
 
     Names: ``quantize_activation``, ``quantize_weights``, ``quantize_gradient``,
     ``dequantize``, ``bias_gradient``, for each of ``conv``, ``depthwise`` and ``dense``:
@@ -18,7 +18,7 @@ class KernelHits(collections.Counter):
 
     Attributes:
         observer: function of a name that is called, in the kernel's thread, as the kernel begins;
-            or None. A profiler's way to know which kernel a callback runs.
+            or None. It tells a profiler which kernel a callback runs.
     """
 
     def __init__(self):

@@ -1,8 +1,8 @@
-"""Differentiable pooling, of tensors that stand for integers.
+"""Differentiable pooling, of tensors that have a quantised view.
 
 Each function returns None for a tensor that does not. The gradient of an average is again an
 average of its upstream gradient, and so on to any order; the gradient of a maximum is linear in its
-upstream gradient, and what is beyond it is left to the backend's own operations.
+upstream gradient, and higher orders are left to the backend's own operations.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.kernels.window_shapes import layer_output_shape
 from dfpkeras.ops.data_movement import reshape
-from dfpkeras.ops.entry import operation
 from dfpkeras.ops.image_layout import channels_last, restored
 from dfpkeras.ops.kernel_arguments import from_arrays, pack, unpack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     dequantized,
     find_view,
@@ -41,7 +41,7 @@ class _Windows:
 
     @property
     def arguments(self):
-        """For kernels on images."""
+        """The arguments of kernels on images."""
         one = (1,) * (2 - len(self.strides))
         return {
             "pool_size": one + self.pool_size,
@@ -55,7 +55,7 @@ class _Windows:
         return layer_output_shape(tuple(shape), *window, self.data_format)
 
     def call(self, kernel, operands, shape, tensor_format):
-        """The view of what a kernel on channels-last arrays returns, in the layer's layout."""
+        """The view of the result of a kernel on channels-last arrays, in the layer's layout."""
         kernel = functools.partial(kernel, self.arguments, tensor_format)
         data, scale = current().call(kernel, operands, view_dtypes())
         return make_view(restored(data, shape, self.data_format), scale, shape, tensor_format)
@@ -64,11 +64,11 @@ class _Windows:
         return channels_last(x, self.data_format)
 
     def float32_max_pool(self, x):
-        """By the backend's own operations."""
+        """Computed by the backend's own operations."""
         return self._float32_pool(current().float32_operations.max_pool, x)
 
     def float32_average_pool(self, x):
-        """By the backend's own operations."""
+        """Computed by the backend's own operations."""
         return self._float32_pool(current().float32_operations.average_pool, x)
 
     def _float32_pool(self, pool, x):
@@ -78,7 +78,7 @@ class _Windows:
 
 @operation
 def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
-    """The maximum of each window, or None if `x` stands for no integers.
+    """The maximum of each window, or None if `x` has no quantised view.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -88,7 +88,7 @@ def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor in the layout of `x`, which stands for integers.
+        float32 tensor in the layout of `x`, with a quantised view.
     """
     xq = find_view(x, number_format.activation)
     if xq is None:
@@ -131,7 +131,7 @@ def _upstream_of_maxima(windows, x, y, ddx):
 
 @operation
 def average_pool(x, *, pool_size, strides, padding, data_format, number_format):
-    """The average of each window, or None if `x` stands for no integers; as `max_pool`."""
+    """The average of each window, or None if `x` has no quantised view; as `max_pool`."""
     if find_view(x, number_format.activation) is None:
         return None
     windows = _Windows(pool_size, strides, padding, data_format, number_format)
@@ -166,7 +166,7 @@ def _average_pool_gradient(windows, shapes, dy):
 
 @operation
 def global_average_pool(x, *, data_format, keepdims, number_format):
-    """The average of each image and channel, or None if `x` stands for no integers.
+    """The average of each image and channel, or None if `x` has no quantised view.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -175,7 +175,7 @@ def global_average_pool(x, *, data_format, keepdims, number_format):
         number_format: `NumberFormat`.
 
     Returns:
-        float32 tensor (N, C), or with spatial dimensions of 1; it stands for no integers.
+        float32 tensor (N, C), or with spatial dimensions of 1; it has no quantised view.
     """
     if find_view(x, number_format.activation) is None:
         return None
@@ -223,7 +223,7 @@ def _global_average_gradient(data_format, number_format, shapes, dy):
 @operation
 def global_max_pool(x, *, data_format, keepdims, number_format):
     """The maximum of each image and channel, or None; as `global_average_pool`, but the result
-    stands for integers."""
+    has a quantised view."""
     tensor_format = number_format.activation
     xq = find_view(x, tensor_format)
     if xq is None:

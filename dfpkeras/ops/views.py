@@ -1,6 +1,6 @@
-"""The integers that float32 tensors stand for.
+"""Quantised views: the integers of float32 tensors.
 
-A quantised view is kept with the float32 tensor that it was quantised from, or that was dequantised
+A view is kept with the float32 tensor that it was quantised from, or that was dequantised
 from it. A tensor that several operations consume is quantised once.
 """
 
@@ -34,7 +34,7 @@ class QuantizedView(typing.NamedTuple):
 
 
 def view_of(x, tensor_format):
-    """Returns the view of float32 tensor `x` in a format, made now or found on it."""
+    """Returns the view of float32 tensor `x` in a format, existing or made now."""
     found = find_view(x, tensor_format)
     if found is not None:
         return found
@@ -52,7 +52,7 @@ def _quantized(x, tensor_format):
 
 
 def find_view(x, tensor_format):
-    """Returns the view that float32 tensor `x` has in a format here, or None."""
+    """Returns the view in a format that float32 tensor `x` has in the current scope, or None."""
     backend = current()
     found = backend.noted(x, _NAME)
     if found is None or not found.format.gives_the_same_integers_as(tensor_format):
@@ -61,7 +61,7 @@ def find_view(x, tensor_format):
 
 
 def call_for_view(kernel, operands, shape, tensor_format):
-    """Calls a kernel that returns a quantised tensor; `shape` is as known."""
+    """Calls a kernel that returns a quantised tensor; `shape` is as far as known."""
     backend = current()
     data, scale = backend.call(kernel, operands, view_dtypes())
     return make_view(data, scale, shape, tensor_format)
@@ -81,7 +81,7 @@ def make_view(data, scale, shape, tensor_format):
 
 
 def attach(x, view):
-    """Keeps a view with the float32 tensor it stands for, which it returns."""
+    """Attaches a view to its float32 tensor, which it returns."""
     current().note(x, _NAME, view)
     return x
 
@@ -94,17 +94,17 @@ def dequantized(view):
 
 
 def quantized_result(view, inputs, gradient, float32_values=None):
-    """The float32 tensor that stands for a view, with a gradient; see `Backend.differentiable`."""
+    """The float32 tensor of a view, with a gradient; see `Backend.differentiable`."""
     y = current().differentiable(dequantized(view), inputs, gradient, float32_values)
     return attach(y, view)
 
 
 def sum_gradients(dy, tensor_format, y=None, activation=None):
-    """Returns the view of a gradient where an activation let the tensor through.
+    """Returns the view of a gradient, masked by the result of an activation.
 
     Args:
-        dy: float32 tensor; if the backend added it up, its summands are added here, without a pass
-            for each over FP32.
+        dy: float32 tensor; if the backend added it up, its summands are added here, without an FP32
+            pass for each.
         tensor_format: `TensorFormat` of gradients.
         y: `QuantizedView` of the activation's result, or None.
         activation: None, "relu" or "relu6".

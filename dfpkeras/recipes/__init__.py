@@ -22,7 +22,7 @@ def recipe_names():
 
 
 def recipe_of(model):
-    """Returns the name of the recipe for a model: ``"default"`` if none is made for it."""
+    """Returns the name of the recipe for a model: ``"default"`` if it has none of its own."""
     key = model.lower().replace("-", "").replace("_", "")
     matches = (name for name in recipe_names() if key in read_recipe(name)["models"])
     return next(matches, DEFAULT)
@@ -35,10 +35,10 @@ def read_recipe(recipe):
         recipe: one of ``recipe_names()``, or the path of a file whose name ends in .toml.
 
     Returns:
-        Its content as a dict, unchecked; ``"models"`` is there in any case.
+        Its content as a dict, unchecked; ``"models"`` is always present.
 
     Raises:
-        RecipeError: there is no such recipe, or it is no TOML file.
+        RecipeError: there is no such recipe, or it is not a TOML file.
     """
     if not recipe.endswith(".toml") and recipe not in recipe_names():
         raise RecipeError(
@@ -51,4 +51,4 @@ def read_recipe(recipe):
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise RecipeError(f"{path}: is no TOML file: {error}") from error
+        raise RecipeError(f"{path}: is not a TOML file: {error}") from error

@@ -6,11 +6,11 @@ import numpy as np
 
 
 def check_integer(name, value):
-    """Returns `value` as an int; TypeError if it is none."""
+    """Returns `value` as an int; raises a TypeError if it is not an integer."""
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: an integer is needed, got {kind_of(value)}") from None
+        raise TypeError(f"{name}: expected an integer, got {kind_of(value)}") from None
 
 
 def kind_of(value):

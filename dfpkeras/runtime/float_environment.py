@@ -1,7 +1,7 @@
 """Arithmetic of NumPy in the default floating-point environment, whatever the caller's is.
 
-The compiled kernels see to it themselves. NumPy computes in the mode of the thread that calls it,
-and TensorFlow's threads flush subnormal numbers to zero: the same operands would give other bits.
+The compiled kernels set it themselves. NumPy computes in the mode of the calling thread, and
+TensorFlow's threads flush subnormal numbers to zero: the same operands would give different bits.
 """
 
 import functools

@@ -34,7 +34,7 @@ def set_isa(name: str) -> None:
         ValueError: if ``name`` is not one of `available_isas()`.
     """
     if name not in available_isas():
-        raise ValueError(f"name: one of {', '.join(available_isas())} is needed, got {name!r}")
+        raise ValueError(f"name: expected one of {', '.join(available_isas())}, got {name!r}")
     _select(name, "set_isa")
 
 
@@ -44,10 +44,10 @@ def reason():
 
 
 def set_default():
-    """Takes the fastest instruction set that runs here, capped by DFPKERAS_MAX_ISA."""
+    """Selects the fastest instruction set that runs here, capped by DFPKERAS_MAX_ISA."""
     most = os.environ.get(VARIABLE) or None
     if most is not None and most not in ISAS:
-        raise ValueError(f"{VARIABLE}: one of {', '.join(ISAS)} is needed, got {most!r}")
+        raise ValueError(f"{VARIABLE}: expected one of {', '.join(ISAS)}, got {most!r}")
     why = "the fastest that this CPU and operating system run"
     _select(most, f"{why}, at most {VARIABLE}={most}" if most else why)
 

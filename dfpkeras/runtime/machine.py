@@ -1,4 +1,4 @@
-"""What the kernels run on."""
+"""The machine that the kernels run on."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def info() -> dict:
 
 
 def _cache_bytes(kind, level):
-    """Size of a cache of the first CPU as Linux knows it, None if it does not."""
+    """Size of a cache of the first CPU according to Linux, None if unknown."""
     for cache in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         if _read(cache / "type") == kind and _read(cache / "level") == str(level):
             return int(_read(cache / "size").rstrip("K")) * 1024

@@ -29,7 +29,7 @@ def memory_stats() -> dict[str, int]:
     """What the memory pool holds, in bytes.
 
     Returns:
-        dict with ``in_use`` (results that somebody still refers to), ``cached`` (freed, kept for
+        dict with ``in_use`` (results that are still referenced), ``cached`` (freed, kept for
         reuse) and ``peak_in_use`` (the most in use at one time since the last release);
         ``in_use + cached`` is never more than 3/2 of it.
     """
@@ -37,7 +37,7 @@ def memory_stats() -> dict[str, int]:
 
 
 def release_memory() -> None:
-    """Returns all memory to the system that no result is using, and weights kept as integers.
+    """Returns to the system all memory that no result uses, and weights kept as integers.
 
     ``keras.utils.clear_session()`` does so too.
     """

@@ -37,13 +37,13 @@ def reason():
 
 
 def set_default():
-    """Takes DFPKERAS_NUM_THREADS, or else what CPU affinity and the container's quota allow."""
+    """Uses DFPKERAS_NUM_THREADS, or else what CPU affinity and the container's quota allow."""
     text = os.environ.get(VARIABLE, "")
     if text:
         try:
             number = int(text)
         except ValueError:
-            raise ValueError(f"{VARIABLE}: an integer is needed, got {text!r}") from None
+            raise ValueError(f"{VARIABLE}: expected an integer, got {text!r}") from None
         _set(_in_range(VARIABLE, number), VARIABLE)
         return
     cpus, quota = count_cpus(), _cgroup_quota()
@@ -61,7 +61,7 @@ def _set(number, why):
 
 def _in_range(name, number):
     if not 1 <= number <= MAX_THREADS:
-        raise ValueError(f"{name}: 1 to {MAX_THREADS} threads are needed, got {number}")
+        raise ValueError(f"{name}: expected 1 to {MAX_THREADS} threads, got {number}")
     return number
 
 
@@ -90,7 +90,7 @@ def _cgroup_quota(proc=Path("/proc/self/cgroup"), root=Path("/sys/fs/cgroup")):
 
 
 def _limits(root, path, read):
-    """The limits set along a path of control groups, each of which holds for all below it."""
+    """The limits along a path of control groups, each of which applies to all groups below it."""
     folder = root / path.lstrip("/")
     found = []
     for group in (folder, *folder.parents):

@@ -5,7 +5,7 @@ import inspect
 
 
 class UnknownSignatureError(AttributeError):
-    """A function that is to be wrapped takes other arguments than those it was written for."""
+    """A function to be wrapped has other parameters than the wrapper expects."""
 
 
 class Wrappers:
@@ -20,7 +20,7 @@ class Wrappers:
 
         Args:
             owner: module or class.
-            name: of the attribute; what was wrapped before stays as it is.
+            name: name of the attribute; what is already wrapped stays as it is.
             wrapper: function.
             parameters: names of the first parameters that the function must have: those that
                 `wrapper` looks at, possibly none.
@@ -68,5 +68,5 @@ def _check_parameters(owner, name, function, parameters):
     if found[: len(parameters)] != tuple(parameters):
         raise UnknownSignatureError(
             f"{owner.__name__}.{name} takes ({', '.join(found)}), "
-            f"({', '.join(parameters)}) is needed"
+            f"expected ({', '.join(parameters)})"
         )

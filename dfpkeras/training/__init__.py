@@ -1,6 +1,6 @@
 """What a recipe trains with: optimizer, schedule, loss and metrics.
 
-Importing this package makes its classes known to ``keras.models.load_model``.
+Importing this package registers its classes for ``keras.models.load_model``.
 """
 
 from dfpkeras.integration.installation import require_keras

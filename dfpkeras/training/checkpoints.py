@@ -1,4 +1,4 @@
-"""Checkpoints after which training goes on to the last bit.
+"""Checkpoints from which training resumes with the same bits.
 
 A checkpoint is a ``.keras`` file, as ``keras.models.load_model`` reads it, with two more members:
 what Keras does not save (the state of random generators in layers, and the sums of the metrics of
@@ -20,7 +20,7 @@ def save_checkpoint(path, model, progress):
     """Writes a checkpoint.
 
     Args:
-        path: ends in ``.keras``.
+        path: path that ends in ``.keras``.
         model: ``keras.Model``, compiled.
         progress: dict that JSON can hold.
 
@@ -43,7 +43,7 @@ def save_checkpoint(path, model, progress):
 def find_damage(path):
     """Returns what is wrong with a checkpoint's file, by its checksums, or None."""
     if not path.is_file():
-        return "it is no file"
+        return "it is not a file"
     try:
         with zipfile.ZipFile(path) as archive:
             missing = {_PROGRESS, _STATE} - set(archive.namelist())
@@ -52,7 +52,7 @@ def find_damage(path):
     except Exception as error:
         return str(error) or type(error).__name__
     if damaged:
-        return f"the checksum of {damaged} does not fit"
+        return f"the checksum of {damaged} does not match"
     return f"it has no {min(missing)}" if missing else None
 
 
@@ -60,7 +60,7 @@ def restore_checkpoint(path, model):
     """Gives a compiled model the weights, optimizer and generators of a checkpoint.
 
     Args:
-        path: of a checkpoint.
+        path: path of a checkpoint.
         model: ``keras.Model``, compiled in the same way as the one that was saved.
 
     Returns:
@@ -76,14 +76,14 @@ def restore_checkpoint(path, model):
     model.optimizer.build(model.trainable_variables)
     model.load_weights(path)
     _assign(_generators(model), _values(state, "generator"))
-    # Keras only warns of an optimizer whose variables are others, and leaves it as it is.
+    # Keras only warns about an optimizer with other variables, and leaves it unchanged.
     if int(model.optimizer.iterations) != int(state["iterations"]):
         raise ValueError(f"{path}: the optimizer is not the one that was saved")
     return progress, _values(state, "metric")
 
 
 def build_metrics(model, batch_spec):
-    """Makes the variables of a model's metrics, which Keras does when it first traces a step.
+    """Creates the variables of a model's metrics, which Keras does when it first traces a step.
 
     Args:
         model: ``keras.Model``, compiled.

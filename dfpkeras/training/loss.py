@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing, for labels that are integers."""
+"""Cross-entropy with label smoothing, for integer labels."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="dfpkeras")
 class SmoothedCrossEntropy(keras.losses.Loss):
-    """Cross-entropy with a target that all classes share a part of.
+    """Cross-entropy with a target that is partly spread over all classes.
 
     The target is ``1 - smoothing`` at the label plus ``smoothing / classes`` everywhere (Szegedy
     et al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7), without
@@ -14,7 +14,7 @@ class SmoothedCrossEntropy(keras.losses.Loss):
 
     Args:
         smoothing: float from 0 to 1.
-        name: of the loss.
+        name: name of the loss.
         **kwargs: ``reduction`` and ``dtype``, as for all Keras losses.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with weight decay as networks for images were published with."""
+"""Stochastic gradient descent with weight decay as in the publications of image networks."""
 
 import keras
 
@@ -9,13 +9,13 @@ class SGD(keras.optimizers.SGD):
 
     A step adds ``l2 * w`` to the gradient of a weight ``w`` and is otherwise Keras' own, so the
     decay passes through the momentum (Krizhevsky et al. 2012, section 5; Goyal et al. 2017,
-    section 3). Keras' ``weight_decay`` takes ``learning_rate * weight_decay * w`` off the weight
-    beside the momentum: with momentum m, about 1 - m times as much decay.
+    section 3). Keras' ``weight_decay`` subtracts ``learning_rate * weight_decay * w`` from the
+    weight, bypassing the momentum: with momentum m, about 1 - m times as much decay.
 
     Args:
         learning_rate, momentum, nesterov: as in ``keras.optimizers.SGD``.
         l2: the factor, at least 0.
-        exempt: names of variables without decay, such as ``"bias"``, ``"gamma"``, ``"beta"``.
+        exempt: names of variables that do not decay, such as ``"bias"``, ``"gamma"``, ``"beta"``.
         **kwargs: further arguments of ``keras.optimizers.SGD``.
 
     Raises:

@@ -6,13 +6,14 @@ from keras.optimizers import schedules
 
 @keras.saving.register_keras_serializable(package="dfpkeras")
 class LinearWarmUp(schedules.LearningRateSchedule):
-    """Lets another schedule's learning rate rise linearly from 0 during its first steps.
+    """Raises the learning rate of another schedule linearly from 0 during its first steps.
 
     "Gradual warm-up" of Goyal et al. 2017, section 2.2, beginning at 0: step ``n`` of the first
     ``steps`` (counted from 0) has ``n / steps`` of what the schedule says.
 
     Args:
-        schedule: a ``keras.optimizers.schedules.LearningRateSchedule``, also over all steps.
+        schedule: a ``keras.optimizers.schedules.LearningRateSchedule`` over all steps, warm-up
+            included.
         steps: int, at least 1.
 
     Raises:
@@ -51,7 +52,7 @@ def make_schedule(config, steps_per_epoch):
         A ``LearningRateSchedule`` from the number of steps done to the learning rate of the next.
     """
     peak = config.learning_rate * config.batch_size / config.base_batch_size
-    # A product like 0.1 * 30 may lie just below the integer that is meant.
+    # A product like 0.1 * 30 may be just below the intended integer.
     warmup_steps = int(config.warmup_epochs * steps_per_epoch + 1e-6)
     if config.schedule == "cosine":
         return _cosine(peak, config.epochs * steps_per_epoch, warmup_steps)

@@ -20,11 +20,11 @@ def compile_model(config, data):
     Returns:
         A compiled ``keras.Model`` with the metrics ``accuracy`` and, for more than five classes,
         ``top_5_accuracy``; Keras puts ``logits_`` before these names if the model has auxiliary
-        heads. Labels are to be passed through ``labels_for_every_output``.
+        heads. Pass labels through ``labels_for_every_output``.
 
     Raises:
-        ValueError: there is no such model, it cannot take images of that size, or it has not as
-            many auxiliary heads as the configuration has weights for their losses.
+        ValueError: there is no such model, it cannot take images of that size, or the number of its
+            auxiliary heads differs from the number of weights for their losses.
     """
     options = {"auxiliary_heads": True} if config.auxiliary_weights else {}
     model = build_model(config.model, data.image_shape, data.num_classes, **options)
@@ -67,7 +67,7 @@ def make_loss(config):
 
 
 def make_metrics(num_classes):
-    """Returns the share of images whose label comes first, and among the first five."""
+    """Returns the metrics for top-1 and, with more than five classes, top-5 accuracy."""
     top_5 = [keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5_accuracy")]
     return [
         keras.metrics.SparseCategoricalAccuracy(name="accuracy"),

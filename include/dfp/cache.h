@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* Bytes of one core's second-level cache; 512 KiB where the system does not tell. */
+/* Bytes of one core's second-level cache; 512 KiB if unknown. */
 int64_t dfp_second_level_cache(void);
 
 #endif

@@ -12,8 +12,8 @@
 typedef struct {
     const char *name;
     dfp_conv_algorithms conv[DFP_DIRECTIONS];
-    /* Convolutions with one kernel for each channel: in_channels = out_channels; groups, flush_every,
-     * minimum and maximum are not used, the schedule is the proven one. */
+    /* Convolutions with one kernel for each channel: in_channels = out_channels; groups,
+     * flush_every, minimum and maximum are not used; the schedule is the proven one. */
     dfp_convolution depthwise_forward;
     dfp_convolution depthwise_backward_data;
     dfp_convolution depthwise_backward_weights;
@@ -27,7 +27,7 @@ typedef struct {
                                         const dfp_statistics *s);
     dfp_status (*batch_norm_forward)(const dfp_normalization *n, dfp_result *y,
                                      dfp_result *normalized);
-    /* Uses dy, y, activation, x and mean alone. */
+    /* Uses only dy, y, activation, x and mean. */
     dfp_status (*batch_norm_backward_reduce)(const dfp_normalization_gradient *g,
                                              const dfp_gradient_sums *sums);
     dfp_status (*batch_norm_backward)(const dfp_normalization_gradient *g, dfp_result *dx,
@@ -78,7 +78,7 @@ const dfp_conv_algorithm *dfp_choose_conv(const dfp_kernels *kernels, dfp_direct
  * their number. */
 int dfp_list_known_isas(const char *const **names);
 
-/* The instruction sets compiled into this library, slowest first; `runs` tells whether this CPU and
+/* The instruction sets compiled into this library, slowest first; `runs` says whether this CPU and
  * operating system can execute it. Returns their number. */
 typedef struct {
     const dfp_kernels *kernels;
@@ -86,8 +86,8 @@ typedef struct {
 } dfp_isa;
 int dfp_list_isas(const dfp_isa **isas);
 
-/* The fastest instruction set that runs here and is not faster than `most` (a name, NULL for no
- * limit), or NULL if there is no such name. */
+/* The fastest instruction set that runs here and does not come after `most` in the list (a name,
+ * NULL for no limit), or NULL if there is no such name. */
 const dfp_kernels *dfp_best_isa(const char *most);
 
 /* The CPU's name, "" where it cannot be read; at most 48 characters and a 0. */

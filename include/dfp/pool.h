@@ -1,17 +1,17 @@
 /* Memory for results, 64-byte aligned and reused.
  *
  * A fresh large allocation costs a page fault for every 4 KiB, more than a kernel spends writing
- * the page. Freed blocks are therefore kept, by size; what is in use and what is kept together are
- * never more than 3/2 of the most that was in use at one time since the last release. */
+ * the page. Freed blocks are therefore kept, by size; what is in use and what is kept are together
+ * never more than 3/2 of the peak in use since the last release. */
 #ifndef DFP_POOL_H
 #define DFP_POOL_H
 
 #include <stddef.h>
 
-/* NULL if out of memory. The block holds at least `bytes` and may have held anything. */
+/* NULL if out of memory. The block has at least `bytes` bytes, with arbitrary content. */
 void *dfp_pool_take(size_t bytes);
 void dfp_pool_give(void *memory);
-/* Frees all blocks that are not in use, and begins anew to watch how much is. */
+/* Frees all blocks that are not in use, and restarts the measurement of the peak in use. */
 void dfp_pool_release(void);
 
 typedef struct {
@@ -20,7 +20,7 @@ typedef struct {
 dfp_pool_statistics dfp_pool_read(void);
 
 /* For tests: whether blocks that are new or given back are filled with a pattern (NaN as float32),
- * so that whoever reads a result that is gone, or was never written, computes nonsense. */
+ * so that reading a freed or unwritten result is detected. */
 void dfp_pool_poison(int on);
 
 #endif

@@ -1,11 +1,12 @@
 /* One pool of threads for the whole process, and the workspace of the one operation that runs on it.
  *
- * Kernels are called from many threads at once (TensorFlow's executors); a pool per caller, as OpenMP
- * keeps, would oversubscribe the machine. So operations take turns: dfp_begin waits for its turn,
- * dfp_end gives it back. Between the two the caller owns the pool and the workspace, and its
- * floating-point environment is the default one, like that of every thread of the pool: to nearest,
- * subnormal numbers kept, no traps. TensorFlow's threads, for one, flush subnormal numbers to zero.
- * So an operation computes nothing in floating point before dfp_begin or after dfp_end.
+ * Kernels are called from many threads at once (TensorFlow's executors); a pool per caller, as in
+ * OpenMP, would oversubscribe the machine. So operations take turns: dfp_begin waits for its turn,
+ * dfp_end releases it. Between the two the caller owns the pool and the workspace, and its
+ * floating-point environment is the default one, like that of every thread of the pool: rounding to
+ * nearest, subnormal numbers kept, no traps. TensorFlow's threads, for example, flush subnormal
+ * numbers to zero. So an operation computes nothing in floating point before dfp_begin or after
+ * dfp_end.
  */
 #ifndef DFP_THREADS_H
 #define DFP_THREADS_H
@@ -28,7 +29,7 @@ void dfp_parallel(int64_t tasks, dfp_task fn, void *context);
 void dfp_set_num_threads(int threads);
 int dfp_get_num_threads(void);
 
-/* Two 64-byte-aligned areas that live until the next request for them or dfp_release_workspace:
+/* Two 64-byte-aligned areas, valid until the next request for them or dfp_release_workspace:
  * one shared by all threads, one of `bytes_per_worker` for each thread. NULL if out of memory. */
 void *dfp_shared_workspace(size_t bytes);
 void *dfp_worker_workspace(size_t bytes_per_worker);

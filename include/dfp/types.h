@@ -13,7 +13,7 @@
 #error "dfpkeras needs FP32 arithmetic that rounds to FP32, not to more bits"
 #endif
 
-/* Columns of the packed operand that lie side by side in memory. One panel is [pairs][16][2]. */
+/* Columns of the packed operand that are contiguous in memory. One panel is [pairs][16][2]. */
 #define DFP_PANEL 16
 /* Panels that share one flush schedule. Fixed for every instruction set: results may not depend on
  * the width of a register. */
@@ -61,7 +61,7 @@ typedef struct {
     int64_t flush_every;
     const float *bias; /* out_channels numbers that forward adds, or NULL */
     /* Where forward puts the smallest and largest number of each output channel, or both NULL. A
-     * channel of nothing but NaN gets Inf and -Inf. */
+     * channel that holds only NaN gets Inf and -Inf. */
     float *minimum, *maximum;
 } dfp_conv;
 
@@ -114,7 +114,7 @@ typedef struct {
     int32_t unit_bits;
 } dfp_normalization;
 
-/* dz = dy where the activation let the number through, else 0;
+/* dz = dy where the activation passed its argument on, else 0;
  * dx = factor_dz * dz + factor_x * (x - mean) + constant, or factor_dz * dz if x is absent. */
 typedef struct {
     int64_t pixels, channels;
@@ -134,8 +134,8 @@ typedef struct {
     float *max_dz;
 } dfp_gradient_sums;
 
-/* dz = gradients[0] + ... + gradients[count - 1] where the activation let the number through, else 0;
- * all have `elements` elements. */
+/* dz = gradients[0] + ... + gradients[count - 1] where the activation passed its argument on, else
+ * 0; all have `elements` elements. */
 typedef struct {
     int64_t elements, count;
     const dfp_operand *gradients;
@@ -150,8 +150,8 @@ typedef struct {
     dfp_scale scale;
 } dfp_result;
 
-/* One axis of a pooling: the window of result o is [o * stride - pad, o * stride - pad + pool), as far
- * as it lies in [0, in). No window is empty. */
+/* One axis of a pooling: the window of result o is [o * stride - pad, o * stride - pad + pool),
+ * intersected with [0, in). No window is empty. */
 typedef struct {
     int64_t in, out, pool, stride, pad;
 } dfp_pool_axis;
@@ -171,7 +171,8 @@ typedef struct {
     int64_t top, left;
 } dfp_frame;
 
-/* y[outer][all parts side by side]: part i has sizes[i] elements in each of `outer` rows. */
+/* y[outer][all parts, one after the other]: part i has sizes[i] elements in each of `outer` rows.
+ * */
 typedef struct {
     int64_t outer, parts;
     const dfp_operand *operands;

@@ -21,11 +21,11 @@ from machine import PAGE, CPUExceptionError, Machine
 HEAP = 64 << 20
 STACK = 1 << 20
 
-# Numbers of the system calls that are not simply passed on.
+# Numbers of the system calls that are not passed on.
 MMAP, MPROTECT, MUNMAP, BRK, ARCH_PRCTL, EXIT, EXIT_GROUP = 9, 10, 11, 12, 158, 60, 231
-# Succeed without being done: set_tid_address, set_robust_list.
+# Succeed without effect: set_tid_address, set_robust_list.
 PRETENDED = (218, 273)
-# Not to be had: clone, fork, vfork, execve, rseq, clone3.
+# Not available: clone, fork, vfork, execve, rseq, clone3.
 REFUSED = (56, 57, 58, 59, 334, 435)
 ENOSYS, EINVAL = 38, 22
 ARCH_SET_FS = 0x1002
@@ -86,7 +86,7 @@ class Program:
             state.rip, state.rflags = state.rcx, state.r11
 
     def _make_stack(self, arguments, environment, auxiliary):
-        """Builds what the kernel hands to a new program; returns the stack pointer."""
+        """Builds what the kernel passes to a new program; returns the stack pointer."""
         memory = machine.allocate(STACK)
         self.machine.map(memory, STACK)
         top = memory + STACK - 64

@@ -60,7 +60,7 @@ def allocate(size):
 class Machine:
     """One CPU in 64-bit user mode with AVX-512 state enabled, if the model has it.
 
-    Its virtual addresses are this process's; pages that were not mapped fault.
+    Its virtual addresses are this process's; access to unmapped pages faults.
     """
 
     def __init__(self, bochscpu):
@@ -81,7 +81,7 @@ class Machine:
         self.state = self._user_state(bochscpu)
 
     def map(self, address, size):
-        """Lets the program use pages of this process."""
+        """Maps pages of this process for the program."""
         for page in _pages(address, size):
             entries, index = self._entry(page)
             if not entries[index]:
@@ -138,7 +138,7 @@ class Machine:
         return state
 
     def _stop_on_missing_page(self, address):
-        raise RuntimeError(f"the page tables name no page at physical address {address:#x}")
+        raise RuntimeError(f"the page tables have no page at physical address {address:#x}")
 
     def _stop_on_exception(self, session, cpu, vector, error):
         self._vector = vector

@@ -1,10 +1,10 @@
 """pytest plugin that runs the tests in Keras' wheel under the policy "dfp16".
 
-Loaded with ``-p dfp16_plugin`` in a process of its own (see ../test_keras_own_tests.py). It sets
-the policy after `TestCase.setUp`, which resets it; puts a batch norm that changes nothing in front
-of layers that take integers only where an integer layer made them; compares within 3e-3 of the
-tensor's maximum where Keras asks for more; leaves out what left_out.toml lists; and writes what ran
-to the JSON file named by ``--dfp16-summary``.
+Loaded with ``-p dfp16_plugin`` in a separate process (see ../test_keras_own_tests.py). It sets the
+policy after `TestCase.setUp`, which resets it; puts a batch norm that changes nothing before layers
+that compute on integers only if their input has them; compares within 3e-3 of the tensor's maximum
+where Keras is stricter; leaves out what left_out.toml lists; and writes what ran to the JSON file
+named by ``--dfp16-summary``.
 """
 
 import fnmatch
@@ -33,12 +33,12 @@ LEFT_OUT = pathlib.Path(__file__).with_name("left_out.toml")
 
 
 def left_out(test):
-    """Whether a test is not run: its id fits one of the patterns."""
+    """Whether a test is not run: its id matches one of the patterns."""
     entries = tomllib.loads(LEFT_OUT.read_text())["left_out"]
     return any(fnmatch.fnmatchcase(test, entry["test"]) for entry in entries)
 
 
-#: Names of the layers without weights whose results carried integers in the test that runs.
+#: Names of the layers without weights whose results had quantised views in the test that runs.
 integer_layers = set()
 
 
@@ -87,7 +87,7 @@ def shorten(node_id):
 
 
 def provide_imports():
-    """What Keras' test modules import and a wheel's user need not have."""
+    """Provides what Keras' test modules import but a wheel does not include."""
 
     def skip_if_backend(given_backend, reason):
         return pytest.mark.skipif(keras.backend.backend() == given_backend, reason=reason)
@@ -99,8 +99,8 @@ def provide_imports():
     sys.modules.setdefault("jax", types.ModuleType("jax"))
 
 
-def carry_integers(x):
-    """A float32 tensor as an integer layer would have made it, anything else as it is."""
+def with_integers(x):
+    """A float32 tensor as an integer layer would return it, anything else unchanged."""
     if not isinstance(x, tf.Tensor) or x.dtype != tf.float32 or not x.shape[1:]:
         return x
     channels = x.shape[-1]
@@ -112,12 +112,12 @@ def carry_integers(x):
 
 
 def feed_integers(cls, method):
-    """Has a layer find integers on its inputs."""
+    """Wraps a layer's method so that its inputs have integers."""
     original = getattr(cls, method)
 
     @functools.wraps(original)
     def fed(self, inputs, *args, **kwargs):
-        inputs = tf.nest.map_structure(carry_integers, inputs)
+        inputs = tf.nest.map_structure(with_integers, inputs)
         result = original(self, inputs, *args, **kwargs)
         if find_view(result, NumberFormat().activation) is not None:
             integer_layers.add(type(self).__name__)

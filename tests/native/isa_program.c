@@ -579,7 +579,7 @@ static void run_all(const dfp_kernels *k) {
     run_winograd(k);
 }
 
-/* What <fenv.h> cannot do: it knows no flushing to zero. */
+/* What <fenv.h> cannot do: it has no mode that flushes to zero. */
 static void set_control(unsigned long x86, unsigned long arm) {
 #if defined(__x86_64__)
     (void)arm;

@@ -1,4 +1,4 @@
-/* Strains the pool of threads: operations from many threads at once.
+/* Stress test of the pool of threads: operations from many threads at once.
  *
  *     thread_program limit N     the most tasks that ran at one time, with N threads allowed
  *     thread_program resize      the number of threads changes all the while
@@ -56,7 +56,7 @@ static void run_task(void *context, int64_t task, int worker) {
 }
 
 static void operate(void) {
-    static operation o; /* owned by whose turn it is */
+    static operation o; /* owned by the thread whose turn it is */
     dfp_begin();
     memset(&o, 0, sizeof o);
     o.threads = dfp_get_num_threads();

@@ -7,7 +7,7 @@ from dfpkeras.backend.tensorflow import float32_operations, gradients, kernel_ca
 
 
 class TensorFlowBackend(Backend):
-    """See `Backend`; what is not a line of TensorFlow is in the modules of this folder."""
+    """See `Backend`; what takes more than a line of TensorFlow is in the modules of this folder."""
 
     int16, int32, float32 = tf.int16, tf.int32, tf.float32
     float32_operations = float32_operations

@@ -1,6 +1,6 @@
-"""Operations on float32 tensors by TensorFlow itself, which stand in where kernels cannot run.
+"""TensorFlow's own operations on float32 tensors, used where kernels cannot run.
 
-Images are channels-last, because TensorFlow convolves and pools nothing else on every CPU.
+Images are channels-last, the only layout that TensorFlow convolves and pools on every CPU.
 """
 
 import keras

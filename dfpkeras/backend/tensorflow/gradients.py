@@ -1,7 +1,7 @@
-"""Results whose gradients are computed by functions of our own.
+"""Results with custom gradients.
 
 `tf.custom_gradient` keeps each such function, and with it the graph and the weights of its model,
-in a registry of the process for ever. Here a graph itself owns its gradients.
+in a process-wide registry forever. Here a graph itself owns its gradients.
 """
 
 import itertools
@@ -77,15 +77,15 @@ def _recorded(values, inputs, backward):
 
 
 class _Gradient:
-    """A function that can be referred to weakly."""
+    """A function that can be weakly referenced."""
 
     def __init__(self, function):
         self.function = function
 
 
 def _keep_with_graph(graph, gradient):
-    """A loop's body and a branch are traced in graphs of their own, which TensorFlow may drop and
-    make anew from their definitions, under the graph around them."""
+    """A loop's body and a branch are traced in separate graphs, which TensorFlow may drop and
+    rebuild from their definitions, under the graph around them."""
     while graph is not None and graph.building_function:
         if not hasattr(graph, _ATTRIBUTE):
             setattr(graph, _ATTRIBUTE, [])

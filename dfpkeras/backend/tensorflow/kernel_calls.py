@@ -15,14 +15,14 @@ _this_thread = threading.local()
 def call(function, operands, dtypes):
     """See `Backend.call`; in graphs, a stateless operation.
 
-    TensorFlow's threads flush subnormal numbers to zero. Returned arrays are taken over without a
-    copy in graphs if 64-byte aligned.
+    TensorFlow's threads flush subnormal numbers to zero. In graphs, returned arrays are used
+    without a copy if they are 64-byte aligned.
     """
     if isinstance(operands, dict):
         function = functools.partial(_by_name, function, tuple(operands))
         operands = list(operands.values())
     if tf.executing_eagerly():
-        # A memoryview is free of the copy that `tf.numpy_function` makes of eager inputs.
+        # A memoryview avoids the copy that `tf.numpy_function` makes of eager inputs.
         arrays = (np.asarray(memoryview(x)) for x in operands)
         results = _native.call_in_default_float_environment(function, *arrays)
         return [tf.convert_to_tensor(result) for result in results]
@@ -31,10 +31,10 @@ def call(function, operands, dtypes):
 
 
 def _run(function, *arrays):
-    """Calls `function`, on a thread of TensorFlow that from now on keeps its Python state.
+    """Calls `function` on a thread of TensorFlow, which keeps its Python state from then on.
 
-    Making one for each of its 107 calls took a tenth of a prediction of ResNet-50 at batch 1
-    (27.5 against 24.5 ms, AVX-512).
+    Creating that state for each of its 107 calls took a tenth of a prediction of ResNet-50 at batch
+    1 (27.5 against 24.5 ms, AVX-512).
     """
     if not hasattr(_this_thread, "keeps_state"):
         _native.keep_thread_state()

@@ -1,13 +1,12 @@
-"""Where TensorFlow traces what the kernels cannot be part of.
+"""Where TensorFlow traces graphs in which the kernels cannot run.
 
-The kernels run in this process, as Python callbacks with gradients of their own. Four things that
-TensorFlow does with a graph leave no room for them: vectorising it (`tf.vectorized_map` and
-jacobians copy operations, but not their gradients), compiling it (XLA), saving it and freezing it.
-In the first two, layers and gradients compute in float32; what would be saved is traced again, or
-refused.
+The kernels run in this process, as Python callbacks with custom gradients. Four things that
+TensorFlow does with a graph exclude them: vectorising it (`tf.vectorized_map` and jacobians copy
+operations, but not their gradients), compiling it (XLA), saving it and freezing it. In the first
+two, layers and gradients compute in float32; what would be saved is traced again, or refused.
 
-TensorFlow does not tell in public when it vectorises, nor lets others keep functions apart that it
-traced under different conditions: `install` wraps some of its internal functions.
+TensorFlow has no public way to tell when it vectorises, or to keep functions apart that it traced
+under different conditions: `install` wraps some of its internal functions.
 """
 
 import tensorflow as tf
@@ -21,7 +20,7 @@ from tensorflow.python.saved_model import save, save_context
 from dfpkeras.backend.float32_only import ThreadFlag, is_float32_only
 from dfpkeras.runtime.wrapping import Wrappers
 
-#: The name of every operation of a graph that calls a kernel begins so.
+#: Prefix of the name of every operation of a graph that calls a kernel.
 KERNEL_NAME = "dfpkeras_kernel"
 
 _VECTORIZED = "its latest call was vectorised, which loses the kernels' gradients"
@@ -44,7 +43,7 @@ def refusal():
 
 
 def wants_float32():
-    """Whether what is traced now is to hold no kernels: within `float32_only`, or for a SavedModel,
+    """Whether what is traced now must not hold kernels: within `float32_only`, or for a SavedModel,
     which cannot hold Python callbacks."""
     return is_float32_only() or save_context.in_save_context()
 
@@ -119,7 +118,7 @@ def _vectorizing(original, *args, **kwargs):
 
 
 def _apart(original, scope_type=None):
-    """A `tf.function` is traced anew where its layers compute in float32: they might have been
+    """A `tf.function` is traced again where its layers compute in float32: they might have been
     traced with kernels before."""
     context = original(scope_type)
     reason = refusal() or (wants_float32() and "float32")

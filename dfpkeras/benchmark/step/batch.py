@@ -4,17 +4,18 @@ import numpy as np
 
 
 def make_batch(input_shapes, input_dtypes, output_shapes, classes=None, seed=0):
-    """Makes what a step takes.
+    """Makes the inputs and targets of a step.
 
     Args:
         input_shapes: list of tuples, images first.
         input_dtypes: list of str; integer inputs get zeros and ones.
-        output_shapes: list of tuples of the model's outputs, their first dimension is ignored.
+        output_shapes: list of tuples, shapes of the model's outputs; the first dimension is
+            ignored.
         classes: number of classes, for labels; None for targets of the outputs' shapes.
-        seed: of the random generator.
+        seed: seed of the random generator.
 
     Returns:
-        (inputs, targets): two lists of arrays, normal float32 numbers where nothing else is said.
+        (inputs, targets): two lists of arrays, normal float32 numbers unless stated otherwise.
     """
     rng = np.random.default_rng(seed)
     inputs = [_random(rng, *pair) for pair in zip(input_shapes, input_dtypes, strict=True)]

@@ -5,21 +5,21 @@ import math
 
 from dfpkeras.models import build_model, find_function, find_name
 
-#: The networks of ``--network all``. Every other name that `build_model` knows will do too.
+#: The networks of ``--network all``. Every other name that `build_model` knows works, too.
 NETWORKS = ("resnet50", "vgg16", "inceptionv3", "mobilenetv2", "densenet121")
 
 CLASSES = 1000
 
 _IMAGE_SIZE = 224
-# Images that ``predict`` gets at least. What it does before and after its batches, some 30 ms,
+# Minimum number of images for ``predict``. What it does before and after its batches, some 30 ms,
 # would otherwise hide half of the difference at batch 1.
 _PREDICTED_IMAGES = 16
-# Networks whose paper has other images.
+# Networks whose paper uses another image size.
 _IMAGE_SIZES = {"inceptionv3": 299, "xception": 299, "inceptionresnetv2": 299}
 
 
 class ModelError(Exception):
-    """The model that was asked for cannot be had; the message is all the user needs to see."""
+    """The requested model is not available; the message is all the user needs to see."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Case:
         sizes = [size or self.image_size for size in tensor.shape[1:]]
         if None in sizes:
             raise ModelError(
-                f"--model {self.model}: needed are inputs of known sizes, or --image-size for the "
+                f"--model {self.model}: expected inputs of known sizes, or --image-size for the "
                 f"sizes that are open; got an input of shape {tuple(tensor.shape)}"
             )
         return self.images, *sizes

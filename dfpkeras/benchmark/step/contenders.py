@@ -9,8 +9,8 @@ class Contender:
     """One side of the comparison.
 
     Attributes:
-        name: in tables and files, and on the command line.
-        backend: of Keras, "tensorflow" or "torch".
+        name: name in tables and files, and on the command line.
+        backend: Keras backend, "tensorflow" or "torch".
         policy: dtype policy of every layer.
         autocast: name of the dtype of `torch.autocast`, or None without.
         compiles: whether the step goes through `torch.compile`.
@@ -24,7 +24,7 @@ class Contender:
 
     @property
     def is_installed(self):
-        """Whether the package of its backend is there."""
+        """Whether the package of its backend is installed."""
         return importlib.util.find_spec(self.backend) is not None
 
 

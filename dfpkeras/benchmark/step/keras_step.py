@@ -51,7 +51,7 @@ def batch_for(case, model):
 def _batches(inputs, batch_size):
     """What ``predict`` gets, and how.
 
-    Of arrays, TensorFlow makes a dataset whose automatic tuning it waits for in the end: until
+    From arrays, TensorFlow makes a dataset whose automatic tuning it waits for at the end: until
     0.31, 0.63, 1.27, ... s have passed since the beginning (seen with TensorFlow 2.21). A dataset
     that is not tuned ends when it is done.
     """

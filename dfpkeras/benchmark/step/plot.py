@@ -2,7 +2,7 @@
 
 import itertools
 
-from dfpkeras.benchmark.step.kinds import BETWEEN, all_kinds
+from dfpkeras.benchmark.step.layer_kinds import BETWEEN, all_kinds
 
 # Colours that the colour-blind can tell apart: Okabe and Ito's palette, then greys.
 _PALETTE = (

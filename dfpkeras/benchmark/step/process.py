@@ -12,11 +12,11 @@ _WORKER = "dfpkeras.benchmark.step.worker"
 
 
 class ContenderError(Exception):
-    """A contender cannot go on; the message says why."""
+    """A contender cannot continue; the message says why."""
 
 
 class ContenderProcess:
-    """A contender in a process of its own. It computes only while it is asked.
+    """A contender in its own process. It computes only on request.
 
     Args:
         contender: `Contender`.
@@ -30,7 +30,7 @@ class ContenderProcess:
         self._connection, theirs = multiprocessing.Pipe()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
-            # Without the current folder in front of what is installed.
+            # Without the current folder before what is installed.
             [sys.executable, "-P", "-m", _WORKER, str(theirs.fileno())],
             env=_environment(contender),
             stdin=subprocess.DEVNULL,
@@ -48,7 +48,7 @@ class ContenderProcess:
             What the method returned.
 
         Raises:
-            ModelError: the model that was asked for cannot be had.
+            ModelError: the requested model is not available.
             ContenderError: the method failed, took too long, or the process ended.
         """
         try:

@@ -16,8 +16,8 @@ class Measured:
 
     Attributes:
         implementation: what ran the steps, "Keras" or "plain PyTorch, channels_last".
-        remark: why that and nothing better, or "".
-        seconds: of each timed step.
+        remark: why not a faster implementation, or "".
+        seconds: list of the seconds of each timed step.
         peak_memory: largest resident memory of its process in bytes; None if unknown.
         idle_cpu_seconds: CPU time its process used while other contenders computed.
         kernel_hits: dict from the name of each kernel of this package to its runs in a step.
@@ -43,7 +43,7 @@ class Measured:
         return {name: self.kernel_hits.get(name, 0) for name in CONVERSIONS}
 
     def as_dict(self, images):
-        """Everything, in types that JSON knows; a step takes so many images."""
+        """Everything, in types that JSON knows; `images` is the number of images in a step."""
         low, high = _quartiles(self.seconds)
         return {
             "implementation": self.implementation,
@@ -67,7 +67,7 @@ class Comparison:
 
     Attributes:
         case: `Case`.
-        measured: dict from the name of each contender that went through to its `Measured`.
+        measured: dict from the name of each contender that succeeded to its `Measured`.
         left_out: dict from the name of each other one to the reason.
     """
 
@@ -110,7 +110,7 @@ class StepResults:
         steps, time_limit: as asked for; the limit in seconds.
         machine: `dfpkeras.kernels.info()`.
         environment: dict of the variables that change the speed of a contender.
-        versions: dict from the name of each package that is there to its version.
+        versions: dict from the name of each installed package to its version.
     """
 
     comparisons: list

@@ -12,11 +12,11 @@ from dfpkeras.benchmark.step.results import Comparison, Measured, StepResults
 
 _PACKAGES = ("dfpkeras", "keras", "tensorflow", "torch", "numpy")
 
-# The first step traces the graph, the second finds its memory.
+# The first step traces the graph, the second allocates its memory.
 _WARM_UP_TURNS = 2
 # Steps shorter than this are repeated within a turn.
 _TURN_SECONDS = 0.25
-# Of longer steps one is enough for a profile.
+# One longer step is enough for a profile.
 _LONG_STEP = 1.0
 
 
@@ -28,13 +28,13 @@ def run_step_suite(cases, contenders, steps, time_limit, report=print):
         contenders: list of `Contender`.
         steps: timed turns of each contender; a turn is one step, or several short ones.
         time_limit: seconds that a contender may take to build a model, or for a turn.
-        report: function of a str that is told what happens next.
+        report: function that is called with a str about what happens next.
 
     Returns:
         `StepResults`.
 
     Raises:
-        ModelError: a model that was asked for cannot be had.
+        ModelError: a requested model is not available.
     """
     comparisons = []
     for case in cases:
@@ -51,7 +51,7 @@ def run_step_suite(cases, contenders, steps, time_limit, report=print):
 
 
 class _Race(contextlib.AbstractContextManager):
-    """The contenders of one case, each in its process; those that cannot go on are ended."""
+    """The contenders of one case, each in its process; those that cannot continue are ended."""
 
     def __init__(self, case, contenders, time_limit, report):
         self._case = case
@@ -126,7 +126,7 @@ class _Race(contextlib.AbstractContextManager):
         try:
             measured.profile = process.ask("profile", 1 if measured.median > _LONG_STEP else 3)
         except ContenderError as error:
-            # What was measured until now is worth keeping.
+            # What has been measured so far is worth keeping.
             measured.remark = f"{measured.remark} no profile, {error}".strip()
 
 

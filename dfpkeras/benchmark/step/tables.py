@@ -14,7 +14,7 @@ def print_step_results(console, results):
     machine = results.machine
     console.print(
         f"{machine['cpu']}, {machine['isa']}, {machine['num_threads']} threads",
-        "medians of steps that the contenders took in turns, each in a process of its own",
+        "medians of steps that the contenders took in turns, each in its own process",
         "ratio: time of the contender / time of dfp16; memory: peak resident",
         sep="\n",
         highlight=False,

@@ -15,7 +15,7 @@ _IN_PLACE = (nn.ReLU, nn.ReLU6, nn.SiLU)
 
 
 class TranslationError(Exception):
-    """A model has something that is not known here; the message says what."""
+    """A model has something that cannot be translated; the message says what."""
 
 
 class Concatenate(nn.Module):
@@ -26,7 +26,7 @@ class Concatenate(nn.Module):
 
 
 class Add(nn.Module):
-    """Adds tensors, into the one of number `target` if that is not None."""
+    """Adds tensors, in place into the one with index `target` if that is not None."""
 
     def __init__(self, target):
         super().__init__()
@@ -43,7 +43,7 @@ class Add(nn.Module):
 
 
 class Flatten(nn.Module):
-    """Flattens images as Keras does, channels last; that is how they lie in memory."""
+    """Flattens images as Keras does, channels last, which is their order in memory."""
 
     def forward(self, x):
         return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).flatten(1)
@@ -55,16 +55,16 @@ def translate(layer, input_shape, output_shape, zeros, in_place):
     Args:
         layer: a Keras layer on the PyTorch backend.
         input_shape, output_shape: as Keras has them, of its first input and of its output.
-        zeros: (rows, columns) that a ZeroPadding2D in front adds to a convolution's or pooling's
-            images, both sides together.
-        in_place: for an activation, whether it may overwrite its input; for an Add, the number of
+        zeros: (rows, columns) that a preceding ZeroPadding2D adds to the images of a convolution or
+            pooling, both sides together.
+        in_place: for an activation, whether it may overwrite its input; for an Add, the index of
             the input that it may overwrite, or None.
 
     Returns:
         A `torch.nn.Module`.
 
     Raises:
-        TranslationError: this layer, or an option of it, is not known here.
+        TranslationError: this layer, or an option of it, has no translation.
     """
     if not layer.trainable:
         raise TranslationError(f"{layer.name} is not trainable")

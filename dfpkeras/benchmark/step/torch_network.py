@@ -14,9 +14,9 @@ from torch import nn
 
 from dfpkeras.benchmark.step.torch_layers import TranslationError, translate
 
-# Their results are not needed in the backward pass: what follows may overwrite them.
+# Their results are not needed in the backward pass: the next layer may overwrite them.
 _OVERWRITABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.BatchNormalization, layers.Add)
-# What can pad on its own.
+# Layers that can pad by themselves.
 _PADDING = (layers.Conv2D, layers.DepthwiseConv2D, layers.MaxPooling2D)
 
 
@@ -32,17 +32,17 @@ class _Call(typing.NamedTuple):
 class TorchNetwork(nn.Module):
     """The layers of a functional or sequential Keras model, with its weights.
 
-    Convolutions compute in channels_last memory format; padding is part of the convolution or
-    maximum after it, and activations and additions work in place where the value before is not
+    Convolutions compute in channels_last memory format; padding is part of the convolution or max
+    pooling after it, and activations and additions work in place where the value before is not
     needed, as in PyTorch's own definitions of these networks. Zeros on one side only ("same" with
     strides) become zeros on both: results are shifted by a pixel, sizes and work are the same. The
-    zeros in front of a maximum become -inf, which makes no difference after a ReLU.
+    zeros before a max pooling become -inf, which makes no difference after a ReLU.
 
     Args:
         model: a `keras.Model` on the PyTorch backend, its images channels_last.
 
     Raises:
-        TranslationError: the model, a layer or an option of a layer is not known here.
+        TranslationError: the model, a layer or an option of a layer has no translation.
     """
 
     def __init__(self, model):
@@ -111,7 +111,7 @@ class _Graph:
         made_by = self._producers.get(id(tensor))
         if not isinstance(made_by, _OVERWRITABLE) or len(self._consumers[id(tensor)]) > 1:
             return False
-        # With an activation of its own, the result is needed in the backward pass.
+        # If the layer has an activation, its result is needed in the backward pass.
         return getattr(made_by, "activation", keras.activations.linear) is keras.activations.linear
 
     def _release(self, calls):

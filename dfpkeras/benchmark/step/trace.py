@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from dfpkeras.benchmark.step.kinds import (
+from dfpkeras.benchmark.step.layer_kinds import (
     BETWEEN,
     all_kinds,
     kind_of_kernel,
@@ -39,8 +39,8 @@ def profile(run, model, steps=1):
 
     Args:
         run: function without arguments that runs a step of `model`.
-        model: `keras.Model` on the TensorFlow backend, not run for the first time.
-        steps: to take the mean of.
+        model: `keras.Model` on the TensorFlow backend that has run before.
+        steps: number of steps to average over.
 
     Returns:
         A dict from each of `all_kinds` and `BETWEEN` to seconds; they add up to the time of a step

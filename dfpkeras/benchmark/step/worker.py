@@ -1,6 +1,6 @@
 """The process of one contender: ``python -m dfpkeras.benchmark.step.worker FD``.
 
-It answers requests on the connection FD, a tuple of a method's name and its arguments each, with
+It answers requests on the connection FD, each a tuple of a method's name and its arguments, with
 ("result", value) or, for what the method raised, ("model error" or "error", text).
 """
 
@@ -26,7 +26,7 @@ class Worker:
     """What the process can be asked for.
 
     Args:
-        contender: `Contender`; Keras runs on its backend already.
+        contender: `Contender`; Keras already runs on its backend.
         case: `Case`.
     """
 
@@ -61,7 +61,7 @@ class Worker:
         times, end = [], time.perf_counter() + seconds
         while not times or time.perf_counter() < end:
             start = time.perf_counter()
-            # Held until the clock has stopped: giving it back takes time.
+            # Held until the clock has stopped: freeing it takes time.
             result = self._step.run()
             times.append(time.perf_counter() - start)
             del result
@@ -90,7 +90,7 @@ class Worker:
     def resources(self):
         """A dict of what the process has used so far.
 
-        "peak_memory": largest resident memory in bytes, None where the system does not tell;
+        "peak_memory": largest resident memory in bytes, None where the system does not report it;
         "idle_cpu_seconds": CPU time spent between requests, while others computed.
         """
         return {"peak_memory": _peak_memory(), "idle_cpu_seconds": self._idle_cpu_seconds}

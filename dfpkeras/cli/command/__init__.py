@@ -1,8 +1,8 @@
 """Entry point of the command ``dfpkeras``.
 
-It is installed as ``dfpkeras_command``, a package of its own, because importing ``dfpkeras``
-imports Keras and TensorFlow, and the command has to come before that: to say what is missing, and
-to keep TensorFlow's start-up messages off the terminal.
+It is installed as ``dfpkeras_command``, a separate package, because importing ``dfpkeras``
+imports Keras and TensorFlow, and the command has to run before that: to say what is missing, and to
+keep TensorFlow's start-up messages off the terminal.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ def main():
 def _open_closed_streams():
     """Opens the null device in place of standard streams that are closed (``>&-`` in a shell).
 
-    Otherwise the next file to be opened, such as a checkpoint, would get the number of the stream,
-    and what libraries print.
+    Otherwise the next file to be opened, such as a checkpoint, would get the stream's descriptor,
+    and with it what libraries print.
     """
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -61,7 +61,7 @@ def _load():
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend == "tensorflow" and importlib.util.find_spec("tensorflow") is None:
         raise StartError(
-            'tensorflow is not installed; the extra train is needed: pip install "dfpkeras[train]"'
+            'tensorflow is not installed; install the extra train: pip install "dfpkeras[train]"'
         )
     try:
         import keras
@@ -79,12 +79,12 @@ def _load():
 
 
 def _reason(error):
-    # Of a ValueError the message says it all: it is how a wrong environment variable is refused.
+    # The message of a ValueError is enough: that is how a wrong environment variable is refused.
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 def _keras_settings():
-    """Where Keras' settings come from, in the order in which they count."""
+    """Where Keras' settings come from, in order of precedence."""
     folder = os.environ.get("KERAS_HOME") or "~/.keras"
     path = Path(folder).expanduser() / "keras.json"
     variable = os.environ.get("KERAS_BACKEND")
@@ -95,7 +95,7 @@ def _keras_settings():
 def _start_tensorflow(backend):
     """Looks for devices now, since a missing GPU is reported at first use.
 
-    Devices are listed, not set up: `dfpkeras bench` sets TensorFlow's threads before that.
+    Devices are listed, not initialised: `dfpkeras bench` sets TensorFlow's threads before that.
     """
     if backend == "tensorflow":
         import tensorflow as tf
@@ -105,7 +105,7 @@ def _start_tensorflow(backend):
 
 @contextlib.contextmanager
 def _tensorflow_kept_quiet():
-    """Drops what comes to standard error.
+    """Drops what is written to standard error.
 
     Some of TensorFlow's messages (oneDNN, missing CUDA) come before it looks at
     TF_CPP_MIN_LOG_LEVEL, so setting that is not enough. If the user has set it, nothing is hidden.

@@ -19,7 +19,7 @@ def _call(layer, inputs, training=None, mask=None):
 
 
 def _transpose(layer, x, axes):
-    """With the integers that `x` stands for, if any."""
+    """Transposes `x` together with its quantised view, if it has one."""
     moved = ops.transpose(x, axes, number_format=number_format_of(layer))
     return keras.ops.transpose(x, axes) if moved is None else moved
 
@@ -55,8 +55,8 @@ register(
         operation=_operation,
         kernels=("batch_norm_",),
         float32_operations=("FusedBatchNorm",),
-        layers="`BatchNormalization` without a mask, renorm or synchronisation; with it a `ReLU`, "
-        '`Activation("relu")` or ReLU6 and an `Add` of two tensors after it',
+        layers="`BatchNormalization` without a mask, renorm or synchronisation; fused with a "
+        '`ReLU`, `Activation("relu")` or ReLU6 and an `Add` of two tensors after it',
         computation="INT16 out, forward and backward, one fused pass",
     )
 )

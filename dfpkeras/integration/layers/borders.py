@@ -19,12 +19,12 @@ def _call_zero_padding(layer, inputs):
 
 
 def _call_cropping(layer, inputs):
-    """Cropping1D knows no data format, and is channels-last."""
+    """Cropping1D has no data format, and is channels-last."""
     data_format = getattr(layer, "data_format", "channels_last")
     cropping, first = pairs_of_borders(layer.cropping), 2 if data_format == "channels_first" else 1
     sizes = inputs.shape[first : first + len(cropping)]
     if any(size is None or sum(pair) >= size for size, pair in zip(sizes, cropping, strict=True)):
-        return NotImplemented  # Keras' own error, where the sizes are known
+        return NotImplemented  # Keras raises its own error if the sizes are known
     number_format = number_format_of(layer)
     outputs = ops.crop(inputs, cropping, data_format=data_format, number_format=number_format)
     return or_not_implemented(outputs)
@@ -42,6 +42,6 @@ register(
         has_weights=False,
         kernels=("zero_pad", "crop"),
         layers="`ZeroPadding2D`, `Cropping2D` and their 1-D forms",
-        computation="INT16 in and out, where a layer above gave them integers",
+        computation="INT16 in and out, if the layer before gave them integers",
     )
 )

@@ -21,6 +21,6 @@ register(
         kernels=("concatenate", "split"),
         float32_operations=("Concat",),
         layers="`Concatenate`",
-        computation="INT16 in and out, where a layer above gave it integers",
+        computation="INT16 in and out, if a layer before gave it integers",
     )
 )

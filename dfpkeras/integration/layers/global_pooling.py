@@ -46,6 +46,6 @@ register(
         relatives=(BaseGlobalPooling,),
         kernels=("global_average_pool", "global_max_pool"),
         layers="`GlobalAveragePooling2D`, `GlobalMaxPooling2D` and their 1-D forms",
-        computation="INT16 in, where a layer above gave them integers; averages are float32",
+        computation="INT16 in, if the layer before gave them integers; averages are float32",
     )
 )

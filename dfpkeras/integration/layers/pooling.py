@@ -17,7 +17,7 @@ def _call(layer, inputs):
         return NotImplemented
     pairs = zip(spatial_sizes(layer, inputs), layer.pool_size, strict=True)
     if padding == "valid" and any(size is not None and size < window for size, window in pairs):
-        return NotImplemented  # an error or an empty result, as Keras' version has it
+        return NotImplemented  # an error or an empty result, depending on Keras' version
     pool = ops.max_pool if layer.pool_mode == "max" else ops.average_pool
     outputs = pool(
         inputs,
@@ -38,6 +38,6 @@ register(
         kernels=("max_pool", "average_pool"),
         float32_operations=("MaxPool", "AvgPool"),
         layers="`MaxPooling2D`, `AveragePooling2D` and their 1-D forms",
-        computation="INT16 in and out, where a layer above gave them integers",
+        computation="INT16 in and out, if the layer before gave them integers",
     )
 )

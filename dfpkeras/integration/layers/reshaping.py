@@ -37,6 +37,6 @@ register(
         ),
         has_weights=False,
         layers="`Flatten`, `Reshape`",
-        computation="INT16 in and out, where a layer above gave them integers",
+        computation="INT16 in and out, if the layer before gave them integers",
     )
 )

@@ -1,7 +1,7 @@
-/* What packing has in common for all formats. */
+/* Packing, the parts shared by all formats. */
 
-/* Rows of the matrix that are fetched ahead of the one being packed: hardware prefetchers lose the
- * thread of two rows read at once. */
+/* Rows of the matrix that are prefetched ahead of the one being packed: hardware prefetchers do not
+ * follow two rows read at once. */
 #define DFP_ROWS_AHEAD 16
 #define DFP_LINE_BYTES 64
 

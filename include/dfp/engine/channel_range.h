@@ -1,4 +1,4 @@
-/* The smallest and the largest number of each channel. NaN is neither. */
+/* The smallest and the largest number of each channel. NaN counts as neither. */
 
 static void dfp_clear_channel_range(int64_t channels, float *minimum, float *maximum) {
     for (int64_t c = 0; c < channels; ++c) {
@@ -7,7 +7,7 @@ static void dfp_clear_channel_range(int64_t channels, float *minimum, float *max
     }
 }
 
-/* Takes in the channels [first, end) of `count` pixels. */
+/* Widens the ranges of the channels [first, end) by `count` pixels. */
 static void dfp_widen_channel_range(float *const *pixels, int64_t count, int64_t first, int64_t end,
                                     float *minimum, float *maximum) {
     int64_t c = first;
@@ -30,7 +30,7 @@ static void dfp_widen_channel_range(float *const *pixels, int64_t count, int64_t
     }
 }
 
-/* The ranges of a result, of which every worker first finds those of its own tasks. */
+/* The ranges of a result; every worker first finds those of its own tasks. */
 typedef struct {
     int64_t channels;
     float *minimum, *maximum; /* of each channel, or both NULL if nobody asks */
@@ -42,7 +42,7 @@ static size_t dfp_channel_ranges_bytes(const dfp_channel_ranges *r) {
     return r->minimum ? 2 * (size_t)r->channels * sizeof(float) : 0;
 }
 
-/* A worker's minima; its maxima lie after them. */
+/* A worker's minima, followed by its maxima. */
 static float *dfp_ranges_of_worker(const dfp_channel_ranges *r, int worker) {
     return (float *)(r->workers + (size_t)worker * r->worker_bytes);
 }

@@ -1,8 +1,8 @@
-/* Products with few rows, a dense layer's forward and backward_data: B is read once, and every value of
- * it is used so few times that packing all of B first would cost more than the products. So a stretch
- * of K is packed into the second-level cache, and the runs that end in it are multiplied at once; the
- * pairs of the open run wait in front of the next stretch. Flush schedule and order of additions are
- * those of dfp_tap_convolution. */
+/* Products with few rows, such as a dense layer's forward and backward_data: B is read once, and
+ * every value of it is used so few times that packing all of B first would cost more than the
+ * products. So a stretch of K is packed into the second-level cache, and the runs that end in it
+ * are multiplied at once; the pairs of the open run are kept for the next stretch. Flush schedule
+ * and order of additions are those of dfp_tap_convolution. */
 
 #define DFP_FEW_ROWS 48
 /* A multiple of DFP_SCHEDULE_STEP. */
@@ -22,7 +22,7 @@ typedef struct {
     size_t worker_bytes;
 } dfp_few_rows;
 
-/* One block of columns: its open run and the pair with which that begins. */
+/* One block of columns: its open run and the pair at which that begins. */
 typedef struct {
     dfp_run run;
     int64_t open;
@@ -79,7 +79,7 @@ static void dfp_multiply_runs(const dfp_few_rows *f, const dfp_stretch_block *b,
     dfp_multiply_block(&job, &rows, column, f->source.columns);
 }
 
-/* The pairs [open, last) of one block move in front of where the next stretch will be. */
+/* Moves the pairs [open, last) of one block to before the next stretch. */
 static void dfp_keep_open_run(const dfp_few_rows *f, const dfp_stretch_block *b, int16_t *packed,
                               int64_t panels, int64_t first, int64_t last) {
     size_t bytes = (size_t)(last - b->open) * 2 * DFP_PANEL * sizeof(int16_t);

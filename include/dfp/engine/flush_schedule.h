@@ -1,14 +1,14 @@
 /* How many products fit INT32: the overflow proof in code.
  *
  * Let A be the operand that is broadcast and B the packed one. A run of products k0 <= k < k1 summed
- * in one INT32 cannot overflow, whatever A holds and in whatever order it is summed, if
+ * in one INT32 cannot overflow, whatever A holds and whatever the order of the sum, if
  *
  *     max|A| * sum_{k0 <= k < k1} |B[k]|  <=  2^31 - 1,
  *
  * because every partial sum of the run is bounded by the left side. With |q| <= 32767 one pair is
  * always safe: 2 * 32767^2 = 2147352578. The schedule lists where runs end. It is found greedily
- * from the data of B and max|A| alone, so that it is the same for every instruction set, number of
- * threads and tile shape.
+ * and depends only on the data of B and on max|A|, so it is the same for every instruction set,
+ * number of threads and tile shape.
  */
 #ifndef DFP_FLUSH_SCHEDULE_H
 #define DFP_FLUSH_SCHEDULE_H
@@ -65,8 +65,9 @@ typedef struct {
     int64_t runs;
 } dfp_run;
 
-/* Appends pairs [first, last) to the open run, or closes that run before `first` and begins anew.
- * Returns 0, with an empty run, if these pairs alone exceed the limit and can be cut further. */
+/* Appends pairs [first, last) to the open run, or closes that run before `first` and begins a new
+ * one. Returns 0, with an empty run, if these pairs alone exceed the limit and can be cut further.
+ * */
 static inline int dfp_extend_run(dfp_run *run, const int16_t *block, int64_t pairs, int64_t panels,
                                  int64_t first, int64_t last, uint32_t limit, int32_t *ends) {
     dfp_magnitudes step;

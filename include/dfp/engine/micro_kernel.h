@@ -1,5 +1,5 @@
-/* One micro-kernel: DFP_TILE_ROWS rows by PANELS panels of 16 columns in registers. Included once for
- * every format and every PANELS that an instruction set's registers hold. */
+/* One micro-kernel: DFP_TILE_ROWS rows by PANELS panels of 16 columns in registers. Included once
+ * for every format and every PANELS that fits the registers of an instruction set. */
 #define VECTORS (PANELS * DFP_PANEL / DFP_LANES)
 #define VECTORS_PER_PANEL (DFP_PANEL / DFP_LANES)
 #define EACH_ROW DFP_UNROLL for (int r = 0; r < DFP_TILE_ROWS; ++r)
@@ -34,8 +34,8 @@ static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_job) *
             b += DFP_GROUP * DFP_PANEL;
         }
         if (!span->flush) continue;
-        /* Without this, GCC 12 stores all sums to memory in every turn of the loop above, for the
-         * sake of the conversions below. */
+        /* Without this, GCC 12 stores all sums to memory in every iteration of the loop above, for
+         * the sake of the conversions below. */
         EACH_ROW EACH_VECTOR sum[r][v] = dfp_in_register(sum[r][v]);
 #include DFP_EPILOGUE
         EACH_ROW EACH_VECTOR sum[r][v] = dfp_zero();

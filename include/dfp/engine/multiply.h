@@ -1,4 +1,4 @@
-/* Rows of A times one block of packed columns: the walk over the tiles of C. */
+/* Rows of A times one block of packed columns: the loop over the tiles of C. */
 
 typedef struct {
     int64_t count;
@@ -7,7 +7,8 @@ typedef struct {
 } DFP_NAME(dfp_row_list);
 
 /* C += rows * B for the block of columns from `column` on, of `columns` in all, which is packed at
- * `block->b`; its epilogue is that of column 0. Rows and columns of a tile are left to this. */
+ * `block->b`; its epilogue is that of column 0. This function sets the rows and columns of each
+ * tile. */
 static void DFP_NAME(dfp_multiply_block)(const DFP_NAME(dfp_tile_job) * block,
                                          const DFP_NAME(dfp_row_list) * rows, int64_t column,
                                          int64_t columns) {

@@ -1,16 +1,17 @@
 /* The packed operand B of one format: panels of 16 columns, [groups][16][DFP_GROUP], in blocks of up to
- * four panels. A group is what one lane of a multiply-add joins: 32 bits of the reduction. */
+ * four panels. A group is what one lane of a multiply-add combines: 32 bits of the reduction. */
 
 typedef struct {
     const DFP_ELEMENT *matrix;
-    /* Where in `matrix` row k of B begins, for all rows of the groups; negative for a row of zeros. */
+    /* Where row k of B begins in `matrix`, for all rows of the groups; negative for a row of zeros.
+     * */
     const int64_t *rows;
     int64_t groups;
     int64_t columns;
     int64_t column_stride;
     /* Elements from one packed panel to the next. */
     int64_t panel_stride;
-    /* Entries of `rows`, which may be more than are packed: they are fetched ahead. */
+    /* Entries of `rows`, which may be more than are packed: they are prefetched. */
     int64_t listed;
 } DFP_NAME(dfp_pack_source);
 
@@ -21,7 +22,7 @@ static inline const DFP_ELEMENT *DFP_NAME(dfp_row_of)(const DFP_NAME(dfp_pack_so
     return s->rows[k] < 0 ? DFP_NAME(dfp_zeros) : s->matrix + s->rows[k] + column;
 }
 
-/* Asks for `values` elements of row k, where there is such a row. */
+/* Prefetches `values` elements of row k, if there is such a row. */
 static inline void DFP_NAME(dfp_fetch_row)(const DFP_ELEMENT *matrix, const int64_t *rows,
                                            int64_t count, int64_t k, int64_t values) {
     const int64_t line = DFP_LINE_BYTES / sizeof(DFP_ELEMENT);
@@ -29,7 +30,7 @@ static inline void DFP_NAME(dfp_fetch_row)(const DFP_ELEMENT *matrix, const int6
     for (int64_t i = 0; i < values; i += line) __builtin_prefetch(matrix + rows[k] + i);
 }
 
-/* Columns lie side by side: the rows of a group are read once for all panels. */
+/* Columns are contiguous: the rows of a group are read once for all panels. */
 static void DFP_NAME(dfp_pack_rows)(const DFP_NAME(dfp_pack_source) * s, int64_t first_column,
                                     int64_t panels, DFP_ELEMENT *to) {
     const DFP_ELEMENT *matrix = s->matrix + first_column;
@@ -80,7 +81,7 @@ static int DFP_NAME(dfp_rows_are_consecutive)(const int64_t *rows, int64_t count
     return rows[0] >= 0;
 }
 
-/* Packs the next 8 groups if they lie side by side in memory, as in a transposed matrix. */
+/* Packs the next 8 groups if they are contiguous in memory, as in a transposed matrix. */
 static int DFP_NAME(dfp_pack_eight)(const DFP_NAME(dfp_pack_source) * s, int64_t k,
                                     int64_t first_column, DFP_ELEMENT *to) {
     int64_t half = 8 * s->column_stride, columns = s->columns - first_column;

@@ -1,7 +1,7 @@
 /* The shared exponent of a result that is a sum of products, known before the result is. */
 
-/* What bounds a result: `bound` its magnitude, `terms` that of each factor, product and summand on
- * the way, as far as FP32 must hold it. */
+/* Bounds of a result: `bound` of its magnitude, `terms` of that of each factor, product and
+ * summand, as far as FP32 must hold it. */
 typedef struct {
     double bound, terms;
     int finite;
@@ -30,7 +30,7 @@ static int32_t dfp_range_exponent(const dfp_range *r, int32_t bits) {
     return e > DFP_MAX_EXPONENT ? DFP_NONFINITE_EXPONENT : e;
 }
 
-/* Where to write a result of this exponent; NULL if it is not finite, and then it is complete. */
+/* Where to write a result of this exponent; NULL if it is not finite, which completes it. */
 static int16_t *dfp_begin_result(dfp_result *result, int32_t exponent, int64_t n) {
     result->scale = (dfp_scale){exponent, 0};
     if (exponent != DFP_NONFINITE_EXPONENT) return result->data;

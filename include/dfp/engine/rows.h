@@ -1,9 +1,9 @@
 /* A tensor [pixels][channels] cut into rows of whole pixels and rows into rectangular parts.
  *
- * A row is about 512 elements, and where few pixels make it so a multiple of every vector. What is
- * known per channel is repeated along one row, so that the kernels walk over rows and need not
- * know about channels: they are as quick for one as for a thousand. Rows and parts depend on the shape alone;
- * parts are the tasks of every kernel. */
+ * A row is about 512 elements and, where a few pixels suffice for that, a multiple of every vector.
+ * Values per channel are repeated along one row, so that the kernels loop over rows and do not
+ * depend on the number of channels: they are as fast for one as for a thousand. Rows and parts
+ * depend only on the shape; parts are the tasks of every kernel. */
 
 #define DFP_ROW 512
 /* A multiple of the vectors of every instruction set, in INT16. */
@@ -13,7 +13,7 @@
 #define DFP_LEAST_PART_ROWS 64
 #define DFP_MOST_PART_ROWS 128
 
-/* Elements that one step of a writing kernel makes. */
+/* Elements that one step of a writing kernel produces. */
 #define DFP_STEP (2 * DFP_LANES)
 #define DFP_INLINE static inline __attribute__((always_inline))
 
@@ -46,7 +46,7 @@ static dfp_rows dfp_cut_rows(int64_t pixels, int64_t channels) {
     return r;
 }
 
-/* A last row that is shorter is a part of its own. */
+/* A shorter last row is a separate part. */
 static dfp_part dfp_part_at(const dfp_rows *r, int64_t index) {
     int64_t whole = r->elements / r->length, first = index * r->part_rows;
     if (first >= whole) return (dfp_part){whole * r->length, 1, r->elements - whole * r->length};
@@ -111,13 +111,13 @@ DFP_INLINE float dfp_element(const dfp_operand *o, dfp_kind kind, int64_t i) {
 /* Rows that a reduction takes at a time: the lanes are loaded and stored once for all of them. */
 #define DFP_GROUP 4
 
-/* Hardware prefetchers do not follow a group's streams far: they end with the row. */
+/* Hardware prefetchers do not help with a group's streams, which end with the row. */
 DFP_INLINE void dfp_prefetch(const dfp_operand *o, dfp_kind kind, int64_t i) {
     if (kind == DFP_FLOATS) __builtin_prefetch(o->floats + i);
     if (kind == DFP_INTEGERS) __builtin_prefetch(o->integers.data + i);
 }
 
-/* The ends of up to DFP_GROUP rows that fill no vector. */
+/* The ends of up to DFP_GROUP rows that do not fill a vector. */
 typedef union {
     float floats[DFP_GROUP * DFP_LANES];
     int16_t integers[DFP_GROUP * DFP_LANES];
@@ -167,13 +167,13 @@ static int32_t dfp_largest_int_lane(dfp_vi largest) {
     return dfp_largest_int16(lanes, DFP_STEP);
 }
 
-/* What one in an operand's numbers stands for. 0 for zeros, whose exponent says nothing. */
+/* The value of 1 in an operand's numbers. 0 for zeros, whose exponent means nothing. */
 static double dfp_operand_unit(const dfp_operand *o) {
     if (o->floats) return 1.0;
     return o->integers.max_abs ? dfp_exp2_double(o->integers.exponent) : 0.0;
 }
 
-/* The largest magnitude that an operand stands for, 0 if it is absent; Inf or NaN if it holds such.
+/* The largest magnitude of an operand's values, 0 if it is absent; Inf or NaN if it holds any.
  * `chunk_max` has room for DFP_CHUNKS(n) numbers. */
 static double dfp_operand_largest(const dfp_operand *o, int64_t n, int32_t *chunk_max) {
     if (!o->floats) return o->integers.max_abs * dfp_operand_unit(o);

@@ -1,10 +1,10 @@
-/* How a micro-kernel walks over the reduction. */
+/* How a micro-kernel loops over the reduction. */
 
 #define DFP_TILE_ROWS 6
 #define DFP_UNROLL _Pragma("GCC unroll 16")
 
 /* `groups` groups of every row, `offset` elements after the row's start. The INT32 sums go to the
- * epilogue after a span that has `flush` set, and live on in registers otherwise. The last span has it
+ * epilogue after a span that has `flush` set, and stay in registers otherwise. The last span has it
  * set. */
 typedef struct {
     int64_t offset;

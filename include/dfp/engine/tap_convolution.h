@@ -33,7 +33,7 @@ typedef struct {
     dfp_power scale;
     const float *bias;         /* of all groups, or NULL */
     dfp_channel_ranges ranges; /* of all groups; not with cells */
-    /* If cell_h > 0, one pixel of the grid stands for cell_h x cell_w pixels of the result, whose
+    /* If cell_h > 0, one pixel of the grid represents cell_h x cell_w pixels of the result, whose
      * channels are its columns; out_pixel is then the stride of the result's own pixels. */
     int64_t cell_h, cell_w, result_h, result_w;
 
@@ -61,7 +61,7 @@ static int dfp_never_leaves(const dfp_taps *t, int64_t grid, int64_t step, int64
     return t->offset[0] >= 0 && (grid - 1) * step + t->offset[t->count - 1] < extent;
 }
 
-/* Lists the segments of the reduction and where each row of B lies in the weights. */
+/* Lists the segments of the reduction and the position of each row of B in the weights. */
 static void dfp_tap_order(dfp_tap_convolution *t) {
     int joined = dfp_consecutive(&t->columns);
     int64_t per_segment = joined ? t->columns.count : 1;
@@ -101,7 +101,7 @@ static size_t dfp_tap_plan_bytes(const dfp_tap_convolution *t, int64_t taps) {
 #define DFP_LEAST_TASK_PIXELS 96
 #define DFP_MOST_TASK_PIXELS 288
 #define DFP_TASK_SCRATCH (192 << 10)
-/* Tasks for each thread, so that one that is held up does not make all others wait. */
+/* Tasks for each thread, so that a delayed thread does not make all others wait. */
 #define DFP_TASKS_PER_THREAD 4
 
 static int64_t dfp_scratch_rows(const dfp_tap_convolution *t, int64_t rows) {
@@ -133,8 +133,8 @@ static int64_t dfp_busiest_thread(const dfp_tap_convolution *t, int64_t rows,
            dfp_ceil_div(rows * t->grid_w, DFP_TILE_ROWS);
 }
 
-/* Cuts the grid into tasks, whole rows each, so that the busiest thread has least to do; results do
- * not depend on how. */
+/* Cuts the grid into tasks, whole rows each, so that the busiest thread has the least to do;
+ * results do not depend on the cut. */
 static void dfp_tap_tasks(dfp_tap_convolution *t) {
     int64_t total = t->batch * t->grid_h, best = INT64_MAX, cuts;
     int64_t least = dfp_ceil_div(DFP_LEAST_TASK_PIXELS, t->grid_w);
@@ -310,7 +310,7 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
     }
 }
 
-/* Those of a block's results, which have just been written and are still in a cache. */
+/* The ranges of a block's results, which have just been written and are still in a cache. */
 static void dfp_find_channel_range(const dfp_tap_convolution *t, int64_t group, int64_t block,
                                    const dfp_pixels *pixels, int worker) {
     int64_t first = block * DFP_BLOCK, end = first + DFP_BLOCK;

@@ -1,7 +1,7 @@
-/* The micro-kernels of one format and the walk over one block of packed columns.
+/* The micro-kernels of one format and the loop over one block of packed columns.
  *
- * Included once for each format, whose header (formats/) defines what is written in capitals here, and
- * each epilogue (engine/epilogue/), which says what becomes of finished sums. */
+ * Included once for each format, whose header (formats/) defines what is in capitals here, and each
+ * epilogue (engine/epilogue/), which defines what happens to finished sums. */
 
 /* One tile: c[row][column] = epilogue(sum over k of row[k] * b[k]). */
 typedef struct {
@@ -43,8 +43,8 @@ static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_job) * t, in
     DFP_NAME(dfp_tile_1)(t);
 }
 
-/* The tile at the right border of C, of which only `columns` columns exist: sums go to memory of its
- * own and from there to C. */
+/* The tile at the right border of C, of which only `columns` columns exist: sums go to a buffer and
+ * from there to C. */
 static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_job) * t, int64_t valid,
                                       int64_t panels, int64_t columns) {
     _Alignas(64) DFP_RESULT sums[DFP_TILE_ROWS * DFP_BLOCK];

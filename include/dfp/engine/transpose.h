@@ -1,7 +1,7 @@
 /* Transposition of INT16 matrices in blocks of 8x8. */
 
-/* to[j * to_stride + i] = from[i * from_stride + j] for 0 <= i < rows, 0 <= j < columns. Where the
- * last block is not whole, it is moved back and writes some elements again. */
+/* to[j * to_stride + i] = from[i * from_stride + j] for 0 <= i < rows, 0 <= j < columns. If the
+ * last block is not whole, it is moved back and rewrites some elements. */
 static void dfp_transpose(const int16_t *from, int64_t from_stride, int16_t *to, int64_t to_stride,
                           int64_t rows, int64_t columns) {
     if (rows < 8 || columns < 8) {

@@ -1,4 +1,4 @@
-/* After the engine was included for a format. */
+/* Included after the engine of a format: undefines its macros. */
 #undef DFP_NAME
 #undef DFP_ELEMENT
 #undef DFP_GROUP

@@ -1,4 +1,4 @@
-/* INT16 by INT16: DFP16. One lane of the multiply-add joins two products.
+/* INT16 by INT16: DFP16. One lane of the multiply-add combines two products.
  *
  * Overflow proof: engine/flush_schedule.h, from the data of every block; sums go to FP32. */
 

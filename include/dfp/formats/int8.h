@@ -1,6 +1,6 @@
-/* INT8 by INT8. One lane of the multiply-add joins four products; formats/int8/<isa>.h has it, and says
- * what it adds to each element of A (DFP_INT8_OFFSET), for instructions that take it unsigned:
- * sum((a + offset) * b) - offset * sum(b) = sum(a * b), modulo 2^32.
+/* INT8 by INT8. One lane of the multiply-add combines four products; formats/int8/<isa>.h defines
+ * it, and what it adds to each element of A (DFP_INT8_OFFSET), for instructions that take A as
+ * unsigned: sum((a + offset) * b) - offset * sum(b) = sum(a * b), modulo 2^32.
  *
  * Overflow proof: |a * b| <= 2^14, so 2^31 - 1 holds 131071 products whatever the data; longer
  * reductions are refused. Sums stay INT32 and are not flushed. */

@@ -47,12 +47,12 @@ static inline dfp_vi dfp_broadcast_pair(const int16_t *pair) {
     return (dfp_vi){both, both, both, both};
 }
 
-/* The elements at even and at odd places, as INT32. */
+/* The elements at even and at odd positions, as INT32. */
 static inline dfp_vi dfp_even(dfp_vi v) { return (dfp_vi)((dfp_vu)v << 16) >> 16; }
 
 static inline dfp_vi dfp_odd(dfp_vi v) { return v >> 16; }
 
-/* Where mask is all ones a, where it is 0 b. */
+/* a where mask is all ones, b where it is 0. */
 static inline dfp_vi dfp_select(dfp_vi mask, dfp_vi a, dfp_vi b) {
     return (mask & a) | (~mask & b);
 }
@@ -61,7 +61,7 @@ static inline dfp_vf dfp_select_float(dfp_vi mask, dfp_vf a, dfp_vf b) {
     return (dfp_vf)dfp_select(mask, (dfp_vi)a, (dfp_vi)b);
 }
 
-/* The opposite of dfp_even and dfp_odd. */
+/* The inverse of dfp_even and dfp_odd. */
 static inline dfp_vi dfp_pair(dfp_vi even, dfp_vi odd) {
     return (even & 0xffff) | (dfp_vi)((dfp_vu)odd << 16);
 }
@@ -72,8 +72,8 @@ static inline dfp_vi dfp_multiply_add(dfp_vi sum, dfp_vi a, dfp_vi b) {
     return (dfp_vi)((dfp_vu)sum + (dfp_vu)even + (dfp_vu)odd);
 }
 
-/* The same vector, about whose value the compiler knows nothing; where there are vector registers, it
- * is in one of them. */
+/* The same vector, but its value is opaque to the compiler; where there are vector registers, it is
+ * in one of them. */
 static inline dfp_vi dfp_in_register(dfp_vi v) {
     __asm__("" : "+m"(v));
     return v;
@@ -131,7 +131,7 @@ static inline dfp_vi dfp_clamp(dfp_vi v, int32_t limit) {
     return dfp_select(v < -most, -most, v);
 }
 
-/* The 2 * DFP_LANES values of low, then high, which fit INT16, as INT16 side by side. */
+/* The 2 * DFP_LANES values of low, then high, which fit INT16, as consecutive INT16. */
 static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
     dfp_vh narrow[2] = {__builtin_convertvector(low, dfp_vh),
                         __builtin_convertvector(high, dfp_vh)};

@@ -1,10 +1,10 @@
-/* dz: the gradient dy where the activation let the number through, 0 elsewhere. */
+/* dz: the gradient dy where the activation passed its argument on, 0 elsewhere. */
 
 /* What the kernels read: tensors [pixels][channels], x and y absent where they are not needed. */
 typedef struct {
     dfp_operand dy, y, x;
     int32_t top;   /* y passes from 1 to top */
-    float x_scale; /* what one in an integer x stands for */
+    float x_scale; /* the value of 1 in an integer x */
 } dfp_gradient_source;
 
 /* As in Keras, the gradient at 0 and at 6 is 0. */

@@ -1,5 +1,5 @@
-/* Arithmetic of DFP tensors: sums and products in INT32, and down-conversion to INT16. These serve
- * element-wise use from Python; they run on the caller's thread. */
+/* Arithmetic of DFP tensors: sums and products in INT32, and down-conversion to INT16. These are
+ * for element-wise use from Python; they run on the caller's thread. */
 
 /* Bits by which the operand with the larger exponent is raised, at most: 2^15 * 2^14 + 2^15 < 2^31. */
 #define DFP_MOST_HEADROOM 14

@@ -9,7 +9,7 @@ typedef struct {
     int16_t *result;
     dfp_row_tasks tasks; /* over the rows of the result */
     dfp_extent *extents; /* forward: of each window; backward: the windows over each column */
-    /* Of each window: what one in q is in units of the result, divided by rows; 1 / columns. */
+    /* Of each window: the value of 1 in q in units of the result, divided by rows; 1 / columns. */
     float *row_factors, *column_factors;
     float limit;
     int32_t *largest; /* of each task */
@@ -126,7 +126,7 @@ static void dfp_average_gradient_task(void *context, int64_t task, int worker) {
         dfp_average_rows(*a, 0, task, 0);
 }
 
-/* `largest_share` is the most that a result can be of max|q|. */
+/* `largest_share` is the largest possible ratio of a result to max|q|. */
 static void dfp_run_average_pool(dfp_average_pool *a, dfp_task task, const dfp_tensor *q,
                                  double largest_share, dfp_result *result, int64_t elements,
                                  int32_t bits) {
@@ -142,7 +142,7 @@ static void dfp_run_average_pool(dfp_average_pool *a, dfp_task task, const dfp_t
     result->scale.max_abs = dfp_largest_of(a->largest, a->tasks.count);
 }
 
-/* Takes the turn and the memory for the tables; 0 if there is none. */
+/* Begins the operation and takes memory for the tables; 0 if there is none. */
 static int dfp_begin_average_pool(dfp_average_pool *a, int64_t columns) {
     size_t extents = (size_t)columns * sizeof *a->extents;
     size_t row_factors = (size_t)a->p.rows.out * sizeof *a->row_factors;

@@ -17,13 +17,13 @@ static void dfp_plan_pixels(dfp_weights_gradient *g) {
     g->channel_values = 2 * g->pairs_per_block + 1;
 }
 
-/* DFP_PIECE values are copied at once: a pair of a micro-panel, and four more that the next copy writes
- * again. Micro-panels lie four INT16 apart. */
+/* DFP_PIECE values are copied at once: a pair of a micro-panel, and four more that the next copy
+ * overwrites. There are four INT16 between micro-panels. */
 static inline int64_t dfp_micro_panel_values(int64_t pairs) {
     return pairs * DFP_MICRO + DFP_PIECE - DFP_MICRO;
 }
 
-/* Where the first pair of a channel lies. */
+/* The position of the first pair of a channel. */
 static inline int64_t dfp_micro_panel_place(int64_t pairs, int64_t channel) {
     return channel / DFP_TILE_ROWS * dfp_micro_panel_values(pairs) + channel % DFP_TILE_ROWS * 2;
 }
@@ -34,7 +34,7 @@ static int64_t dfp_place_in_micro_panels(const dfp_weights_gradient *g, int64_t 
     return dfp_micro_panel_place(g->pairs_per_block, channel);
 }
 
-/* Lists where the pixels of a block lie in x and dy. */
+/* Lists the positions of a block's pixels in x and dy. */
 static void dfp_list_pixels(const dfp_weights_gradient *g, int64_t block, dfp_weights_scratch *s) {
     const dfp_conv *c = &g->c;
     int64_t image_pixels = c->out_h * c->out_w, pixel = block * DFP_BLOCK_PIXELS;
@@ -66,8 +66,8 @@ static void dfp_interleave_pixels(const int16_t *even, const int16_t *odd, int64
     }
 }
 
-/* Rows of `channels` values, listed by where they lie in x, as micro-panels; the last row may be -1 for
- * zeros. `pair` has room for 2 * channels + DFP_PIECE values. */
+/* Rows of `channels` values, listed by their positions in x, as micro-panels; the last row may be
+ * -1 for zeros. `pair` has room for 2 * channels + DFP_PIECE values. */
 static void dfp_interleave_rows(const int16_t *x, const int64_t *x_rows, int64_t pairs,
                                 int64_t channels, int64_t panel_values, int16_t *pair,
                                 int16_t *to) {

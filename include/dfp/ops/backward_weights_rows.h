@@ -1,12 +1,12 @@
 /* backward_weights of any other convolution: x transposed to
- * [channel][row % stride_h][column % stride_w][row / stride_h][column / stride_w], zeros around it,
- * where the pixels that one tap sees lie side by side at any offset.
+ * [channel][row % stride_h][column % stride_w][row / stride_h][column / stride_w], with zeros
+ * around it, so that the pixels that one tap reads are contiguous at any offset.
  *
  * One row of it holds out_w + reach_w values, reach_w = (kernel_w - 1) * dilation_w / stride_w, and
- * begins `pitch` values after the last one: the zeros at the end of one row are those at the
+ * begins `pitch` values after the previous one: the zeros at the end of one row are those at the
  * beginning of the next where all phases have both. Pixels of one image then follow each other,
  * pitch - out_w columns of which belong to no output; dy is packed with zeros there. Pairs are
- * adjacent values of this sequence; it begins anew with each image, and is padded to even length. */
+ * adjacent values of this sequence; it restarts with each image, and is padded to even length. */
 
 static int dfp_is_not_pointwise(const dfp_conv *c) { return !dfp_is_pointwise(c); }
 
@@ -101,7 +101,7 @@ static void dfp_transpose_row(const dfp_weights_gradient *g, int64_t phase, cons
     }
 }
 
-/* Transposes what `count` output rows of one image, from row `first` on, need, to slot `slot`. */
+/* Transposes to slot `slot` the input of `count` output rows of one image, from row `first` on. */
 static void dfp_transpose_rows(const dfp_weights_gradient *g, int64_t image, int64_t first,
                                int64_t count, int64_t slot, int64_t channel, int64_t channels,
                                int16_t *transposed) {
@@ -117,7 +117,8 @@ static void dfp_transpose_rows(const dfp_weights_gradient *g, int64_t image, int
     }
 }
 
-/* Lists where the pixels of `count` output rows lie in dy; returns the number listed, which is even. */
+/* Lists the positions in dy of the pixels of `count` output rows; returns their number, which is
+ * even. */
 static int64_t dfp_list_rows(const dfp_weights_gradient *g, int64_t row, int64_t count,
                              int64_t *dy_rows) {
     int64_t k = 0, out_w = g->c.out_w, pixel = row * out_w;

@@ -2,8 +2,8 @@
  *
  * FP32 multiplication and addition are monotone, so the largest result follows from the ranges of
  * each channel, and with it the exponent, before the pass; 2^-exponent is part of scale and offset.
- * What rounds up at the very top is clamped. The same pass can write the normalised x, which takes
- * half of x's memory until the backward pass. */
+ * Values that round up beyond the largest integer are clamped. The same pass can write the
+ * normalised x, which takes half of x's memory until the backward pass. */
 
 typedef struct {
     const dfp_normalization *n;

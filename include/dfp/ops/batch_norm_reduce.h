@@ -115,7 +115,7 @@ static void dfp_reduce_task(void *context, int64_t task, int worker) {
     memcpy(d->max_dz + task * channels, l.largest, (size_t)channels * sizeof(float));
 }
 
-/* Adds the parts up in part 0. */
+/* Adds up all parts in part 0. */
 static void dfp_merge_gradients(const dfp_reduction *d) {
     int64_t channels = d->rows.channels;
     for (int64_t index = 1; index < d->rows.parts; ++index) {
@@ -136,7 +136,7 @@ static void dfp_run_reduction(dfp_reduction *d, const dfp_gradient_sums *sums) {
     for (int64_t c = 0; c < d->rows.channels; ++c) {
         sums->sum_dz[c] = d->sum_dz[c] * unit;
         sums->sum_dz_x[c] = d->sum_dz_x[c] * unit;
-        /* The maximum passes over NaN, the sum does not. */
+        /* The maximum ignores NaN, the sum does not. */
         sums->max_dz[c] = isnan(d->sum_dz[c]) ? NAN : (float)(d->max_dz[c] * unit);
     }
 }

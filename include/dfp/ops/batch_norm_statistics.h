@@ -3,8 +3,8 @@
  * Each part sums d = x - shift and d^2 in FP32, lane by lane in ascending order, where shift is the
  * mean of the part's first rows: with v the part's variance, (mean - shift)^2 <= v * rows / 8, so
  * at most about 4 bits of v can cancel, however far the mean is from 0. Lanes are added pairwise,
- * then parts in ascending order, in FP64, by the update of Chan, Golub and LeVeque (1979). The power
- * of two that one in an integer x stands for comes last. */
+ * then parts in ascending order, in FP64, by the update of Chan, Golub and LeVeque (1979). The
+ * scale of an integer x, a power of two, is applied last. */
 
 #define DFP_SHIFT_ROWS 8
 
@@ -91,7 +91,7 @@ static void dfp_clear_moments(const dfp_rows *r, dfp_moment_lanes *l) {
     }
 }
 
-/* From the lanes of a part to its results. */
+/* Reduces the lanes of a part to its results. */
 static void dfp_finish_moments(const dfp_moments *m, dfp_part part, dfp_moment_lanes *l,
                                int64_t index) {
     int64_t channels = m->rows.channels, pixels = part.length / channels;
@@ -134,7 +134,7 @@ static void dfp_moments_task(void *context, int64_t task, int worker) {
     dfp_finish_moments(m, part, &l, task);
 }
 
-/* Part 0 takes in part `index`, after `count` pixels. */
+/* Merges part `index` into part 0, which has `count` pixels. */
 static void dfp_merge_moments(const dfp_moments *m, int64_t index, double count, double added) {
     int64_t channels = m->rows.channels;
     const double *mean = m->mean + index * channels, *squares = m->squares + index * channels;
@@ -149,7 +149,7 @@ static void dfp_merge_moments(const dfp_moments *m, int64_t index, double count,
     }
 }
 
-/* Part 0, which has taken in all others, becomes the result. */
+/* Writes the result from part 0, into which all others are merged. */
 static void dfp_write_statistics(const dfp_moments *m, double count, const dfp_statistics *s) {
     double unit = dfp_operand_unit(m->x);
     for (int64_t c = 0; c < m->rows.channels; ++c) {

@@ -1,4 +1,4 @@
-/* Tensors side by side, brought to one shared exponent. */
+/* Concatenation of tensors, converted to one shared exponent. */
 
 typedef struct {
     const dfp_concatenation *c;
@@ -6,7 +6,7 @@ typedef struct {
     int64_t row;         /* elements of a row of y */
     dfp_row_tasks tasks; /* over the rows of y */
     double *largest;     /* magnitude of each part */
-    float *factors;      /* one in the numbers of each part, in units of y */
+    float *factors;      /* the value of 1 in each part, in units of y */
     int32_t *chunk_max;
     float limit;
 } dfp_joining;
@@ -53,7 +53,8 @@ static void dfp_join_task(void *context, int64_t task, int worker) {
         dfp_join_part(j, rows, i, first);
 }
 
-/* What the largest needs, but no finer than the finest of integer parts: it would gain nothing. */
+/* What the largest number needs, but not below the smallest exponent of integer parts: that would
+ * gain nothing. */
 static int32_t dfp_common_exponent(const dfp_joining *j) {
     dfp_range range = {.finite = 1};
     int32_t finest = DFP_MAX_EXPONENT;

@@ -1,10 +1,10 @@
-/* Depthwise convolution: every channel has a kernel of its own. Channels are the lanes.
+/* Depthwise convolution: every channel has its own kernel. Channels are the lanes.
  *
- * Two INT16 of one channel, of two taps or of two pixels, make a pair for the multiply-add. Pixels are
- * read in place through lists of pointers, in which zeros stand for the padding; the channels after
- * the last whole vector are copied, with zeros after them. */
+ * Two INT16 of one channel, of two taps or of two pixels, make a pair for the multiply-add. Pixels
+ * are read in place through lists of pointers, which point to zeros for the padding; the channels
+ * after the last whole vector are copied, followed by zeros. */
 
-/* Rows of pixels, and columns [first, first + width), some of which may lie outside. */
+/* Rows of pixels, and columns [first, first + width), some of which may be outside. */
 typedef struct {
     const int16_t *data;
     int64_t rows, columns, channels; /* of one image */

@@ -42,7 +42,7 @@ static inline int64_t dfp_second_vector(int64_t pairs) {
     return DFP_LANES / DFP_PANEL * pairs * 2 * DFP_PANEL + DFP_LANES % DFP_PANEL * 2;
 }
 
-/* Of the weights of a step, after which `pairs` pairs follow. */
+/* The weights of a step, which has `pairs` pairs. */
 static inline int16_t *dfp_step_weights(const dfp_depthwise_phase *p, int64_t pairs, int64_t c) {
     return p->weights + c / DFP_PANEL * pairs * 2 * DFP_PANEL + c % DFP_PANEL * 2;
 }

@@ -1,4 +1,4 @@
-/* Padding with zeros, cropping, and slices of an axis, which are croppings. */
+/* Padding with zeros, cropping, and slicing an axis, which is cropping. */
 
 typedef struct {
     const dfp_frame *f;

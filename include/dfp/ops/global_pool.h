@@ -1,8 +1,8 @@
-/* Reductions of each image to one pixel, and the way back. */
+/* Reductions of each image to one pixel, and their gradients. */
 
 /* Channels that one task reduces. */
 #define DFP_GLOBAL_CHANNELS 256
-/* So many numbers of INT16 always fit an INT32 sum. */
+/* This many INT16 numbers always fit an INT32 sum. */
 #define DFP_GLOBAL_PIXELS 65536
 
 typedef struct {

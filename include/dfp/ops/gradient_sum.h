@@ -1,6 +1,6 @@
-/* dz = the sum of the gradients of one tensor, where an activation let the tensor through, rounded to
- * nearest-even INT16. The sum of the largest magnitudes gives the exponent before the pass that
- * writes. Gradients are added in their order, in FP32, one row at a time in the first-level cache. */
+/* dz = the sum of the gradients of one tensor, masked by an activation, rounded to nearest-even
+ * INT16. The sum of the largest magnitudes gives the exponent before the pass that writes.
+ * Gradients are added in their order, in FP32, one row at a time in the first-level cache. */
 
 typedef struct {
     const dfp_gradient_sum *s;

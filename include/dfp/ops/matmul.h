@@ -19,7 +19,7 @@ static void dfp_transpose_task(void *context, int64_t task, int worker) {
                   last - first);
 }
 
-/* Whether B is better packed stretch by stretch; rows of A are then read in place. */
+/* Whether packing B stretch by stretch is better; rows of A are then read in place. */
 static int dfp_has_few_rows(const dfp_matmul *m) {
     return m->m <= DFP_FEW_ROWS && m->k % 2 == 0 && m->flush_every == 0;
 }
@@ -67,7 +67,7 @@ static size_t dfp_one_tap_bytes(const dfp_matmul *m, const dfp_tap_convolution *
 /* INT16 moved: B is read, written packed, and read again. */
 static int64_t dfp_one_tap_cost(const dfp_matmul *m) { return 3 * m->k * m->n; }
 
-/* An algorithm of the matrix product: what it takes, what it costs, and which results it gives. */
+/* An algorithm of the matrix product: what it accepts, its cost, and the class of its results. */
 typedef struct {
     int (*accepts)(const dfp_matmul *m);
     int64_t (*cost)(const dfp_matmul *m);
@@ -81,7 +81,7 @@ static const dfp_matmul_algorithm dfp_matmul_algorithms[] = {
     {dfp_accepts_all, dfp_one_tap_cost, DFP_DIRECT, dfp_one_tap_bytes, dfp_multiply_one_tap},
 };
 
-/* The cheapest that takes the operation. */
+/* The cheapest algorithm that accepts the operation. */
 static const dfp_matmul_algorithm *dfp_matmul_algorithm_for(const dfp_matmul *m) {
     const dfp_matmul_algorithm *best = NULL;
     const size_t count = sizeof dfp_matmul_algorithms / sizeof *dfp_matmul_algorithms;

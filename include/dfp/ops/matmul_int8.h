@@ -7,14 +7,14 @@ typedef struct {
     const dfp_matmul *m;
     const int8_t *a, *b;
     int32_t *c;
-    /* The plan: it depends on the shape and the instruction set alone. */
+    /* The plan: it depends only on the shape and the instruction set. */
     int64_t groups, blocks, row_tasks;
-    int in_place; /* rows of op(A) are whole groups, side by side */
+    int in_place; /* rows of op(A) are whole groups and contiguous */
     /* Where the run keeps its data. */
     int8_t *rows;     /* op(A), rows padded to whole groups */
     int64_t *b_rows;  /* where each row of op(B) begins */
     int8_t *packed;   /* [block][panel][groups][16][4] */
-    uint32_t *starts; /* what the sums of each column begin with */
+    uint32_t *starts; /* initial values of the sums of each column */
 } dfp_int8_product;
 
 static void dfp_plan_int8(dfp_int8_product *p) {
@@ -50,7 +50,7 @@ static void dfp_copy_int8_task(void *context, int64_t task, int worker) {
     }
 }
 
-/* What the sums of each column of a packed block begin with: see DFP_INT8_OFFSET. */
+/* The initial values of the sums of each column of a packed block: see DFP_INT8_OFFSET. */
 static void dfp_start_int8(const dfp_int8_product *p, const int8_t *packed, int64_t panels,
                            uint32_t *starts) {
     memset(starts, 0, DFP_BLOCK * sizeof *starts);

@@ -70,7 +70,7 @@ static dfp_status dfp_max_pool_forward(const dfp_pooling *p, const dfp_tensor *x
     return memory ? DFP_OK : DFP_OUT_OF_MEMORY;
 }
 
-/* A task writes rows of dx one by one. Of the rows of windows over them it keeps the winners: for
+/* A task writes rows of dx one by one. For the rows of windows over them it keeps the winners: for
  * each window the number of the pixel, counted row by row, that is its first maximum. */
 typedef struct {
     dfp_pooling p;
@@ -91,7 +91,7 @@ static int16_t *dfp_winners(const dfp_max_pool_gradient *g, int worker, int64_t 
     return winners + (o & (g->kept_rows - 1)) * g->winner_row;
 }
 
-/* Backwards over the window at (top, left), so that the first of equals is written last. */
+/* Backwards over the window at (top, left), so that the first of equal pixels is written last. */
 DFP_INLINE dfp_vi dfp_winner(const dfp_max_pool_gradient *g, int whole, int64_t image, int64_t top,
                              int64_t left, dfp_extent rows, dfp_extent columns, int64_t c,
                              dfp_vi maximum) {
@@ -195,7 +195,7 @@ static void dfp_max_pool_gradient_task(void *context, int64_t task, int worker) 
         dfp_max_pool_gradient_rows(*g, 0, task, worker);
 }
 
-/* Bits by which sums of so many numbers are shifted right to have `bits` bits. */
+/* Bits by which sums of `numbers` numbers are shifted right to have `bits` bits. */
 static int32_t dfp_sum_shift(int64_t numbers, int32_t max_abs, int32_t bits) {
     int32_t shift = 0;
     while (numbers * max_abs >> (bits + shift)) ++shift;

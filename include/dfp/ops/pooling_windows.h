@@ -1,6 +1,6 @@
 /* Which pixels belong to which window of a pooling, and how the kernels read and write them. */
 
-/* Elements of the larger tensor that one task takes; more where tasks side by side share work. */
+/* Elements of the larger tensor that one task takes; more where neighbouring tasks share work. */
 #define DFP_POOL_TASK (32 << 10)
 #define DFP_POOL_GRADIENT_TASK (128 << 10)
 
@@ -60,13 +60,13 @@ static dfp_extent dfp_rows_of(const dfp_row_tasks *t, int64_t task) {
     return (dfp_extent){first, end < t->rows ? end : t->rows};
 }
 
-/* A tensor that vectors are read from; what lies after its end reads as 0. */
+/* A tensor that vectors are read from; elements after its end read as 0. */
 typedef struct {
     const int16_t *data, *end;
 } dfp_readable;
 
 /* Whether all channels fill whole vectors; a constant in the inner loops, which are compiled twice:
- * with a call in them the compiler would keep no vector in a register. */
+ * with a call in them, the compiler would not keep vectors in registers. */
 static int dfp_whole_vectors(const dfp_pooling *p) { return p->channels % DFP_STEP == 0; }
 
 DFP_INLINE dfp_vi dfp_read(const dfp_readable *t, int whole, int64_t i) {

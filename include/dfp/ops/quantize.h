@@ -15,8 +15,8 @@ typedef struct {
     int32_t *chunk_max;
 } dfp_quantization;
 
-/* The bits of max|x|. Without their signs FP32 numbers are ordered like their bits, and NaN and Inf
- * come out on top. */
+/* The bits of max|x|. Without their signs, FP32 numbers are ordered like their bits, and NaN and
+ * Inf are the largest. */
 static int32_t dfp_largest_bits(const float *x, int64_t n) {
     const int32_t *bits = (const int32_t *)x;
     int32_t largest = 0;

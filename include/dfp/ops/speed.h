@@ -1,4 +1,4 @@
-/* What nothing can exceed: the multiply-adds of the micro-kernel alone, for benchmarks. */
+/* Upper bounds of the speed, for benchmarks: the multiply-adds of the micro-kernel alone. */
 
 /* Bytes of packed columns, half of a small first-level cache. */
 #define DFP_SPEED_BYTES (16 << 10)
@@ -37,7 +37,7 @@ static uint32_t dfp_bare_multiply_adds(int64_t repetitions) {
     return dfp_largest_lane(a);
 }
 
-/* One tile again and again, its operands in the first-level cache. */
+/* One tile repeatedly, with its operands in the first-level cache. */
 static void dfp_cached_tiles(int64_t repetitions) {
     _Alignas(64) int16_t rows[DFP_TILE_ROWS][2 * DFP_SPEED_PAIRS + DFP_LINE];
     _Alignas(64) int16_t b[DFP_SPEED_BYTES / sizeof(int16_t)];

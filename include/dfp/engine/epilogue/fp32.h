@@ -3,7 +3,7 @@
 #define DFP_RESULT float
 #define DFP_EPILOGUE "engine/epilogue/fp32_flush.h"
 
-/* What happens to the FP32 sums once: nothing, or multiplication by a power of two and then, unless
+/* What happens to finished FP32 sums: nothing, or multiplication by a power of two and then, unless
  * bias is NULL, the addition of one number per column. */
 typedef struct {
     int scaled;
@@ -11,13 +11,13 @@ typedef struct {
     const float *bias;
 } DFP_NAME(dfp_finish);
 
-/* Of the columns from `first` on. */
+/* The epilogue of the columns from `first` on. */
 static inline DFP_NAME(dfp_finish) DFP_NAME(dfp_finish_at)(DFP_NAME(dfp_finish) f, int64_t first) {
     if (f.bias) f.bias += first;
     return f;
 }
 
-/* What a border tile does in the micro-kernel: the rest is dfp_finish_row. */
+/* The part of a border tile's epilogue that the micro-kernel does; the rest is dfp_finish_row. */
 static inline DFP_NAME(dfp_finish) DFP_NAME(dfp_unfinished)(DFP_NAME(dfp_finish) f) {
     f.scaled = 0;
     return f;
@@ -31,7 +31,7 @@ static inline void DFP_NAME(dfp_finish_row)(const DFP_NAME(dfp_finish) * f, floa
     }
 }
 
-/* What INT32 sums of vector v begin with. */
+/* The initial value of the INT32 sums of vector v. */
 static inline dfp_vi DFP_NAME(dfp_first_sum)(const DFP_NAME(dfp_finish) * f, int v) {
     (void)f, (void)v;
     return dfp_zero();

@@ -3,7 +3,7 @@
 #define DFP_RESULT int32_t
 #define DFP_EPILOGUE "engine/epilogue/int32_flush.h"
 
-/* What the sums of each column begin with. */
+/* The initial values of the sums of each column. */
 typedef struct {
     const uint32_t *start;
 } DFP_NAME(dfp_finish);

@@ -1,4 +1,4 @@
-"""What earlier INT16 training kernels got wrong, one pinned mistake for each test."""
+"""Mistakes of earlier INT16 training kernels, one for each test."""
 
 import ctypes
 import mmap
@@ -89,7 +89,8 @@ def test_strided_backward_exists(on_every_isa, strides):
 
 
 def test_inputs_come_near_an_overflow(on_every_isa):
-    """Inputs of -5..5 prove nothing: here an unflushed INT32 would wrap many times over."""
+    """Inputs of -5..5 prove nothing: here an INT32 sum that is not flushed would wrap many
+    times."""
     chosen = case((1, 9, 9, 64), (3, 3, 64, 16), ("aligned_max", "aligned_max"))
     exact = reference.forward(chosen.x.data, chosen.w.data, **chosen.options)
     assert np.abs(exact).max() > 100 * reference.INT32_MAX
@@ -114,7 +115,7 @@ XGETBV = bytes.fromhex("0f01d0")
 
 
 class Cpu:
-    """CPUID and XGETBV executed by this test, apart from the package's own check."""
+    """CPUID and XGETBV executed by this test, independently of the package's own check."""
 
     def __init__(self):
         self.page = mmap.mmap(

@@ -1,4 +1,4 @@
-"""The decorator of operations that layers call."""
+"""The decorator for operations that layers call."""
 
 import functools
 
@@ -6,7 +6,7 @@ from dfpkeras.backend import current
 
 
 def operation(function):
-    """Has the backend call `function` as it is written, see `Backend.as_written`."""
+    """Has the backend call `function` without rewriting it, see `Backend.as_written`."""
 
     @functools.wraps(function)
     def entry(*args, **kwargs):

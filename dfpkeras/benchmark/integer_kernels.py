@@ -11,7 +11,7 @@ class IntegerKernels:
     """The kernels of this package; `dfpkeras.benchmark.peers` describes the interface.
 
     Args:
-        algorithm: of convolutions, as in `dfpkeras.kernels.conv2d_forward`.
+        algorithm: algorithm of convolutions, as in `dfpkeras.kernels.conv2d_forward`.
     """
 
     name = "dfpkeras"

@@ -29,7 +29,7 @@ def kind_of_operation(name, operation, layer_kinds):
     """The kind of an operation.
 
     Args:
-        name: of the operation, its scopes in front: "gradient_tape/model/conv1_1/Conv2D".
+        name: name of the operation with its scopes: "gradient_tape/model/conv1_1/Conv2D".
         operation: its type, such as "Conv2D".
         layer_kinds: see `kinds_of_layers`.
 

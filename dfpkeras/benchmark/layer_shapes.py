@@ -1,4 +1,4 @@
-"""Convolutions and dense layers as geometry: shapes, names and multiply-adds."""
+"""The shapes, names and multiply-adds of convolutions and dense layers."""
 
 import dataclasses
 import math
@@ -15,9 +15,9 @@ class Convolution:
     Attributes:
         height, width, channels: size of one input image.
         filters: output channels.
-        kernel_size, strides: of both axes.
+        kernel_size, strides: ints, for both axes.
         padding: "valid" or "same", as in TensorFlow.
-        groups: groups of channels that do not see each other.
+        groups: number of groups of channels.
     """
 
     height: int
@@ -67,8 +67,8 @@ class Convolution:
     def macs(self, batch_size):
         """Multiply-adds of any one direction: outputs times the taps of one output.
 
-        Taps on the zeros around an image count as everywhere in the literature; lanes and tiles
-        that a kernel computes in vain do not.
+        Taps on the zeros around an image count, as everywhere in the literature; what a kernel
+        computes only to fill its vectors and tiles does not.
         """
         return math.prod(self.y_shape(batch_size)) * math.prod(self.w_shape[:3])
 

@@ -1,6 +1,6 @@
-"""Numbers to compute with, distributed as in training.
+"""Random operands, distributed as in training.
 
-Where the kernels' INT32 sums go to FP32 depends on the data, so the data must not be too kind: the
+Where the kernels' INT32 sums go to FP32 depends on the data, so the data must be realistic: the
 ratio of a gradient's largest to its mean magnitude is 15 to 80 in the layers of a small ResNet
 trained on CIFAR, a normal distribution's is about 6.
 """
@@ -18,10 +18,10 @@ def make_operands(layer, batch_size, seed=0):
     Args:
         layer: `Convolution` or `Dense`.
         batch_size: images.
-        seed: of the random generator.
+        seed: seed of the random generator.
 
     Returns:
-        A dict of float32 arrays: "x" as it comes out of a ReLU, "w" normal, and "dy" normal with a
+        A dict of float32 arrays: "x" as after a ReLU, "w" normal, and "dy" normal with a
         log-normal scale, which has the long tails of gradients.
     """
     rng = np.random.default_rng(seed)

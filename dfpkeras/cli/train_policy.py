@@ -24,7 +24,7 @@ def train_policy(
 ):
     """Trains the model of a run under a policy, from its last checkpoint if there is one.
 
-    Each call begins a session of its own: a cleared Keras, random generators seeded anew, so that
+    Each call starts from a cleared Keras session with newly seeded random generators, so that
     models of several policies begin with the same weights and see the same batches.
 
     Args:
@@ -37,16 +37,16 @@ def train_policy(
         tensorboard: write event files.
 
     Raises:
-        CommandError: a file of the run could not be written, even in the end, or the checkpoint
-            is that of another model.
+        CommandError: a file of the run could not be written, even at the end, or the checkpoint is
+            that of another model.
         DataError: a record cannot be read; names the file and the record.
         FloatingPointError: the loss became NaN or infinite.
     """
     start = run.latest_checkpoint(policy)
     if start.epoch >= config.epochs:
         return
-    with _session(policy, config.seed):
-        # Also a resumed run builds its model: one that Keras reads from a file may have other
+    with _fresh_session(policy, config.seed):
+        # A resumed run builds its model, too: one that Keras reads from a file may have other
         # names, and TensorFlow orders operations by name.
         model = compile_model(config, data)
         recorder = RunRecorder(run, policy, data.num_train, config.batch_size, checkpoint_minutes)
@@ -69,7 +69,7 @@ def _restore(start, model, recorder):
 
 
 @contextlib.contextmanager
-def _session(policy, seed):
+def _fresh_session(policy, seed):
     """A fresh Keras session with the given policy; restores the previous one."""
     previous_policy = keras.config.dtype_policy()
     previous_format = keras.config.image_data_format()
