@@ -14,11 +14,10 @@ import statistics
 
 from dfpkeras import kernels
 from dfpkeras.benchmark.integer_kernels import IntegerKernels
-from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.measure import take_turns
 from dfpkeras.benchmark.networks import NETWORKS
 from dfpkeras.benchmark.random_operands import make_operands
-from dfpkeras.kernels.convolution_plan import NUMERICS, plan_of
+from dfpkeras.kernels.convolution_plan import DIRECTIONS, NUMERICS, plan_of
 
 
 def has_choice(layer):

@@ -13,11 +13,11 @@ import pytest
 
 import dfpkeras
 from dfpkeras.benchmark.integer_kernels import IntegerKernels
-from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.measure import settle
 from dfpkeras.benchmark.networks import NETWORKS
 from dfpkeras.benchmark.peers import UnsupportedError, find_peers
 from dfpkeras.benchmark.random_operands import make_operands
+from dfpkeras.kernels.convolution_plan import DIRECTIONS
 
 BATCH_SIZE = 16
 ROUNDS = 7

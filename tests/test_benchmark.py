@@ -23,10 +23,12 @@ from dfpkeras.benchmark import (
     totals,
 )
 from dfpkeras.benchmark.integer_kernels import IntegerKernels
-from dfpkeras.benchmark.layer_shapes import DIRECTIONS, Convolution, Dense
+from dfpkeras.benchmark.layer_shapes import Convolution, Dense
 from dfpkeras.benchmark.measure import Measurement
 from dfpkeras.benchmark.peak import Peak, measure_peak
+from dfpkeras.benchmark.quietness import Sample
 from dfpkeras.cli.main import main
+from dfpkeras.kernels.convolution_plan import DIRECTIONS
 
 TINY = {
     Convolution(6, 5, 4, 3, kernel_size=3): 2,
@@ -327,6 +329,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(networks.NETWORKS, "tiny", TINY)
     monkeypatch.setattr(peers, "PEERS", (NumPy, Absent))
     monkeypatch.setattr(suite, "measure_peak", lambda: Peak(bare=125.0, micro_kernel=100.0))
+    monkeypatch.setattr(suite, "sample_quietness", lambda: Sample(1.0, 1.0))
     monkeypatch.setattr(suite, "measure_quantization", lambda seconds: SPEEDS)
 
 

@@ -165,3 +165,40 @@ def test_text(capsys):
 def test_wrong_argument():
     with pytest.raises(TypeError, match=r"Argument `model` of dfpkeras\.report.*'resnet'.*str"):
         dfpkeras.report("resnet")
+
+
+def test_algorithms_by_direction_and_batch_size():
+    model = keras.Sequential(
+        [
+            keras.Input((7, 7, 512)),
+            layers.Conv2D(512, 3, padding="same", name="small"),
+            layers.UpSampling2D(4),
+            layers.Conv2D(64, 3, name="large", dtype=dfpkeras.DFP16Policy(algorithm="auto")),
+            layers.Conv2D(8, 5, dtype="dfp16(algorithm=winograd_2x2)", name="wide"),
+            layers.Conv2D(8, 3, dtype="float32", name="float"),
+        ]
+    )
+    model.layers[0].dtype_policy = dfpkeras.DFP16Policy(algorithm="auto")
+
+    def algorithms(batch_size):
+        report = dfpkeras.report(model, batch_size)
+        return {row.path.split("/")[-1]: row.algorithms for row in report.rows}, str(report)
+
+    of_one, _ = algorithms(1)
+    of_many, text = algorithms(64)
+    assert set(of_one["small"].values()) == {"direct"}
+    assert of_many["small"]["forward"].startswith("winograd")
+    assert set(of_many["large"].values()) == {"winograd_4x4"}
+    assert set(of_many["wide"].values()) == {"direct"}
+    assert of_many["float"] is None
+    assert "winograd_4x4" in text
+    assert "algorithms" not in str(dfpkeras.report(keras.Sequential(model.layers[3:])))
+    with pytest.raises(ValueError, match="batch_size"):
+        dfpkeras.report(model, 0)
+
+
+def test_algorithms_of_images_of_unknown_size():
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), layers.Conv2D(4, 3, dtype="dfp16(algorithm=auto)")]
+    )
+    assert [row.algorithms for row in dfpkeras.report(model).rows][-1] is None

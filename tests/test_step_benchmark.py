@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras_support import dtype_policy, small_cnn
 
+from dfpkeras.benchmark.quietness import Sample
 from dfpkeras.benchmark.step import contenders, suite
 from dfpkeras.benchmark.step.case import NETWORKS, Case, ModelError
 from dfpkeras.benchmark.step.contenders import CONTENDERS
@@ -307,6 +308,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(FakeProcess, "log", [])
     monkeypatch.setattr(suite, "ContenderProcess", FakeProcess)
     monkeypatch.setattr(contenders.Contender, "is_installed", True)
+    monkeypatch.setattr(suite, "sample_quietness", lambda: Sample(1.0, 1.0))
     return FakeProcess
 
 
@@ -392,7 +394,7 @@ def test_numbers_of_a_contender():
 
 
 def test_without_ours_there_are_no_ratios():
-    comparison = Comparison(user_case("small"), {"tensorflow": Measured(seconds=[1.0])}, {})
+    comparison = Comparison(user_case("small"), {"tensorflow": Measured(seconds=[1.0])}, {}, None)
     assert comparison.ratio("tensorflow") is None
     assert comparison.memory_ratio("tensorflow") is None
 

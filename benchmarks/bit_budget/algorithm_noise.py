@@ -16,8 +16,7 @@ import numpy as np
 from bit_budget_noise import decibels, exact_results, integer_results
 from bit_budget_tensors import find_snapshots
 
-from dfpkeras.benchmark.layer_shapes import DIRECTIONS
-from dfpkeras.kernels.convolution_plan import NUMERICS
+from dfpkeras.kernels.convolution_plan import DIRECTIONS, NUMERICS
 from dfpkeras.kernels.number_format import ACTIVATION_BITS, GRADIENT_BITS, WEIGHT_BITS
 
 BITS = {"x": ACTIVATION_BITS, "w": WEIGHT_BITS, "dy": GRADIENT_BITS}

@@ -3,10 +3,6 @@
 import dataclasses
 import math
 
-#: What a layer computes in training. Of a layer ``y = x * w``, forward is y from x and w,
-#: backward_data is the gradient dx from dy and w, backward_weights is dw from x and dy.
-DIRECTIONS = ("forward", "backward_data", "backward_weights")
-
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:

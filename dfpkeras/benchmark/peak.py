@@ -37,8 +37,19 @@ def measure_peak(seconds=0.5):
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         for with_memory in fastest:
-            start = time.perf_counter()
-            count = _native.run_multiply_adds(_REPETITIONS, with_memory)
-            speed = count / (time.perf_counter() - start) / 1e9
-            fastest[with_memory] = max(fastest[with_memory], speed)
+            fastest[with_memory] = max(fastest[with_memory], _speed(with_memory))
     return Peak(bare=fastest[False], micro_kernel=fastest[True])
+
+
+def run_bare_loop(seconds):
+    """The speeds of all calls of the bare instructions in this time, see `Peak.bare`."""
+    speeds, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or not speeds:
+        speeds.append(_speed(with_memory=False))
+    return speeds
+
+
+def _speed(with_memory):
+    start = time.perf_counter()
+    count = _native.run_multiply_adds(_REPETITIONS, with_memory)
+    return count / (time.perf_counter() - start) / 1e9

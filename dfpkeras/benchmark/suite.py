@@ -13,6 +13,7 @@ from dfpkeras.benchmark.measure import OURS, measure_layer
 from dfpkeras.benchmark.peak import Peak, measure_peak
 from dfpkeras.benchmark.peers import find_peers
 from dfpkeras.benchmark.quantization import measure_quantization
+from dfpkeras.benchmark.quietness import Quietness, sample_quietness
 from dfpkeras.benchmark.totals import sum_network
 
 
@@ -27,6 +28,7 @@ class Results:
         versions: dict from the name of each contender, and of Python and NumPy, to its version.
         missing: dict from the name of each peer that is missing altogether to the reason.
         peak: see `measure_peak`.
+        quietness: `Quietness`, sampled before and after each layer and direction.
         quantization: see `measure_quantization`.
         measurements: list of `Measurement`, each layer and direction once.
         totals: list of `Total`.
@@ -39,6 +41,7 @@ class Results:
     versions: dict
     missing: dict
     peak: Peak
+    quietness: Quietness
     quantization: dict
     measurements: list
     totals: list
@@ -63,6 +66,7 @@ class Results:
             "versions": self.versions,
             "missing": self.missing,
             "peak_gmacs_per_second": dataclasses.asdict(self.peak),
+            "quietness": self.quietness.as_dict(),
             "quantization": self.quantization,
             "measurements": [self._measurement(m) for m in self.measurements],
             "totals": [dataclasses.asdict(t) | {"ratio": t.ratio} for t in self.totals],
@@ -103,10 +107,10 @@ def run_suite(networks, directions, batch_size, seconds, track=iter):
     contenders = [IntegerKernels(), *peers]
     layers = dict.fromkeys(layer for network in networks.values() for layer in network)
     tasks = [(layer, direction) for direction in directions for layer in layers]
-    measurements = [
-        measure_layer(contenders, layer, direction, batch_size, seconds)
-        for layer, direction in track(tasks)
-    ]
+    measurements, samples = [], [sample_quietness()]
+    for layer, direction in track(tasks):
+        measurements.append(measure_layer(contenders, layer, direction, batch_size, seconds))
+        samples.append(sample_quietness())
     versions = {contender.name: contender.version for contender in contenders}
     return Results(
         networks=networks,
@@ -116,6 +120,7 @@ def run_suite(networks, directions, batch_size, seconds, track=iter):
         versions=versions | {"python": platform.python_version(), "numpy": np.__version__},
         missing=missing,
         peak=measure_peak(),
+        quietness=Quietness(samples),
         quantization=measure_quantization(seconds),
         measurements=measurements,
         totals=[

@@ -22,6 +22,7 @@ def print_results(console, results):
         "ratio: time of the better FP32 library / time of dfpkeras",
         f"peak: {peak.micro_kernel:.0f}, the micro-kernel with its operands in the cache, "
         f"{100 * peak.micro_kernel / peak.bare:.0f} % of its instructions on registers",
+        str(results.quietness),
         sep="\n",
         highlight=False,
     )

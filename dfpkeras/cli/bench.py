@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS
 from dfpkeras.benchmark.plot import plot_results
 from dfpkeras.benchmark.suite import run_suite
@@ -13,6 +12,7 @@ from dfpkeras.benchmark.tables import print_results
 from dfpkeras.cli.bench_files import check_files
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.console import make_console, make_progress
+from dfpkeras.kernels.convolution_plan import DIRECTIONS
 
 ALL = "all"
 

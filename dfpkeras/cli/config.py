@@ -23,6 +23,7 @@ def _setting(default, group, parse, help_text, **details):
     return dataclasses.field(default=default, metadata=metadata)
 
 
+#: What --compare compares.
 POLICIES = ("dfp16", "float32")
 TASK, LENGTH, LEARNING, IMAGES = "model and data", "length", "learning", "images"
 
@@ -37,7 +38,7 @@ class TrainConfig:
     """
 
     policies: tuple[str, ...] = _setting(
-        ("dfp16",), TASK, values.one_of(*POLICIES), "dtype policies, one after another"
+        ("dfp16",), TASK, values.dtype_policy, "dtype policies, one after another"
     )
     model: str = _setting(
         "resnet-small",

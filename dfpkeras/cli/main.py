@@ -5,7 +5,6 @@ import sys
 import traceback
 
 from dfpkeras import __version__
-from dfpkeras.benchmark.layer_shapes import DIRECTIONS
 from dfpkeras.benchmark.networks import NETWORKS as LAYER_NETWORKS
 from dfpkeras.benchmark.step.case import NETWORKS as STEP_NETWORKS
 from dfpkeras.benchmark.step.contenders import CONTENDERS
@@ -18,6 +17,7 @@ from dfpkeras.cli.faults import explain
 from dfpkeras.cli.info import run_info
 from dfpkeras.cli.output import tolerant_streams
 from dfpkeras.cli.train_options import add_train
+from dfpkeras.kernels.convolution_plan import DIRECTIONS
 
 FAULT, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 

@@ -24,9 +24,15 @@ def add_train(commands):
 
 def _add_policies(train):
     policy = train.add_mutually_exclusive_group()
-    policy.add_argument("--policy", choices=POLICIES, help="dtype policy (default: dfp16)")
     policy.add_argument(
-        "--compare", action="store_true", help="train under both policies and plot both"
+        "--policy",
+        type=values.dtype_policy,
+        metavar="NAME",
+        help="dtype policy: dfp16 (the default), float32, mixed_bfloat16, or dfp16 with arguments "
+        'of DFP16Policy, such as "dfp16(algorithm=auto)"',
+    )
+    policy.add_argument(
+        "--compare", action="store_true", help="train under dfp16 and float32 and plot both"
     )
 
 

@@ -5,6 +5,10 @@ The same functions check the values of a recipe, as text.
 
 import argparse
 
+from dfpkeras.integration.policy import number_format_named
+
+OTHER_POLICIES = ("float32", "mixed_bfloat16")
+
 
 def positive_int(text):
     return _number(text, int, "an integer of at least 1", lambda value: value >= 1)
@@ -53,6 +57,19 @@ def one_of(*choices):
         return text
 
     return choice
+
+
+def dtype_policy(text):
+    """Name of a dtype policy."""
+    try:
+        known = text in OTHER_POLICIES or number_format_named(text) is not None
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(error) from error
+    if not known:
+        raise argparse.ArgumentTypeError(
+            f"must be one of dfp16, dfp16(name=value, ...), {', '.join(OTHER_POLICIES)}, got {text}"
+        )
+    return text
 
 
 def model_path(text):

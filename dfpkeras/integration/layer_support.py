@@ -54,6 +54,15 @@ def spatial_sizes(layer, inputs):
     return inputs.shape[1:-1] if layer.data_format == "channels_last" else inputs.shape[2:]
 
 
+def input_sizes(layer):
+    """The sizes of the images that a layer of a functional model gets, None if unknown."""
+    try:
+        sizes = tuple(spatial_sizes(layer, layer.input))
+    except (AttributeError, ValueError):  # It was not called on symbolic tensors, or several times.
+        return None
+    return None if None in sizes else sizes
+
+
 def pairs_of_borders(borders):
     """((before, after), ...) for each spatial dimension, a form that Keras' 1-D layers lack."""
     return borders if isinstance(borders[0], tuple) else (borders,)

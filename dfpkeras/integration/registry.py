@@ -39,6 +39,8 @@ class LayerFamily:
             they pass on the integers that they are given.
         operation: function of a layer, what it computes on integers, such as "2-D convolution"; or
             None if it does not.
+        algorithms: function of a layer and a batch size, {direction: name of the algorithm} of its
+            kernels, or None if there is no choice or too little is known.
         relatives: classes of layers of the same kind that stay float32.
         kernels: prefixes of the names under which `KernelHits` counts their kernels.
         float32_operations: substrings of the types of TensorFlow's operations that identify this
@@ -52,6 +54,7 @@ class LayerFamily:
     layers: str
     computation: str
     operation: typing.Callable = lambda layer: "integers in, integers out"
+    algorithms: typing.Callable = lambda layer, batch_size: None
     relatives: tuple = ()
     kernels: tuple = ()
     float32_operations: tuple = ()

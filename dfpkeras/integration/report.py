@@ -10,6 +10,8 @@ import rich.table
 from dfpkeras.console import make_console
 from dfpkeras.integration.calls import observe
 from dfpkeras.integration.keras_internals import Functional, inner_layers
+from dfpkeras.integration.registry import family_of
+from dfpkeras.runtime.argument_checks import check_integer
 
 _WIDTH = 120
 
@@ -23,12 +25,15 @@ class LayerReport:
         class_name: str.
         computes: "int16" or "float32".
         reason: str.
+        algorithms: {direction: str} of its convolution kernels at the report's batch size (those of
+            another batch size may differ), None if there is no choice or sizes are unknown.
     """
 
     path: str
     class_name: str
     computes: str
     reason: str
+    algorithms: dict | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +47,28 @@ class Report:
     rows: tuple
 
     def __str__(self):
-        table = rich.table.Table("layer", "class", "computes in", "reason")
+        columns = ["layer", "class", "computes in", "reason"]
+        has_choice = any(set((row.algorithms or {}).values()) - {"direct"} for row in self.rows)
+        table = rich.table.Table(*columns, *(["algorithms"] if has_choice else []))
         for row in self.rows:
-            table.add_row(row.path, row.class_name, row.computes, row.reason)
+            cells = [row.path, row.class_name, row.computes, row.reason]
+            table.add_row(*cells, *([_names(row.algorithms)] if has_choice else []))
         integer = sum(row.computes == "int16" for row in self.rows)
         text = io.StringIO()
-        columns = shutil.get_terminal_size((_WIDTH, 0)).columns
-        console = make_console(file=text, width=min(columns, _WIDTH), color_system=None)
+        width = shutil.get_terminal_size((_WIDTH, 0)).columns
+        console = make_console(file=text, width=min(width, _WIDTH), color_system=None)
         console.print(table)
         console.print(f"{integer} of {len(self.rows)} layers compute in int16.")
         return text.getvalue()
 
 
-def report(model: keras.Layer) -> Report:
+def _names(algorithms):
+    """One name where all directions have the same, otherwise one for each."""
+    names = list((algorithms or {}).values())
+    return " / ".join(names if len(set(names)) > 1 else names[:1])
+
+
+def report(model: keras.Layer, batch_size: int = 32) -> Report:
     """Lists the layers of a Keras model, and whether each runs on the integer kernels.
 
     A layer that overrides Keras' ``call`` is judged by its latest call, if there was one: run the
@@ -62,22 +76,29 @@ def report(model: keras.Layer) -> Report:
 
     Args:
         model: `keras.Model` or `keras.Layer`.
+        batch_size: number of images for which the algorithms of convolutions are named: forward,
+            backward_data and backward_weights. The table has them where any is not the direct one.
 
     Returns:
-        `Report` with `rows` (path, class_name, computes, reason); `print` shows a table.
+        `Report` with `rows` (path, class_name, computes, reason, algorithms); `print` shows a
+        table.
 
     Raises:
-        TypeError: `model` is not a Keras layer or model.
+        TypeError: `model` is not a Keras layer or model, or `batch_size` not an integer.
+        ValueError: `batch_size` is not positive.
     """
     if not isinstance(model, keras.Layer):
         raise TypeError(
             "Argument `model` of dfpkeras.report must be a keras.Model or keras.Layer. "
             f"Received: model={model!r} (of type {type(model).__name__})"
         )
-    return Report(tuple(_rows(model, "", seen=set())))
+    batch_size = check_integer("batch_size", batch_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    return Report(tuple(_rows(model, "", batch_size, seen=set())))
 
 
-def _rows(layer, parent_path, seen):
+def _rows(layer, parent_path, batch_size, seen):
     """Yields the rows of `layer` and the layers inside; a shared layer appears once."""
     if id(layer) in seen:
         return
@@ -86,9 +107,10 @@ def _rows(layer, parent_path, seen):
     if not _only_connects(layer):
         decision = observe(layer)
         computes = "int16" if decision.integer else "float32"
-        yield LayerReport(path, type(layer).__name__, computes, decision.reason)
+        algorithms = family_of(layer).algorithms(layer, batch_size) if decision.integer else None
+        yield LayerReport(path, type(layer).__name__, computes, decision.reason, algorithms)
     for inner in inner_layers(layer):
-        yield from _rows(inner, f"{path}/", seen)
+        yield from _rows(inner, f"{path}/", batch_size, seen)
 
 
 def _only_connects(layer):

@@ -16,6 +16,10 @@ from dfpkeras.runtime.isa import get_isa
 # A network has some hundred shapes; images of changing size keep adding new ones.
 _KEPT_PLANS = 4096
 
+#: What a layer ``y = x * w`` computes in training: y from x and w, the gradient dx from dy and w,
+#: and dw from x and dy.
+DIRECTIONS = ("forward", "backward_data", "backward_weights")
+
 #: Names of the numerics classes (docs/numerics.md), each of which has an algorithm of that name.
 NUMERICS = tuple(_native.NUMERICS)
 
@@ -43,7 +47,7 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
     """The plan of a convolution for the instruction set in use.
 
     Args:
-        direction: "forward", "backward_data" or "backward_weights".
+        direction: one of `DIRECTIONS`.
         shapes: shapes of x and w: (batch, height, width, channels) and (kernel height, kernel
             width, channels / groups, filters).
         names: names of the two in error messages.

@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 
+from dfpkeras.benchmark.quietness import Quietness
 from dfpkeras.benchmark.step.case import Case
 from dfpkeras.benchmark.step.contenders import OURS
 
@@ -69,17 +70,25 @@ class Comparison:
         case: `Case`.
         measured: dict from the name of each contender that succeeded to its `Measured`.
         left_out: dict from the name of each other one to the reason.
+        quietness: `Quietness`, sampled before each turn and after the last.
     """
 
     case: Case
     measured: dict
     left_out: dict
+    quietness: Quietness
 
     def ratio(self, name):
         """Median of a contender over ours: above 1 we are faster. None without ours."""
         if OURS not in self.measured:
             return None
         return self.measured[name].median / self.measured[OURS].median
+
+    @property
+    def best_rival(self):
+        """Name of the fastest contender without dfpkeras, None if there is none."""
+        rivals = (name for name in self.measured if not name.startswith(OURS))
+        return min(rivals, key=lambda name: self.measured[name].median, default=None)
 
     def memory_ratio(self, name):
         """Our peak memory over a contender's: below 1 we need less. None if unknown."""
@@ -97,7 +106,9 @@ class Comparison:
                 | {"ratio": self.ratio(name), "memory_ratio": self.memory_ratio(name)}
                 for name, m in self.measured.items()
             },
+            "best_rival": self.best_rival,
             "left_out": self.left_out,
+            "quietness": self.quietness.as_dict(),
         }
 
 

@@ -6,6 +6,7 @@ import platform
 
 from dfpkeras import kernels
 from dfpkeras.benchmark.environment import speed_variables
+from dfpkeras.benchmark.quietness import Quietness, sample_quietness
 from dfpkeras.benchmark.step.contenders import OURS
 from dfpkeras.benchmark.step.process import ContenderError, ContenderProcess
 from dfpkeras.benchmark.step.results import Comparison, Measured, StepResults
@@ -71,11 +72,14 @@ class _Race(contextlib.AbstractContextManager):
         for turn in range(_WARM_UP_TURNS):
             self._all(f"warm-up {turn + 1}", lambda process, measured: process.ask("turn", 0))
         self._all("kernels", self._hits)
+        samples = []
         for turn in range(steps):
+            samples.append(sample_quietness())
             self._all(f"turn {turn + 1} of {steps}", self._turn, rotation=turn)
+        samples.append(sample_quietness())
         self._all("resources", self._resources)
         self._all("profile", self._profile)
-        return Comparison(self._case, self._measured, self._left_out)
+        return Comparison(self._case, self._measured, self._left_out, Quietness(samples))
 
     def _start(self):
         for contender in self._contenders:

@@ -23,7 +23,7 @@ def print_step_results(console, results):
         console.print(_speed_table(comparison))
         if any(m.profile for m in comparison.measured.values()):
             console.print(_profile_table(comparison))
-        for line in _remarks(comparison):
+        for line in remarks(comparison):
             console.print(line, highlight=False)
 
 
@@ -57,7 +57,17 @@ def _profile_table(comparison):
     return table
 
 
-def _remarks(comparison):
+def remarks(comparison):
+    """Yields sentences about a `Comparison`: the machine, the best rival, what was left out."""
+    yield str(comparison.quietness)
+    if comparison.best_rival and OURS in comparison.measured:
+        rival = comparison.measured[comparison.best_rival].median
+        speeds = [
+            f"{name} {rival / measured.median:.2f} times as fast"
+            for name, measured in comparison.measured.items()
+            if name.startswith(OURS)
+        ]
+        yield f"best rival: {comparison.best_rival}; {', '.join(speeds)}"
     for name, reason in comparison.left_out.items():
         yield f"{name} was left out, {reason}."
     for name, measured in comparison.measured.items():

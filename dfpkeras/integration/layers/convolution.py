@@ -4,8 +4,10 @@ import keras
 
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import BaseConv, BaseConvTranspose
-from dfpkeras.integration.layer_support import activated, bias_of, of_product
+from dfpkeras.integration.layer_support import activated, bias_of, input_sizes, of_product
+from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
+from dfpkeras.kernels.convolution_plan import DIRECTIONS, plan_of
 
 
 def _convolve(layer, inputs, kernel, padding=None, bias=None):
@@ -41,6 +43,27 @@ def _operation(layer):
     return f"{layer.rank}-D convolution" if layer.rank in (1, 2) else None
 
 
+def _algorithms(layer, batch_size):
+    number_format, sizes = number_format_of(layer), input_sizes(layer)
+    if layer.rank != 2 or sizes is None or not layer.built:
+        return None
+    channels = layer.kernel.shape[2] * layer.groups
+    x_shape = (batch_size, *sizes, channels)
+    arguments = layer.strides, layer.padding, layer.dilation_rate, layer.groups
+    flush_every = number_format.flush_every or 0
+    return {
+        direction: plan_of(
+            direction,
+            (x_shape, tuple(layer.kernel.shape)),
+            ("inputs", "kernel"),
+            arguments,
+            flush_every,
+            number_format.algorithm,
+        ).native.algorithm
+        for direction in DIRECTIONS
+    }
+
+
 register(
     LayerFamily(
         kind="convolution",
@@ -51,6 +74,7 @@ register(
         ),
         has_weights=True,
         operation=_operation,
+        algorithms=_algorithms,
         relatives=(BaseConvTranspose,),
         kernels=("conv_", "bias_gradient"),
         float32_operations=("Conv2D",),
