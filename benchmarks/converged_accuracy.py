@@ -29,8 +29,8 @@ REFERENCE = "float32"
 #: Of what ``algorithm="auto"`` chooses from, winograd_4x4 everywhere is the noisiest.
 POLICIES = (
     REFERENCE,
+    "dfp16(algorithm=direct)",
     "dfp16",
-    "dfp16(algorithm=auto)",
     "dfp16(algorithm=winograd_4x4)",
     "mixed_bfloat16",
 )
