@@ -110,6 +110,16 @@ def run_python():
 
 
 @pytest.fixture(scope="session")
+def run_python_without_keras(run_python):
+    """Return `run_python` where there is no Keras: kernels are all there is, and soon imported."""
+
+    def run(code, **environment):
+        return run_python(f"import sys; sys.modules['keras'] = None\n{code}", **environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def run_program():
     """Return a function that runs a program of this folder: what its last line, JSON, says."""
 
