@@ -1,6 +1,7 @@
 """Hypothesis profiles, and fixtures that run a kernel on every ISA and thread count."""
 
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -37,6 +38,18 @@ def same_weights_in_every_run():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules_are_not_searched_for_garbage():
+    """TensorFlow and Keras are 400,000 objects, through which each full collection would go again:
+    a quarter of the time of tests that trace many graphs."""
+    import dfpkeras  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
