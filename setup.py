@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 if sys.platform not in ("linux", "darwin") or sys.byteorder != "little":
@@ -45,7 +46,8 @@ class BuildKernels(build_ext):
     def build_extension(self, extension):
         isas = {name: flags for name, flags in ISAS.items() if self.can_compile(flags)}
         extension.define_macros = [(f"DFP_HAVE_{name}", str(int(name in isas))) for name in ISAS]
-        extension.extra_objects = [self.compile_isa(name, flags) for name, flags in isas.items()]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            extension.extra_objects = list(pool.map(self.compile_isa, isas, isas.values()))
         super().build_extension(extension)
 
     def can_compile(self, flags):

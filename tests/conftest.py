@@ -1,6 +1,7 @@
 """Hypothesis profiles, and fixtures that run a kernel on every ISA and thread count."""
 
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -40,6 +41,18 @@ def same_weights_in_every_run():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules_are_not_searched_for_garbage():
+    """TensorFlow and Keras are 400,000 objects, through which each full collection would go again:
+    a quarter of the time of tests that trace many graphs."""
+    import dfpkeras  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -108,6 +121,16 @@ def run_python():
             text=True,
             timeout=120,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_python_without_keras(run_python):
+    """Return `run_python` where there is no Keras: kernels are all there is, and soon imported."""
+
+    def run(code, **environment):
+        return run_python(f"import sys; sys.modules['keras'] = None\n{code}", **environment)
 
     return run
 

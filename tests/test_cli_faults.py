@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import dfpkeras_command
@@ -88,14 +89,25 @@ def _kernels_in_a_graph():
     tf.function(lambda: tf.numpy_function(_kernels, [], tf.float32))()
 
 
-@pytest.mark.parametrize(
-    "allocate",
-    [_python, _numpy, _kernels, _tensorflow, _tensorflow_graph, _kernels_in_a_graph],
-)
-def test_out_of_memory_advises_a_smaller_batch(allocate):
-    with pytest.raises(Exception) as error:
-        allocate()
-    message = faults.explain(error.value)
+ALLOCATIONS = (_python, _numpy, _kernels, _tensorflow, _tensorflow_graph, _kernels_in_a_graph)
+
+
+@pytest.fixture(scope="module")
+def errors_of_allocations():
+    """Those of `ALLOCATIONS`, all at once: TensorFlow tries each of its own for ten seconds."""
+
+    def error_of(allocate):
+        with pytest.raises(Exception) as error:
+            allocate()
+        return error.value
+
+    with ThreadPoolExecutor(len(ALLOCATIONS)) as pool:
+        return dict(zip(ALLOCATIONS, pool.map(error_of, ALLOCATIONS), strict=True))
+
+
+@pytest.mark.parametrize("allocate", ALLOCATIONS)
+def test_out_of_memory_advises_a_smaller_batch(allocate, errors_of_allocations):
+    message = faults.explain(errors_of_allocations[allocate])
     assert message.startswith("out of memory")
     assert message.endswith("a smaller batch or smaller images need less")
     assert len(message) < 300

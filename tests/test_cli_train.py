@@ -184,11 +184,11 @@ def test_a_model_of_keras_applications(runs, records):
 
 
 EVERY_OPTION = shlex.split("""
-    --model resnet-small --recipe vgg16 --classes 20 --image-size 16 --epochs 2 --steps-per-epoch 1
-    --batch-size 4 --seed 3 --learning-rate 0.01 --base-batch-size 8 --warmup-epochs 0.5
-    --schedule exponential --decay-epochs 1 --decay-every-epochs 1 --decay-factor 0.5
-    --momentum 0.8 --nesterov --weight-decay 0.01 --weight-decay-exempt bias gamma
-    --label-smoothing 0.2 --auxiliary-weights --train-crop pad --train-resize 17 20
+    --model interrupted_runs:tiny_model --recipe vgg16 --classes 20 --image-size 16 --epochs 2
+    --steps-per-epoch 1 --batch-size 4 --seed 3 --learning-rate 0.01 --base-batch-size 8
+    --warmup-epochs 0.5 --schedule exponential --decay-epochs 1 --decay-every-epochs 1
+    --decay-factor 0.5 --momentum 0.8 --nesterov --weight-decay 0.01 --weight-decay-exempt bias
+    gamma --label-smoothing 0.2 --auxiliary-weights --train-crop pad --train-resize 17 20
     --crop-area 0.5 0.9 --crop-aspect-ratio 0.9 1.1 --pad 2 --no-horizontal-flip --lighting 0.2
     --evaluation-resize 18 --mean 0.1 0.2 0.3 --std 0.3 0.2 0.1
 """)
@@ -204,7 +204,7 @@ def test_every_hyperparameter_is_an_option_and_recorded(runs, records):
     assert train(runs, *options) == 0
     given = json.loads((runs / "x" / "config.json").read_text())["hyperparameters"]
     assert given == {
-        "policies": ["float32"], "model": "resnet-small", "recipe": "vgg16",
+        "policies": ["float32"], "model": "interrupted_runs:tiny_model", "recipe": "vgg16",
         "data": str(directory), "classes": 20, "image_size": 16, "epochs": 2,
         "steps_per_epoch": 1, "batch_size": 4, "seed": 3, "learning_rate": 0.01,
         "base_batch_size": 8, "warmup_epochs": 0.5, "schedule": "exponential",

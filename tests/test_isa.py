@@ -13,10 +13,9 @@ def isa_in_use():
     kernels.set_isa(before)
 
 
-@pytest.mark.slow
-def test_the_fastest_is_the_default(run_python):
+def test_the_fastest_is_the_default(run_python_without_keras):
     code = "from dfpkeras import kernels; print(kernels.get_isa(), kernels.available_isas()[-1])"
-    result = run_python(code, DFPKERAS_MAX_ISA="")
+    result = run_python_without_keras(code, DFPKERAS_MAX_ISA="")
     chosen, fastest = result.stdout.split()
     assert chosen == fastest
 
@@ -30,10 +29,9 @@ def test_variable_caps_the_instruction_set(most, monkeypatch, isa_in_use):
     assert f"DFPKERAS_MAX_ISA={most}" in isa.reason()
 
 
-@pytest.mark.slow
-def test_variable_is_read_on_import(run_python):
+def test_variable_is_read_on_import(run_python_without_keras):
     code = "from dfpkeras import kernels; print(kernels.get_isa())"
-    assert run_python(code, DFPKERAS_MAX_ISA="scalar").stdout.strip() == "scalar"
+    assert run_python_without_keras(code, DFPKERAS_MAX_ISA="scalar").stdout.strip() == "scalar"
 
 
 def test_unknown_variable(monkeypatch, isa_in_use):

@@ -1,6 +1,7 @@
 """Runs interrupted by kills, full disks or damaged data end with the bits of uninterrupted ones."""
 
 import errno
+import functools
 import io
 import os
 import re
@@ -81,8 +82,14 @@ def assert_same_bits(run, expected, policy="dfp16"):
     pd.testing.assert_frame_equal(
         run.history().drop(columns=SPEED), expected.history().drop(columns=SPEED), check_exact=True
     )
-    mine, theirs = (contents(each.latest_checkpoint(policy).path) for each in (run, expected))
-    assert mine == theirs
+    mine = contents(run.latest_checkpoint(policy).path)
+    assert mine == expected_contents(expected.latest_checkpoint(policy).path)
+
+
+@functools.cache
+def expected_contents(path):
+    """Those of a checkpoint that stays as it is, read once for all tests."""
+    return contents(path)
 
 
 def contents(path):

@@ -71,9 +71,8 @@ def test_a_forked_child_starts_its_own_workers(operands, three_threads):
     child.join()
 
 
-@pytest.mark.slow
-def test_variable_sets_the_number_of_threads(run_python):
-    result = run_python(
+def test_variable_sets_the_number_of_threads(run_python_without_keras):
+    result = run_python_without_keras(
         "import dfpkeras; print(dfpkeras.get_num_threads())", DFPKERAS_NUM_THREADS="5"
     )
     assert result.stdout.strip() == "5", result.stderr
