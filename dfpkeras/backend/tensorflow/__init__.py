@@ -11,6 +11,7 @@ class TensorFlowBackend(Backend):
 
     int16, int32, float32 = tf.int16, tf.int32, tf.float32
     float32_operations = float32_operations
+    overwrites_variables = False
 
     call = staticmethod(kernel_calls.call)
 
