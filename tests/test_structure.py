@@ -144,7 +144,7 @@ def test_a_backend_that_has_a_folder_is_used(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text(TOY_BACKEND)
     before = backend.current()
     monkeypatch.setattr(keras.backend, "backend", lambda: name)
-    with pytest.raises(RuntimeError, match="KERAS_BACKEND=.*tensorflow"):
+    with pytest.raises(RuntimeError, match=r"KERAS_BACKEND=.*tensorflow"):
         keras.DTypePolicy("dfp16")
     monkeypatch.setattr(backend, "__path__", [*backend.__path__, str(tmp_path)])
     try:
