@@ -10,6 +10,7 @@ from keras import layers
 from keras_support import DenseCell, dtype_policy, random_array
 
 import dfpkeras
+from dfpkeras.backend import current
 from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.ops.kept_weights import KeptWeights
 from dfpkeras.ops.kernel_hits import hits
@@ -76,6 +77,14 @@ def test_changed_weights_are_quantised_again(change):
         after = model.predict(X, verbose=0)
         np.testing.assert_array_equal(after, expected(model))
     assert not np.array_equal(before, after)
+
+
+def test_a_backend_that_overwrites_variables_keeps_nothing(monkeypatch):
+    """Else an update would go unnoticed: the same memory with other numbers."""
+    monkeypatch.setattr(current(), "overwrites_variables", True)
+    model = make_model()
+    for _ in range(2):
+        assert quantized_by(lambda: model.predict(X, verbose=0)) == 3
 
 
 def test_another_number_format_quantises_again():

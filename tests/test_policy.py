@@ -334,7 +334,7 @@ np.testing.assert_array_equal(result, np.full((2, 2), 0.75, "float32"))
 layer = keras.layers.Dense(2)
 assert layer(np.ones((1, 3), "float32")).shape == (1, 2)
 assert [row.computes for row in dfpkeras.report(layer).rows] == ["float32"]
-message = r"'dfp16' needs Keras' TensorFlow backend. Received: backend='numpy'"
+message = r"'dfp16' has no integer .*: backend='numpy'. Set KERAS_BACKEND=.*tensorflow"
 for ask in (
     lambda: keras.config.set_dtype_policy("dfp16"),
     lambda: keras.layers.Dense(2, dtype="dfp16"),

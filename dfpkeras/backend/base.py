@@ -5,6 +5,7 @@ a dimension may be None.
 """
 
 import abc
+import typing
 
 
 class Backend(abc.ABC):
@@ -15,7 +16,16 @@ class Backend(abc.ABC):
         float32_operations: namespace of operations on the framework's own float32 tensors, which
             are used where kernels cannot run (`refusal`): the functions of
             `dfpkeras.backend.tensorflow.float32_operations`.
+        overwrites_variables: whether an update may write to a variable's memory while arrays that
+            alias it are kept. False promises that memory which is referred to keeps its numbers;
+            quantised weights are then kept from one inference to the next.
     """
+
+    int16: typing.Any
+    int32: typing.Any
+    float32: typing.Any
+    float32_operations: typing.Any
+    overwrites_variables: bool
 
     # Calling kernels
 
@@ -24,8 +34,9 @@ class Backend(abc.ABC):
         """Runs `function` on NumPy views of tensors, now or when the graph runs.
 
         Results that nobody needs are not computed where the backend `is_lazy`, and independent
-        calls may run at once. The arrays may alias variables: `function` must not write to them. It
-        computes in the default floating-point environment, and may be kept forever: it must not
+        calls may run at once. The arrays are C-contiguous and may alias variables: `function` must
+        not write to them. It computes in the default floating-point environment
+        (`_native.call_in_default_float_environment`), and may be kept forever: it must not
         refer to large objects.
 
         Args:
@@ -46,9 +57,10 @@ class Backend(abc.ABC):
 
         Args:
             values: float32 tensor, or list of them.
-            inputs: list of float32 tensors.
+            inputs: list of float32 tensors, not all of which need a gradient.
             gradient: function of the upstream gradients of all values; it returns the list of the
-                gradients of all inputs, or a single one.
+                gradients of all inputs, or a single one. It calls `differentiable` again: what it
+                returns has gradients, too, if somebody asks for those of higher order.
             float32_values: function of tensors like `inputs` that computes the values by the
                 framework's own operations. Its gradient is taken where kernels cannot run
                 (`refusal`). None if `gradient` runs no kernel.
@@ -88,7 +100,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def noted(self, x, name):
-        """The value that was attached to `x` under a name, or None."""
+        """The value that was kept with `x`, which may be anything that a layer is called with,
+        under a name; None if there is none, or `x` was changed in place since."""
 
     @abc.abstractmethod
     def is_in_scope(self, x):
@@ -96,7 +109,11 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def in_scope(self, x):
-        """Returns `x`, any tensor-like, as a tensor that is in scope."""
+        """Returns `x`, any tensor-like, as a tensor that is in scope.
+
+        Of a variable a new one each time: what is noted on it must not outlive the variable's next
+        update.
+        """
 
     # When kernels cannot run
 
@@ -111,7 +128,9 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def wants_float32(self):
-        """Whether what is computed or traced now must not hold kernels, though they could run."""
+        """Whether what is computed or traced now must not hold kernels: because the user asked for that
+        (`dfpkeras.backend.float32_only.is_float32_only`), or because Keras needs shapes alone and
+        calls layers with tensors that hold no numbers."""
 
     @abc.abstractmethod
     def is_in_loop(self):
@@ -137,7 +156,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def with_shape(self, x, shape):
-        """Returns `x` with this static shape, in which None is an unknown size."""
+        """Returns `x`, whose shape is known to be this; None stands for unknown sizes. An eager
+        tensor has it already."""
 
     @abc.abstractmethod
     def sizes(self, x):

@@ -11,6 +11,7 @@ import re
 
 import keras
 
+from dfpkeras import backend
 from dfpkeras.integration.keras_internals import DTypePolicy, DTypePolicyMap, FloatDTypePolicy
 from dfpkeras.kernels.number_format import NumberFormat
 
@@ -43,7 +44,7 @@ class DFP16Policy(DTypePolicy):
     Raises:
         TypeError: a number is not an integer.
         ValueError: `name` is anything else, or the number format is not possible.
-        RuntimeError: the Keras backend is not TensorFlow.
+        RuntimeError: dfpkeras has no integer operations for Keras' backend.
     """
 
     # Policies that Keras creates by name have no other.
@@ -177,10 +178,10 @@ def _changes(number_format):
 
 
 def _require_supported_backend():
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
+    found, names = keras.backend.backend(), backend.names()
+    if found not in names:
         raise RuntimeError(
-            f"The dtype policy {POLICY_NAME!r} needs Keras' TensorFlow backend. Received: "
-            f"backend={backend!r}. Set KERAS_BACKEND=tensorflow before importing keras. "
-            "`dfpkeras.quantize` and `dfpkeras.kernels` work on any backend."
+            f"The dtype policy {POLICY_NAME!r} has no integer operations for this backend of "
+            f"Keras. Received: backend={found!r}. Set KERAS_BACKEND={' or '.join(names)} before "
+            "importing keras. `dfpkeras.quantize` and `dfpkeras.kernels` work on any backend."
         )

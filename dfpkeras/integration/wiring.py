@@ -15,11 +15,10 @@ def install():
     keras_internals.install(
         policy.parse_name, policy.after_init, _jit_is_supported, _export, release_memory
     )
-    if keras.backend.backend() == "tensorflow":
-        from dfpkeras.backend.tensorflow import TensorFlowBackend
-
-        backend.use(TensorFlowBackend())
-        backend.current().install()
+    made = backend.make(keras.backend.backend())
+    if made is not None:
+        backend.use(made)
+        made.install()
         layers.load()
         wrap_layers()
 
@@ -27,7 +26,7 @@ def install():
 def uninstall():
     """Undoes `install`: every layer is Keras' own again."""
     keras_internals.uninstall()
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() in backend.names():
         backend.current().uninstall()
 
 
@@ -38,6 +37,6 @@ def _jit_is_supported(original, model):
 
 
 def _export(original, *args, **kwargs):
-    """Has `model.export`, to any format, trace TensorFlow's own float32 operations."""
+    """Has `model.export`, to any format, trace the framework's own float32 operations."""
     with float32_only():
         return original(*args, **kwargs)

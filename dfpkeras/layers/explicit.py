@@ -20,7 +20,7 @@ class Conv2D(_DFP16ByDefault, keras.layers.Conv2D):
     global policy. Inputs and outputs are float32 tensors of the shapes Keras documents.
 
     Raises:
-        RuntimeError: the Keras backend is not TensorFlow.
+        RuntimeError: dfpkeras has no integer operations for Keras' backend.
     """
 
 
@@ -32,7 +32,7 @@ class Conv1D(_DFP16ByDefault, keras.layers.Conv1D):
     global policy. Inputs and outputs are float32 tensors of the shapes Keras documents.
 
     Raises:
-        RuntimeError: the Keras backend is not TensorFlow.
+        RuntimeError: dfpkeras has no integer operations for Keras' backend.
     """
 
 
@@ -44,5 +44,5 @@ class Dense(_DFP16ByDefault, keras.layers.Dense):
     global policy. Inputs and outputs are float32 tensors of the shapes Keras documents.
 
     Raises:
-        RuntimeError: the Keras backend is not TensorFlow.
+        RuntimeError: dfpkeras has no integer operations for Keras' backend.
     """

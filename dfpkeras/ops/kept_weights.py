@@ -18,9 +18,10 @@ _ATTRIBUTE = "_dfp_kept_weights"
 class KeptWeights:
     """The integers of one variable.
 
-    TensorFlow never writes to a buffer that has another reference: the update of such a variable
-    goes to a new one. So while the float32 array that the integers were made from is kept alive,
-    the same address holds the same numbers.
+    Only for backends that never write to a buffer that has another reference
+    (`Backend.overwrites_variables`): the update of such a variable goes to a new one. So while the
+    float32 array that the integers were made from is kept alive, the same address holds the same
+    numbers.
     """
 
     def __init__(self):
@@ -38,7 +39,7 @@ class KeptWeights:
         return known[2]
 
     def quantized_before_update(self, w, tensor_format):
-        """The same for a training step: nothing is kept, or TensorFlow would have to update a
+        """The same for a training step: nothing is kept, or the backend would have to update a
         copy."""
         self.release()
         return quantize_weights(tensor_format, w)
@@ -56,10 +57,10 @@ def quantizer_of(variable, training, tensor_format):
             not a variable.
         training: bool or None, the argument of the layer's call. Only where it is False, and in
             loops such as those of recurrent layers, are the weights of a variable kept: otherwise
-            they may be about to be updated.
+            they may be about to be updated. Nor are they where an update would go unnoticed.
         tensor_format: `TensorFormat` of weights.
     """
-    if variable is None:
+    if variable is None or current().overwrites_variables:
         return functools.partial(quantize_weights, tensor_format)
     kept = getattr(variable, _ATTRIBUTE, None)
     if kept is None:

@@ -11,6 +11,7 @@ class TensorFlowBackend(Backend):
 
     int16, int32, float32 = tf.int16, tf.int32, tf.float32
     float32_operations = float32_operations
+    overwrites_variables = False
 
     call = staticmethod(kernel_calls.call)
 
@@ -59,3 +60,6 @@ class TensorFlowBackend(Backend):
         if x.dtype != tf.float32:
             return f"its input was {x.dtype.name}, the kernels take float32"
         return None
+
+
+BACKEND = TensorFlowBackend

@@ -17,5 +17,4 @@
 #include "engine/tile.h"
 #include "engine/pack.h"
 #include "engine/multiply.h"
-#undef DFP_TRANSPOSE_GROUPS
 #include "formats/end.h"

@@ -3,9 +3,8 @@
  *
  *   DFP_ISA(name, condition, "compiler flags", "model of an emulated CPU that has just this one")
  *
- * Its primitives are in isa/<name>.h and formats/int8/<name>.h. The condition is what the CPU and
- * the operating system must support: DFP_CPU(leaf, subleaf, register, bit) of CPUID,
- * DFP_OS(registers). */
+ * Its primitives are in isa/<name>.h and formats/<format>/<name>.h. The condition is what the CPU and
+ * the operating system must support: DFP_CPU(leaf, subleaf, register, bit) of CPUID, DFP_OS(registers). */
 /* clang-format off */
 DFP_ISA(scalar, 1, "", "corei7_sandy_bridge_2600k")
 DFP_ISA(avx2, DFP_OS(YMM) && DFP_CPU(7, 0, EBX, 5), "-mavx2", "corei7_haswell_4770")
