@@ -38,7 +38,8 @@ def main(arguments):
         constraints.write_text("\n".join(oldest()))
         install = ["-m", "pip", "install", "-q", "-c", str(constraints), f"{ROOT}[test]"]
         subprocess.run([python, *install], check=True)
-        return subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT).returncode
+        # -P: the installed package, not the sources in this folder, which have no compiled module.
+        return subprocess.run([python, "-P", "-m", "pytest", *arguments], cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

@@ -187,6 +187,9 @@ def deep_png():
     return encode(Image.fromarray(pixels), "PNG")
 
 
+DEEP_PNG = deep_png()
+# "I" to Pillow 10, "I;16" to newer ones.
+DEEP_MODE = Image.open(io.BytesIO(DEEP_PNG)).mode
 JPEG = encode(picture(3, size=(200, 150)))
 BROKEN = {
     "half": (JPEG[: len(JPEG) // 2], "truncated or damaged JPEG"),
@@ -194,7 +197,7 @@ BROKEN = {
     "header": (JPEG[:10], "truncated or damaged JPEG"),
     "cmyk": (ycck(picture(3, size=(200, 150)))[:-900], "truncated or damaged JPEG"),
     "png": (encode(picture(3, size=(99, 99)), "PNG")[:-900], "damaged image"),
-    "deep png": (deep_png(), "PNG of mode I;16, which is not supported"),
+    "deep png": (DEEP_PNG, f"PNG of mode {DEEP_MODE}, which is not supported"),
     "empty": (b"", "empty file"),
     "text": (b"<html>404 not found</html>", "not an image"),
 }

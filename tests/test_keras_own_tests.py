@@ -17,7 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import pytest
 
-pytestmark = pytest.mark.slow
+from dfpkeras.integration.installation import release
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        release(keras.__version__) < (3, 15), reason="Keras ships its tests from 3.15 on"
+    ),
+]
 
 FOLDER = pathlib.Path(__file__).with_name("keras_own_tests")
 
