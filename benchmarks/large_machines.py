@@ -32,7 +32,7 @@ MACHINES = {8: 65, 32: 250, 64: 400}
 BARRIER_SECONDS = 2e-6
 #: Parallel regions of a kernel: packing and products; Winograd's measure and transform as well.
 BARRIERS_OF_A_KERNEL = 4
-#: Tasks of a thread in a kernel (include/dfp/engine/tap_convolution.h), the last of which end unevenly.
+#: Tasks of a thread in a kernel (DFP_TASKS_PER_THREAD), the last of which end unevenly.
 TASKS_PER_THREAD = 4
 
 PRODUCTS = ("convolution", "dense")

@@ -416,7 +416,10 @@ def test_wrong_options(runs, capsys, options, message):
         (["--schedule", "linear"], "--schedule: must be one of cosine, steps, exponential"),
         (["--warmup-epochs", "-1"], "--warmup-epochs: must be a number of at least 0"),
         (["--crop-area", "0.5"], "--crop-area: expected 2 arguments"),
-        (["--policy", "int8"], "--policy: must be one of dfp16, dfp16(name=value, ...), float32"),
+        (
+            ["--policy", "int8"],
+            "--policy: must be float32, dfp16 or dfp16(name=value, ...), got int8",
+        ),
         (["--policy", "dfp16(bits=9)"], "expected one of activation_bits"),
         (["--policy", "dfp16(weight_bits=x)"], "weight_bits"),
         (["--compare", "--policy", "dfp16"], "not allowed with argument"),

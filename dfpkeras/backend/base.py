@@ -128,9 +128,9 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def wants_float32(self):
-        """Whether what is computed or traced now must not hold kernels: because the user asked for that
-        (`dfpkeras.backend.float32_only.is_float32_only`), or because Keras needs shapes alone and
-        calls layers with tensors that hold no numbers."""
+        """Whether what is computed or traced now must not hold kernels: because the user asked for
+        that (`dfpkeras.backend.float32_only.is_float32_only`), or because Keras needs shapes alone
+        and calls layers with tensors that hold no numbers."""
 
     @abc.abstractmethod
     def is_in_loop(self):

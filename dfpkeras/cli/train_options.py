@@ -28,8 +28,8 @@ def _add_policies(train):
         "--policy",
         type=values.dtype_policy,
         metavar="NAME",
-        help="dtype policy: dfp16 (the default), float32, mixed_bfloat16, or dfp16 with arguments "
-        'of DFP16Policy, such as "dfp16(algorithm=direct)"',
+        help="dtype policy: dfp16 (the default), float32, or dfp16 with arguments "
+        'of DFP16Policy, such as "dfp16(algorithm=auto)"',
     )
     policy.add_argument(
         "--compare", action="store_true", help="train under dfp16 and float32 and plot both"

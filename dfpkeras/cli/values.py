@@ -7,8 +7,6 @@ import argparse
 
 from dfpkeras.integration.policy import number_format_named
 
-OTHER_POLICIES = ("float32", "mixed_bfloat16")
-
 
 def positive_int(text):
     return _number(text, int, "an integer of at least 1", lambda value: value >= 1)
@@ -62,12 +60,12 @@ def one_of(*choices):
 def dtype_policy(text):
     """Name of a dtype policy."""
     try:
-        known = text in OTHER_POLICIES or number_format_named(text) is not None
+        known = text == "float32" or number_format_named(text) is not None
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(error) from error
     if not known:
         raise argparse.ArgumentTypeError(
-            f"must be one of dfp16, dfp16(name=value, ...), {', '.join(OTHER_POLICIES)}, got {text}"
+            f"must be float32, dfp16 or dfp16(name=value, ...), got {text}"
         )
     return text
 

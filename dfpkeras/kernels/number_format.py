@@ -62,7 +62,7 @@ class NumberFormat:
     gradient_bits: int | None = None
     rounding: str = "nearest"
     flush_every: int | None = None
-    algorithm: str = "auto"
+    algorithm: str = "direct"
 
     def __post_init__(self):
         given = {role: getattr(self, f"{role}_bits") for role in _DEFAULTS}
