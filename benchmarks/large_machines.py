@@ -1,6 +1,6 @@
 """Predicts the speed of a training step on larger machines, and names what limits it.
 
-    dfpkeras bench --step --batch-size 32 --contenders dfp16 --json steps.json
+    dfpkeras bench --step --batch-size 32 --contenders dfp16 dfp16_auto --json steps.json
     python benchmarks/large_machines.py steps.json > benchmarks/results/large_machines.md
 
 A model, not a measurement. Each core gets as many images as a core of the measured machine had, and
@@ -35,6 +35,7 @@ BARRIERS_OF_A_KERNEL = 4
 #: Tasks of a thread in a kernel (DFP_TASKS_PER_THREAD), the last of which end unevenly.
 TASKS_PER_THREAD = 4
 
+CONTENDERS = ("dfp16", "dfp16_auto")
 PRODUCTS = ("convolution", "dense")
 OPTIMIZER, BETWEEN = "optimizer", "between operations"
 
@@ -52,16 +53,16 @@ def convolution_bytes(network, batch_size):
     return total
 
 
-def parts_of(comparison):
-    """Seconds of a measured dfp16 step by kind; the profiler slows it down in proportion."""
-    ours = comparison["contenders"]["dfp16"]
+def parts_of(comparison, contender):
+    """Seconds of a measured step by kind; the profiler slows it down in proportion."""
+    ours = comparison["contenders"][contender]
     factor = ours["median"] / sum(ours["profile"].values())
     return {kind: factor * seconds for kind, seconds in ours["profile"].items()}
 
 
-def predict(comparison, measured_cores, cores, bandwidth, bandwidth_here):
+def predict(comparison, contender, measured_cores, cores, bandwidth, bandwidth_here):
     """{what: seconds} of a step on a larger machine, bandwidths in bytes a second."""
-    parts, growth = parts_of(comparison), cores / measured_cores
+    parts, growth = parts_of(comparison, contender), cores / measured_cores
     products = sum(parts[kind] for kind in PRODUCTS)
     optimizer, between = parts[OPTIMIZER], parts[BETWEEN]
     passes = sum(parts.values()) - products - optimizer - between
@@ -91,26 +92,30 @@ def main():
     arguments = parser.parse_args()
     results = json.loads(arguments.steps.read_text())
     here = results["machine"]["num_threads"]
-    names = list(predict(results["comparisons"][0], here, here, 1e9, 1e9))
+    names = list(predict(results["comparisons"][0], "dfp16", here, here, 1e9, 1e9))
     print(f"Measured: {results['machine']['cpu']}, {results['machine']['isa']}, {here} cores,")
     print(f"{arguments.bandwidth_here:.0f} GB/s. Predicted seconds of a step:\n")
     print("| network | cores | GB/s | batch | images/s |", " | ".join(names), "|")
     print("|---|--:|--:|--:|--:|" + "--:|" * len(names))
     for comparison in results["comparisons"]:
-        measured = comparison["contenders"]["dfp16"]["images_per_second"]
-        print(
-            f"| {comparison['network']}, measured | {here} | | {comparison['batch_size']} |", end=""
-        )
-        print(f" {measured:.1f} |" + " |" * len(names))
-        for cores, bandwidth in MACHINES.items():
-            seconds = predict(
-                comparison, here, cores, 1e9 * bandwidth, 1e9 * arguments.bandwidth_here
-            )
-            batch = comparison["batch_size"] * cores // here
-            row = [comparison["network"], cores, bandwidth, batch]
-            row += [f"{batch / sum(seconds.values()):.0f}"]
-            row += [f"{value:.2f}" for value in seconds.values()]
-            print("|", " | ".join(map(str, row)), "|")
+        for contender in CONTENDERS:
+            if contender in comparison["contenders"]:
+                print_rows(comparison, contender, here, 1e9 * arguments.bandwidth_here)
+
+
+def print_rows(comparison, contender, here, bandwidth_here):
+    """A row with what was measured, and one for each larger machine."""
+    measured = comparison["contenders"][contender]["images_per_second"]
+    name = f"{comparison['network']}, {contender}"
+    print(
+        f"| {name}, measured | {here} | | {comparison['batch_size']} | {measured:.1f} | | | | | | |"
+    )
+    for cores, bandwidth in MACHINES.items():
+        seconds = predict(comparison, contender, here, cores, 1e9 * bandwidth, bandwidth_here)
+        batch = comparison["batch_size"] * cores // here
+        row = [name, cores, bandwidth, batch, f"{batch / sum(seconds.values()):.0f}"]
+        row += [f"{value:.2f}" for value in seconds.values()]
+        print("|", " | ".join(map(str, row)), "|")
 
 
 if __name__ == "__main__":
