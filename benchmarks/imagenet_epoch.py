@@ -75,17 +75,22 @@ def table_row(comparison, cores, arguments):
 
 def server_speed(comparison, cores, server):
     """Estimated images per second of dfp16 on the server."""
-    ours = comparison["contenders"]["dfp16"]
-    parts = dict(ours["profile"])
-    # The profiler slows a step down: its parts are scaled in proportion.
-    factor = ours["median"] / sum(parts.values())
+    parts = parts_of(comparison, "dfp16")
     more_images = server.batch_size / comparison["batch_size"]
     more_cores, more_bandwidth = server.cores / cores, 1e9 * server.bandwidth / BANDWIDTH
     products = sum(parts.pop(kind, 0) for kind in PRODUCTS) * more_images / more_cores
     fixed = parts.pop(OPTIMIZER, 0) / more_bandwidth + parts.pop(BETWEEN, 0)
     passes = sum(parts.values()) * more_images / more_bandwidth
     decoding = server.batch_size / (DECODED_PER_SECOND * more_cores)
-    return server.batch_size / (factor * (products + fixed + passes) + decoding)
+    return server.batch_size / (products + fixed + passes + decoding)
+
+
+def parts_of(comparison, contender):
+    """Seconds of a measured step by kind; the profiler slows a step down: its parts are scaled in
+    proportion."""
+    measured = comparison["contenders"][contender]
+    factor = measured["median"] / sum(measured["profile"].values())
+    return {kind: factor * seconds for kind, seconds in measured["profile"].items()}
 
 
 def speed_and_epoch(speed):

@@ -25,6 +25,8 @@ import json
 import math
 from pathlib import Path
 
+from imagenet_epoch import BETWEEN, OPTIMIZER, PRODUCTS, parts_of
+
 from dfpkeras.benchmark.networks import NETWORKS
 
 #: Cores and bandwidth in GB/s: desktop with two channels of DDR5, servers with eight and twelve.
@@ -36,8 +38,6 @@ BARRIERS_OF_A_KERNEL = 4
 TASKS_PER_THREAD = 4
 
 CONTENDERS = ("dfp16", "dfp16_auto")
-PRODUCTS = ("convolution", "dense")
-OPTIMIZER, BETWEEN = "optimizer", "between operations"
 
 
 def convolution_bytes(network, batch_size):
@@ -51,13 +51,6 @@ def convolution_bytes(network, batch_size):
         forward, backward_data = 2 * x + 2 * w + 8 * y, 2 * y + 2 * w + 8 * x
         total += count * (forward + backward_data + 2 * x + 2 * y + 8 * w)
     return total
-
-
-def parts_of(comparison, contender):
-    """Seconds of a measured step by kind; the profiler slows it down in proportion."""
-    ours = comparison["contenders"][contender]
-    factor = ours["median"] / sum(ours["profile"].values())
-    return {kind: factor * seconds for kind, seconds in ours["profile"].items()}
 
 
 def predict(comparison, contender, measured_cores, cores, bandwidth, bandwidth_here):

@@ -421,7 +421,7 @@ def test_wrong_options(runs, capsys, options, message):
             "--policy: must be float32, dfp16 or dfp16(name=value, ...), got int8",
         ),
         (["--policy", "dfp16(bits=9)"], "expected one of activation_bits"),
-        (["--policy", "dfp16(weight_bits=x)"], "weight_bits"),
+        (["--policy", "dfp16(weight_bits=x)"], "weight_bits: expected an integer, got str"),
         (["--compare", "--policy", "dfp16"], "not allowed with argument"),
     ],
 )

@@ -1,16 +1,14 @@
 """Whether anything else used the CPU while contenders were compared."""
 
 import statistics
-import time
 from dataclasses import dataclass
 
+from dfpkeras.benchmark.measure import settle
 from dfpkeras.benchmark.peak import run_bare_loop
 
 _SAMPLE_SECONDS = 0.2
-# Threads of the last contender may spin for some milliseconds.
-_SETTLE_SECONDS = 0.05
-#: Share of its best speed that the bare multiply-add loop must reach.
-LEAST_SHARE = 0.9
+# Share of its best speed that the bare multiply-add loop must reach.
+_LEAST_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Quietness:
     @property
     def is_quiet(self):
         """Whether every sample reached its share of the best."""
-        return min(self.shares) >= LEAST_SHARE
+        return min(self.shares) >= _LEAST_SHARE
 
     def __str__(self):
         low, high = (100 * share for share in (min(self.shares), max(self.shares)))
@@ -68,6 +66,6 @@ class Quietness:
 
 def sample_quietness():
     """Runs the bare loop for a moment; nothing of the benchmark itself may run meanwhile."""
-    time.sleep(_SETTLE_SECONDS)
+    settle()
     speeds = run_bare_loop(_SAMPLE_SECONDS)
     return Sample(typical=statistics.median(speeds), best=max(speeds))

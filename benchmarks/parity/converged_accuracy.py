@@ -1,6 +1,6 @@
 """Accuracy after training to convergence, where seeds scatter little, so that small losses show.
 
-    python benchmarks/converged_accuracy.py [--seeds 10]
+    python benchmarks/parity/converged_accuracy.py [--seeds 10]
 
 trains the default model of ``dfpkeras train`` on the embedded digits under every policy below, with
 the default hyper-parameters and each seed, and writes
@@ -18,13 +18,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import scipy.stats
+from parity_statistics import compare, deviation
 
 from dfpkeras.cli.run_directory import RunDirectory
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 REFERENCE = "float32"
 #: Of what ``algorithm="auto"`` chooses from, winograd_4x4 everywhere is the noisiest.
 POLICIES = (
@@ -36,7 +35,7 @@ POLICIES = (
 
 
 def train(policy, seed, runs_dir, core):
-    """Held-out accuracy in percent after the last epoch."""
+    """Held-out accuracy after the last epoch, 0..1."""
     name = f"{POLICIES.index(policy)}-{seed}"
     command = [sys.executable, "-P", "-m", "dfpkeras_command", "train", "--policy", policy]
     command += ["--seed", str(seed), "--name", name, "--runs-dir", runs_dir]
@@ -44,10 +43,9 @@ def train(policy, seed, runs_dir, core):
         command,
         check=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, [core]),
     )
-    return 100 * RunDirectory(Path(runs_dir) / name).history()["val_accuracy"].iloc[-1]
+    return RunDirectory(Path(runs_dir) / name).history()["val_accuracy"].iloc[-1]
 
 
 def train_all(seeds):
@@ -62,7 +60,7 @@ def train_all(seeds):
             accuracy = train(*case, runs_dir, core)
         finally:
             cores.put(core)
-        print(*case, f"{accuracy:.2f}", flush=True)
+        print(*case, f"{100 * accuracy:.2f}", flush=True)
         return {"policy": case[0], "seed": case[1], "accuracy": accuracy}
 
     cases = [(policy, seed) for seed in range(seeds) for policy in POLICIES]
@@ -81,16 +79,13 @@ def markdown(rows):
         "|---|--:|--:|--:|--:|",
     ]
     for policy in POLICIES:
-        accuracies = table[policy]
-        cells = f"{accuracies.mean():.2f}", f"{accuracies.std():.2f}"
+        paired = compare(policy, table[REFERENCE], table[policy])
+        cells = f"{paired.dfp16.mean():.2f}", f"{deviation(paired.dfp16):.2f}"
         if policy == REFERENCE:
             cells += "", ""
         else:
-            difference = accuracies - table[REFERENCE]
-            error = difference.std() / np.sqrt(len(difference))
-            half = scipy.stats.t.ppf(0.975, len(difference) - 1) * error
-            mean = difference.mean()
-            cells += f"{mean:+.2f}", f"{mean - half:+.2f} to {mean + half:+.2f}"
+            low, high = paired.interval
+            cells += f"{paired.difference:+.2f}", f"{low:+.2f} to {high:+.2f}"
         lines.append(f"| {policy} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
