@@ -25,6 +25,8 @@ cdef extern from "dfp.h" nogil:
         const float *bias
         float *minimum
         float *maximum
+        int16_t *block_integers
+        float *block_scales
     ctypedef struct dfp_matmul:
         int64_t m, n, k
         int transpose_a, transpose_b
@@ -35,6 +37,10 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_operand:
         dfp_tensor integers
         const float *floats
+        const float *scales
+        int32_t block_shift
+    dfp_operand dfp_operand_of(dfp_tensor)
+    int32_t dfp_block_shift(int64_t)
     ctypedef struct dfp_statistics:
         float *mean
         float *variance
@@ -144,8 +150,9 @@ cdef extern from "dfp.h" nogil:
         void (*reframe)(const dfp_frame *, const int16_t *, int16_t *) noexcept nogil
         dfp_status (*concatenate)(const dfp_concatenation *, dfp_result *) noexcept nogil
         dfp_status (*quantize)(
-            const float *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
+            const dfp_operand *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
             dfp_scale *) noexcept nogil
+        void (*expand_blocks)(const dfp_operand *, int64_t, float *) noexcept nogil
         void (*dequantize)(const int16_t *, int64_t, int32_t, float *) noexcept nogil
         int32_t (*max_abs)(const int16_t *, int64_t) noexcept nogil
         dfp_scale (*down_convert)(
@@ -211,7 +218,8 @@ cdef const float *address(const float[::1] numbers) noexcept:
 cdef dfp_conv convolution(tuple description) except *:
     """From the 17 numbers of dfp_conv, in the order of its fields, without a bias."""
     cdef dfp_conv c
-    c.bias = c.minimum = c.maximum = NULL
+    c.bias = c.minimum = c.maximum = c.block_scales = NULL
+    c.block_integers = NULL
     (c.batch, c.in_h, c.in_w, c.in_channels, c.out_h, c.out_w, c.out_channels, c.kernel_h,
      c.kernel_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w, c.pad_top, c.pad_left,
      c.groups, c.flush_every) = description
@@ -220,8 +228,18 @@ cdef dfp_conv convolution(tuple description) except *:
 
 cdef convolve(dfp_convolution kernel, tuple description, const int16_t[::1] a, int a_exponent,
               int a_max, const int16_t[::1] b, int b_exponent, int b_max, const float[::1] bias,
-              float[:, ::1] channel_range, float[::1] result):
+              float[:, ::1] channel_range, result):
+    """`result` is a float32 buffer, or the pair of the int16 data and the float32 scales of blocks."""
     cdef dfp_conv c = convolution(description)
+    cdef float[::1] floats
+    cdef int16_t[::1] integers
+    cdef float *y = NULL
+    if isinstance(result, tuple):
+        integers, floats = result
+        c.block_integers, c.block_scales = &integers[0], &floats[0]
+    else:
+        floats = result
+        y = &floats[0]
     c.bias = address(bias)
     if channel_range is not None:
         c.minimum, c.maximum = &channel_range[0, 0], &channel_range[1, 0]
@@ -229,7 +247,7 @@ cdef convolve(dfp_convolution kernel, tuple description, const int16_t[::1] a, i
     cdef dfp_tensor tb = describe(b, b_exponent, b_max)
     cdef dfp_status status
     with nogil:
-        status = kernel(&c, &ta, &tb, &result[0])
+        status = kernel(&c, &ta, &tb, y)
     check(status)
 
 
@@ -341,10 +359,13 @@ cdef dfp_tensor optional(const int16_t[::1] data, int exponent, int max_abs) noe
 
 
 cdef dfp_operand operand(tuple parts) except *:
-    """From (int16 data or None, exponent, max_abs, float32 numbers or None)."""
-    cdef dfp_operand o
-    o.integers = optional(parts[0], parts[1], parts[2])
-    o.floats = address(parts[3])
+    """From (int16 data or None, exponent, max_abs, float32 numbers or None), or, in blocks, from
+    (int16 data, 0, 0, float32 scales, number of channels of a block)."""
+    cdef dfp_operand o = dfp_operand_of(optional(parts[0], parts[1], parts[2]))
+    if len(parts) == 4:
+        o.floats = address(parts[3])
+    else:
+        o.scales, o.block_shift = address(parts[3]), dfp_block_shift(parts[4])
     return o
 
 
@@ -575,15 +596,29 @@ def concatenate(int64_t outer, list parts, const int64_t[::1] sizes, int bits, i
     return result.scale.exponent, result.scale.max_abs
 
 
-def quantize(const float[::1] x, int bits, int rounding, uint64_t seed, int16_t[::1] q):
-    """Fills q; returns (exponent, max_abs)."""
+def quantize(x, int bits, int rounding, uint64_t seed, int16_t[::1] q):
+    """Fills q from an operand in FP32 or in blocks; returns (exponent, max_abs)."""
+    cdef dfp_operand given = operand(x)
     cdef dfp_scale result
     cdef dfp_status status
     with nogil:
-        status = kernels.quantize(&x[0], x.shape[0], bits, <dfp_rounding>rounding, seed, &q[0],
+        status = kernels.quantize(&given, q.shape[0], bits, <dfp_rounding>rounding, seed, &q[0],
                                   &result)
     check(status)
     return result.exponent, result.max_abs
+
+
+def expand_blocks(x, float[::1] to):
+    """Fills `to` from an operand in blocks."""
+    cdef dfp_operand given = operand(x)
+    with nogil:
+        kernels.expand_blocks(&given, to.shape[0], &to[0])
+
+
+def block_of(int64_t group_channels):
+    """The number of channels of a block, 0 if there are no blocks of such channels."""
+    cdef int shift = dfp_block_shift(group_channels)
+    return 1 << shift if shift else 0
 
 
 def dequantize(const int16_t[::1] q, int exponent, float[::1] x):

@@ -14,6 +14,10 @@
 #define DFP_STRING_(x) #x
 #define DFP_STRING(x) DFP_STRING_(x)
 
+/* Elements that one step of a writing kernel produces. */
+#define DFP_STEP (2 * DFP_LANES)
+#define DFP_INLINE static inline __attribute__((always_inline))
+
 #include "engine/scale.h"
 #include "engine/blocks.h"
 #include "engine/spans.h"
@@ -22,6 +26,7 @@
 #include "formats/int8.h"
 #include "engine/transpose.h"
 #include "engine/channel_range.h"
+#include "engine/block_results.h"
 #include "engine/tap_convolution.h"
 #include "engine/few_rows.h"
 #include "ops/quantize.h"
@@ -83,6 +88,7 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .reframe = dfp_reframe,
     .concatenate = dfp_concatenate,
     .quantize = dfp_quantize,
+    .expand_blocks = dfp_expand_blocks,
     .dequantize = dfp_dequantize,
     .max_abs = dfp_max_abs,
     .down_convert = dfp_down_convert,

@@ -41,7 +41,7 @@ def measure_quantization(seconds, elements=ELEMENTS):
     with concurrent.futures.ThreadPoolExecutor(dfpkeras.get_num_threads()) as pool:
         calls = {
             "copy": lambda: _copy(pool, target, x),
-            "quantize": lambda: _native.quantize(x, ACTIVATION_BITS, nearest, 0, q),
+            "quantize": lambda: _native.quantize((None, 0, 0, x), ACTIVATION_BITS, nearest, 0, q),
             "quantize_new": lambda: dfpkeras.quantize(x, ACTIVATION_BITS),
         }
         times = take_turns(calls, seconds)

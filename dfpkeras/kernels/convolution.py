@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dfpkeras.kernels.block_tensor import BlockTensor, empty_blocks
 from dfpkeras.kernels.convolution_plan import plan_of
 from dfpkeras.kernels.product_operands import (
     check_bias,
@@ -25,7 +26,8 @@ def conv2d_forward(
     bias: np.ndarray | None = None,
     with_channel_range: bool = False,
     algorithm: str = "direct",
-) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    in_blocks: bool = False,
+) -> np.ndarray | BlockTensor | tuple[np.ndarray | BlockTensor, np.ndarray]:
     """Two-dimensional convolution.
 
     Args:
@@ -43,9 +45,12 @@ def conv2d_forward(
             (docs/numerics.md), or "auto" for whichever is expected to be the fastest. Only 3x3
             convolutions without strides, dilation, groups and ``flush_every`` have another
             algorithm than the direct one.
+        in_blocks: whether a result of which each group's channels are a multiple of 16 is wanted
+            as a `BlockTensor`.
 
     Returns:
-        ``float32`` array of shape (batch, new height, new width, filters), or with
+        ``float32`` array of shape (batch, new height, new width, filters), or what ``in_blocks``
+        asks for, or with
         ``with_channel_range`` that and a ``float32`` array of shape (2, filters): minimum and
         maximum, infinite or NaN where the result is not finite.
 
@@ -57,7 +62,7 @@ def conv2d_forward(
     flush_every = check_flush_every(flush_every, x, "x", w, "w")
     arguments = strides, padding, dilation_rate, groups
     plan = plan_of("forward", (x.shape, w.shape), ("x", "w"), arguments, flush_every, algorithm)
-    y = aligned_empty(plan.output_shape, np.float32)
+    y = _result(plan.output_shape, groups, in_blocks)
     channel_range = np.full((2, w.shape[3]), np.nan, np.float32) if with_channel_range else None
     extra = (check_bias(bias, w.shape[3]), channel_range)
     _convolve(plan, x, w, y, extra)
@@ -74,17 +79,19 @@ def conv2d_backward_data(
     groups: int = 1,
     flush_every: int | None = None,
     algorithm: str = "direct",
-) -> np.ndarray:
+    in_blocks: bool = False,
+) -> np.ndarray | BlockTensor:
     """Gradient of `conv2d_forward` with respect to ``x``.
 
     Args:
         dy: `DFPTensor` of the shape of the forward result.
         w: `DFPTensor` of shape (kernel height, kernel width, channels / groups, filters).
         input_shape: shape of ``x``: (batch, height, width, channels).
-        strides, padding, dilation_rate, groups, flush_every, algorithm: as in `conv2d_forward`.
+        strides, padding, dilation_rate, groups, flush_every, algorithm, in_blocks: as in
+            `conv2d_forward`.
 
     Returns:
-        ``float32`` array of shape ``input_shape``.
+        ``float32`` array of shape ``input_shape``, or what ``in_blocks`` asks for.
 
     Raises:
         TypeError, ValueError: as in `conv2d_forward`.
@@ -96,8 +103,7 @@ def conv2d_backward_data(
     arguments = strides, padding, dilation_rate, groups
     plan = plan_of("backward_data", shapes, names, arguments, flush_every, algorithm)
     check_output(dy.shape, plan.output_shape, "input_shape", shape)
-    dx = aligned_empty(shape, np.float32)
-    return _convolve(plan, dy, w, dx)
+    return _convolve(plan, dy, w, _result(shape, groups, in_blocks))
 
 
 def conv2d_backward_weights(
@@ -138,5 +144,12 @@ def conv2d_backward_weights(
 
 def _convolve(plan, a, b, result, extra=()):
     if not is_trivial(result, a, b):
-        plan.native.run(*tensor_parts(a), *tensor_parts(b), result.reshape(-1), *extra)
+        into = result.buffers if isinstance(result, BlockTensor) else result.reshape(-1)
+        plan.native.run(*tensor_parts(a), *tensor_parts(b), into, *extra)
     return result
+
+
+def _result(shape, groups, in_blocks):
+    """Where a result goes: in blocks if that is asked for and its channels make blocks."""
+    blocks = empty_blocks(shape, shape[-1] // groups) if in_blocks else None
+    return aligned_empty(shape, np.float32) if blocks is None else blocks

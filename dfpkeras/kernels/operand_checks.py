@@ -1,7 +1,9 @@
-"""Checks and descriptions of operands that may be DFP16 or FP32, for the element-wise kernels."""
+"""Checks and descriptions of operands that may be DFP16, FP32 or in blocks, for the element-wise
+kernels."""
 
 import numpy as np
 
+from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS, DFPTensor
 from dfpkeras.runtime.argument_checks import check_integer, kind_of
 
@@ -27,8 +29,8 @@ def check_bits(bits):
 
 
 def check_operand(name, value, shape=None):
-    """A `DFPTensor` or a ``float32`` array, of the given shape if there is one."""
-    if not isinstance(value, DFPTensor) and not _is_float32(value):
+    """A `DFPTensor`, a `BlockTensor` or a ``float32`` array, of the given shape if there is one."""
+    if not isinstance(value, DFPTensor | BlockTensor) and not _is_float32(value):
         raise TypeError(
             f"{name}: expected a DFPTensor (dfpkeras.quantize) or a float32 NumPy array, "
             f"got {kind_of(value)}"
@@ -72,6 +74,8 @@ def parts(operand):
         return ABSENT
     if isinstance(operand, DFPTensor):
         return operand.data.reshape(-1), operand.exponent, operand.max_abs, None
+    if isinstance(operand, BlockTensor):
+        return operand.parts
     return None, 0, 0, np.ascontiguousarray(operand).reshape(-1)
 
 

@@ -303,7 +303,7 @@ def _quantized(dy, bits):
 
 
 def _floats(dy):
-    return dy.dequantize() if isinstance(dy, DFPTensor) else dy
+    return dy if isinstance(dy, np.ndarray) else dy.dequantize()
 
 
 def _spread(share, x, y, shape, bits):

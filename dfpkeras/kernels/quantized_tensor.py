@@ -3,6 +3,7 @@
 import numpy as np
 
 from dfpkeras import _native
+from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.runtime.argument_checks import check_integer, kind_of
 from dfpkeras.runtime.memory import aligned_empty
 
@@ -166,7 +167,10 @@ class DFPTensor:
 
 
 def quantize(
-    x: np.ndarray, bits: int = MAX_BITS, rounding: str = "nearest", seed: int | None = None
+    x: np.ndarray | BlockTensor,
+    bits: int = MAX_BITS,
+    rounding: str = "nearest",
+    seed: int | None = None,
 ) -> DFPTensor:
     """Quantises an FP32 array to dynamic fixed point (section 3 of the paper).
 
@@ -176,7 +180,7 @@ def quantize(
     computed.
 
     Args:
-        x: ``float32`` array of any shape.
+        x: ``float32`` array of any shape, or a `BlockTensor`, which stands for one.
         bits: magnitude bits, 2 to 15; 15 is full INT16.
         rounding: how magnitudes are rounded, always symmetrically in sign: "nearest" (ties to
             even), "stochastic" (up with the probability of the discarded fraction), "truncate", or
@@ -192,14 +196,15 @@ def quantize(
         TypeError: if ``x`` is not a ``float32`` array, or ``bits`` or ``seed`` not an integer.
         ValueError: if ``bits`` is out of range, ``rounding`` unknown or a ``seed`` is missing.
     """
-    if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+    in_blocks = isinstance(x, BlockTensor)
+    if not in_blocks and not (isinstance(x, np.ndarray) and x.dtype == np.float32):
         raise TypeError(f"x: expected a float32 NumPy array, got {kind_of(x)}")
     bits, mode, seed = _check_quantization(bits, rounding, seed)
     q = aligned_empty(x.shape, np.int16)
     if not x.size:
         return DFPTensor._wrap(q, 0, 0)
-    flat = np.ascontiguousarray(x).reshape(-1)
-    return DFPTensor._wrap(q, *_native.quantize(flat, bits, mode, seed, q.reshape(-1)))
+    parts = x.parts if in_blocks else (None, 0, 0, np.ascontiguousarray(x).reshape(-1))
+    return DFPTensor._wrap(q, *_native.quantize(parts, bits, mode, seed, q.reshape(-1)))
 
 
 def _check_quantization(bits, rounding, seed):

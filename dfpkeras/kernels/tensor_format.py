@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 
+from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS, DFPTensor, quantize
 
 _SEED_ELEMENTS = 1024
@@ -34,9 +35,11 @@ class TensorFormat(typing.NamedTuple):
 
 
 def quantize_to(x, tensor_format):
-    """Returns the `DFPTensor` of a float32 array in a `TensorFormat`."""
-    rounding = tensor_format.rounding
-    return quantize(x, tensor_format.bits, rounding, None if rounding == "nearest" else _seed(x))
+    """Returns the `DFPTensor` of a float32 array, or of a `BlockTensor`, in a `TensorFormat`."""
+    if tensor_format.rounding == "nearest":
+        return quantize(x, tensor_format.bits)
+    contents = x.data if isinstance(x, BlockTensor) else x
+    return quantize(x, tensor_format.bits, tensor_format.rounding, _seed(contents))
 
 
 def round_to(tensor, tensor_format):

@@ -23,9 +23,11 @@ from dfpkeras.ops.kernel_arguments import broadcast, from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
+    BlocksView,
     QuantizedView,
     attach,
     dequantized,
+    find_blocks,
     find_view,
     make_view,
     named_operand,
@@ -44,7 +46,8 @@ class _Normalization(typing.NamedTuple):
 
     Attributes:
         x: float32 tensor (..., channels).
-        integers: `QuantizedView` that `x` came with, which the kernels read instead, or None.
+        integers: `QuantizedView` or `BlocksView` that `x` came with, which the kernels read
+            instead, or None.
         channels: dict of float32 tensors (channels,), the kernels' operands: "mean" and "variance",
             "gamma" and "beta" if they are not 1 and 0, and of shape (2, channels) "channel_range"
             of `x`, if known.
@@ -57,7 +60,7 @@ class _Normalization(typing.NamedTuple):
     """
 
     x: typing.Any
-    integers: QuantizedView | None
+    integers: QuantizedView | BlocksView | None
     channels: dict
     epsilon: float
     training: bool
@@ -93,7 +96,7 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, *, epsilon, trainin
     """
     backend = current()
     x = backend.in_scope(x)
-    integers = find_view(x, number_format.activation)
+    integers = find_view(x, number_format.activation) or find_blocks(x)
     made = _Normalization(x, integers, {}, epsilon, training, [], number_format)
     if training:
         *statistics, channel_range = _statistics(made)

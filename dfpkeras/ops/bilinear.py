@@ -18,8 +18,10 @@ from dfpkeras.ops.channel_ranges import ChannelRange, remember_channel_range
 from dfpkeras.ops.kept_weights import quantize_weights, quantizer_of
 from dfpkeras.ops.kernel_arguments import pack, unpack
 from dfpkeras.ops.views import (
+    BlocksView,
     QuantizedView,
     attach,
+    attach_blocks,
     find_view,
     make_view,
     named_view,
@@ -29,10 +31,12 @@ from dfpkeras.ops.views import (
 
 
 class Forward(typing.NamedTuple):
-    """The outputs of a forward product: its float32 result, the view of the weights, which it
-    quantises if necessary, and the `ChannelRange` of the result or None."""
+    """The outputs of a forward product: its float32 result, the `BlocksView` of it or None, the view
+    of the weights, which it quantises if necessary, and the `ChannelRange` of the result or None.
+    """
 
     y: typing.Any
+    blocks: BlocksView | None
     weights: QuantizedView
     channel_range: ChannelRange | None = None
 
@@ -61,7 +65,8 @@ class BilinearProduct(abc.ABC):
 
     @abc.abstractmethod
     def backward_data(self, dy, w, x_shape):
-        """The float32 gradient of `x` from views `dy` and `w`; `x_shape` is a `Shape`."""
+        """The float32 gradient of `x` from views `dy` and `w`, and its `BlocksView` or None;
+        `x_shape` is a `Shape`."""
 
     @abc.abstractmethod
     def backward_weights(self, x, dy, w_shape):
@@ -120,7 +125,12 @@ def _forward(product, x, w, bias=None, quantizer=None):
 
     inputs = [x, attach(w, wq), *_named("bias", bias).values()]
     y = current().differentiable(made.y, inputs, gradient, product.float32_forward)
+    y = _with_blocks(y, made.blocks)
     return y if made.channel_range is None else remember_channel_range(y, made.channel_range)
+
+
+def _with_blocks(y, blocks):
+    return y if blocks is None else attach_blocks(y, blocks)
 
 
 def _named(name, x):
@@ -140,8 +150,9 @@ def _backward_data(product, dy, dyq, w, wq, x_shape):
         x = product.zeros(x_shape)
         return current().float32_gradient(lambda x: product.float32_forward(x, w), [x], [dy])
 
-    dx = product.backward_data(dyq, wq, x_shape)
-    return current().differentiable(dx, [dy, w], gradient, float32_values)
+    dx, blocks = product.backward_data(dyq, wq, x_shape)
+    dx = current().differentiable(dx, [dy, w], gradient, float32_values)
+    return _with_blocks(dx, blocks)
 
 
 def _backward_weights(product, x, xq, dy, dyq, w_shape, x_shape):

@@ -7,6 +7,7 @@ import numpy as np
 
 from dfpkeras import kernels
 from dfpkeras.backend import current
+from dfpkeras.kernels.block_tensor import block_of
 from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.kernels.window_shapes import layer_output_shape
 from dfpkeras.ops.bias_gradient import sum_channels
@@ -25,6 +26,7 @@ from dfpkeras.ops.image_layout import channels_last, restored
 from dfpkeras.ops.kernel_arguments import unpack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
+from dfpkeras.ops.views import BlocksView, dequantized
 
 
 @operation
@@ -121,16 +123,16 @@ class _Convolution(BilinearProduct):
         request = Request()
         images = self._channels_last(x.data)
         operands = {"x": images, "x_scale": x.scale, **weights_operands(w), **bias}
-        kernel = functools.partial(_forward, quantizer, *self._call(), request)
-        dtypes = [backend.float32] * 2
-        (y, channel_range), weights = call_forward(
-            kernel, operands, w, dtypes, self.number_format.weights
-        )
         filters = shape[-1 if self.data_format == "channels_last" else 1]
+        result, dtypes = self._result_of(filters)
+        kernel = functools.partial(_forward, quantizer, *self._call(), result, request)
+        (*y, channel_range), weights = call_forward(
+            kernel, operands, w, [*dtypes, backend.float32], self.number_format.weights
+        )
         channel_range = backend.with_shape(channel_range, [2, filters])
         knows = self.groups is not None and self.data_format == "channels_last"
         channel_range = ChannelRange(request, channel_range) if knows else None
-        return Forward(self._restore(y, shape), weights, channel_range)
+        return Forward(*self._result(y, shape), weights, channel_range)
 
     def backward_data(self, dy, w, x_shape):
         operands = {
@@ -140,9 +142,10 @@ class _Convolution(BilinearProduct):
             "w_scale": w.scale,
             "input_shape": x_shape.sizes,
         }
-        kernel = functools.partial(_backward_data, *self._call())
-        (dx,) = current().call(kernel, operands, [current().float32])
-        return self._restore(dx, x_shape.known)
+        channels = x_shape.known[-1 if self.data_format == "channels_last" else 1]
+        result, dtypes = self._result_of(channels)
+        kernel = functools.partial(_backward_data, *self._call(), result)
+        return self._result(current().call(kernel, operands, dtypes), x_shape.known)
 
     def backward_weights(self, x, dy, w_shape):
         operands = {
@@ -206,6 +209,24 @@ class _Convolution(BilinearProduct):
             "dilation_rate": one + self.dilation_rate,
         }
 
+    def _result_of(self, channels):
+        """How the kernel returns a result with so many channels, "float32", "blocks" or, where
+        blocks have to be put in another layout, "float32 of blocks"; and the types of its arrays.
+        """
+        if self.groups is None or not block_of(channels // self.groups):
+            return "float32", [current().float32]
+        if self.data_format == "channels_first":
+            return "float32 of blocks", [current().float32]
+        return "blocks", [current().int16, current().float32]
+
+    def _result(self, arrays, shape):
+        """The float32 tensor, and its `BlocksView` or None, of what the kernel returned."""
+        if len(arrays) == 1:
+            return self._restore(arrays[0], shape), None
+        data, scale = arrays
+        blocks = BlocksView(self._restore(data, shape), scale)
+        return dequantized(blocks), blocks
+
     def _channels_last(self, x):
         return channels_last(x, self.data_format)
 
@@ -237,20 +258,34 @@ def _kernel_of(product, arguments, choices):
     return functools.partial(depthwise, **arguments)
 
 
-def _forward(quantizer, arguments, choices, request, x, x_scale, w, w_scale=None, bias=None):
+def _arrays_of(y, result):
+    """The arrays of what a kernel computed, as `_Convolution._result_of` wants it."""
+    if result == "blocks":
+        return [y.data, y.scales]
+    return [y if result == "float32" else y.dequantize()]
+
+
+def _forward(
+    quantizer, arguments, choices, result, request, x, x_scale, w, w_scale=None, bias=None
+):
     kernel = _kernel_of("forward", arguments, choices)
     w, made = quantized_weights(quantizer, w, w_scale)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     wanted = {"with_channel_range": True} if request.is_made else {}
-    y = kernel(unpack(x, x_scale), images, bias=bias, **wanted)
+    y = kernel(unpack(x, x_scale), images, bias=bias, **wanted, **_in_blocks(result))
     y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
-    return [y, found, *made]
+    return [*_arrays_of(y, result), found, *made]
 
 
-def _backward_data(arguments, choices, dy, dy_scale, w, w_scale, input_shape):
+def _backward_data(arguments, choices, result, dy, dy_scale, w, w_scale, input_shape):
     kernel = _kernel_of("backward_data", arguments, choices)
     shape = tuple(int(size) for size in input_shape)
-    return [kernel(unpack(dy, dy_scale), unpack(w, w_scale), shape)]
+    dx = kernel(unpack(dy, dy_scale), unpack(w, w_scale), shape, **_in_blocks(result))
+    return _arrays_of(dx, result)
+
+
+def _in_blocks(result):
+    return {} if result == "float32" else {"in_blocks": True}
 
 
 def _backward_weights(arguments, choices, kernel_shape, x, x_scale, dy, dy_scale):

@@ -56,12 +56,13 @@ class _MatrixProduct(BilinearProduct):
         if len(known) != 2:
             sizes = backend.sizes(x.data)
             y = backend.reshape(y, [*(sizes[i] for i in range(len(known) - 1)), units])
-        return Forward(backend.with_shape(y, known), weights)
+        return Forward(backend.with_shape(y, known), None, weights)
 
     def backward_data(self, dy, w, x_shape):
         dy = dy._replace(data=_matrix(dy.data, w.data.shape[1]))
         dx = self._product("dense_backward_data", {"transpose_b": True}, dy, w)
-        return current().with_shape(current().reshape(dx, x_shape.sizes), x_shape.known)
+        dx = current().reshape(dx, x_shape.sizes)
+        return current().with_shape(dx, x_shape.known), None
 
     def backward_weights(self, x, dy, w_shape):
         x = x._replace(data=_matrix(x.data, w_shape[0]))

@@ -1,11 +1,12 @@
 """The arrays that backends pass to kernels and get from them.
 
 A quantised tensor is two arrays: INT16 data, and the pair of its shared exponent and largest
-magnitude.
+magnitude. A tensor in blocks is two, too: INT16 data, and the FP32 scales of its blocks.
 """
 
 import numpy as np
 
+from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 
@@ -20,8 +21,11 @@ def pack(tensor):
 
 
 def from_arrays(data, scale=None):
-    """Returns a kernel's operand: a `DFPTensor`, or without a scale the float32 array itself."""
-    return data if scale is None else unpack(data, scale)
+    """Returns a kernel's operand: a `DFPTensor`, a `BlockTensor`, or without a scale the float32
+    array itself."""
+    if scale is None:
+        return data
+    return BlockTensor(data, scale) if scale.dtype == np.float32 else unpack(data, scale)
 
 
 def broadcast(a, b):
@@ -33,6 +37,8 @@ def broadcast(a, b):
 
 
 def _broadcast_to(operand, shape):
+    if isinstance(operand, BlockTensor):
+        operand = operand.dequantize()
     if not isinstance(operand, DFPTensor):
         return np.broadcast_to(operand, shape)
     data = np.ascontiguousarray(np.broadcast_to(operand.data, shape))

@@ -1,10 +1,13 @@
 """Quantised views: the integers of float32 tensors.
 
 A view is kept with the float32 tensor that it was quantised from, or that was dequantised
-from it. A tensor that several operations consume is quantised once.
+from it. A tensor that several operations consume is quantised once. Kernels read the results of
+convolutions from the blocks (`dfpkeras.kernels.block_tensor`) that are kept with them in the same
+way.
 """
 
 import functools
+import itertools
 import typing
 
 from dfpkeras.backend import current
@@ -14,6 +17,7 @@ from dfpkeras.ops.kernel_arguments import from_arrays, pack, unpack
 from dfpkeras.ops.kernel_hits import hits
 
 _NAME = "_dfp_view"
+_BLOCKS_NAME = "_dfp_blocks"
 
 
 class QuantizedView(typing.NamedTuple):
@@ -33,6 +37,18 @@ class QuantizedView(typing.NamedTuple):
     channel_sums: typing.Any = None
 
 
+class BlocksView(typing.NamedTuple):
+    """The blocks of a tensor, exactly its value.
+
+    Attributes:
+        data: int16 tensor (..., channels).
+        scale: float32 tensor (..., channels / block).
+    """
+
+    data: typing.Any
+    scale: typing.Any
+
+
 def view_of(x, tensor_format):
     """Returns the view of float32 tensor `x` in a format, existing or made now."""
     found = find_view(x, tensor_format)
@@ -48,7 +64,8 @@ def view_of(x, tensor_format):
 
 
 def _quantized(x, tensor_format):
-    return call_for_view(functools.partial(_quantize, tensor_format), [x], x.shape, tensor_format)
+    kernel = functools.partial(_quantize, tensor_format)
+    return call_for_view(kernel, operand(x, tensor_format), x.shape, tensor_format)
 
 
 def find_view(x, tensor_format):
@@ -58,6 +75,18 @@ def find_view(x, tensor_format):
     if found is None or not found.format.gives_the_same_integers_as(tensor_format):
         return None
     return found if backend.is_in_scope(found.data) else None
+
+
+def find_blocks(x):
+    """Returns the blocks that float32 tensor `x` has in the current scope, or None."""
+    found = current().noted(x, _BLOCKS_NAME)
+    return found if found is not None and current().is_in_scope(found.data) else None
+
+
+def attach_blocks(x, blocks):
+    """Attaches blocks to their float32 tensor, which it returns."""
+    current().note(x, _BLOCKS_NAME, blocks)
+    return x
 
 
 def call_for_view(kernel, operands, shape, tensor_format):
@@ -87,7 +116,8 @@ def attach(x, view):
 
 
 def dequantized(view):
-    """Returns the float32 value of a view; a lazy backend computes it only if it is read."""
+    """Returns the float32 value of a view or of blocks; a lazy backend computes it only if it is
+    read."""
     backend = current()
     (x,) = backend.call(_dequantize, [view.data, view.scale], [backend.float32])
     return backend.with_shape(x, view.data.shape)
@@ -112,16 +142,17 @@ def sum_gradients(dy, tensor_format, y=None, activation=None):
     summands = current().summands(dy) or [dy]
     views = [find_view(part, tensor_format) for part in summands]
     operands = [] if y is None else [y.data, y.scale]
-    for part, view in zip(summands, views, strict=True):
-        operands += [part] if view is None else [view.data, view.scale]
-    is_integer = [view is not None for view in views]
-    kernel = functools.partial(_sum_gradients, tensor_format, activation, is_integer)
+    parts = [operand(part, tensor_format) for part in summands]
+    operands += [array for arrays in parts for array in arrays]
+    is_kept = len(views) == 1 and views[0] is not None
+    lengths = [len(arrays) for arrays in parts]
+    kernel = functools.partial(_sum_gradients, tensor_format, activation, lengths, is_kept)
     return call_for_view(kernel, operands, dy.shape, tensor_format)
 
 
 def operand(x, tensor_format):
-    """Returns the list of a tensor's integers and their scale, or of the tensor itself."""
-    view = find_view(x, tensor_format)
+    """Returns the list of a tensor's integers or blocks and their scale, or of the tensor itself."""
+    view = find_view(x, tensor_format) or find_blocks(x)
     return [x] if view is None else [view.data, view.scale]
 
 
@@ -129,32 +160,29 @@ def named_operand(name, x, tensor_format):
     """Like `operand`, as a dict of operands by name; empty for None."""
     if x is None:
         return {}
-    view = find_view(x, tensor_format)
+    view = find_view(x, tensor_format) or find_blocks(x)
     return {name: x} if view is None else named_view(name, view)
 
 
 def named_view(name, view):
-    """The integers of a view and their scale as operands by name."""
+    """The integers of a view, or blocks, and their scale as operands by name."""
     return {name: view.data, f"{name}_scale": view.scale}
 
 
-def _quantize(tensor_format, x):
+def _quantize(tensor_format, x, scale=None):
     hits.add(f"quantize_{tensor_format.role}")
-    return pack(quantize_to(x, tensor_format))
+    return pack(quantize_to(from_arrays(x, scale), tensor_format))
 
 
-def _sum_gradients(tensor_format, activation, is_integer, *arrays):
+def _sum_gradients(tensor_format, activation, lengths, is_kept, *arrays):
     hits.add("sum_gradients" if activation is None else "activation_backward")
     arrays = iter(arrays)
     y = None if activation is None else unpack(next(arrays), next(arrays))
-    gradients = [
-        from_arrays(next(arrays), next(arrays) if integer else None) for integer in is_integer
-    ]
+    gradients = [from_arrays(*itertools.islice(arrays, length)) for length in lengths]
     total = sum_gradients_kernel(gradients, y, activation, tensor_format.written_bits)
-    is_kept = len(is_integer) == 1 and is_integer[0]
     return pack(total if is_kept else round_to(total, tensor_format))
 
 
 def _dequantize(data, scale):
     hits.add("dequantize")
-    return [unpack(data, scale).dequantize()]
+    return [from_arrays(data, scale).dequantize()]

@@ -54,8 +54,11 @@ typedef struct {
                    int64_t pixels, int64_t channels, int16_t *dx);
     void (*reframe)(const dfp_frame *f, const int16_t *x, int16_t *y);
     dfp_status (*concatenate)(const dfp_concatenation *c, dfp_result *y);
-    dfp_status (*quantize)(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
+    /* Of an operand in FP32 or in blocks. */
+    dfp_status (*quantize)(const dfp_operand *x, int64_t n, int32_t bits, dfp_rounding rounding,
                            uint64_t seed, int16_t *q, dfp_scale *result);
+    /* Blocks to FP32. */
+    void (*expand_blocks)(const dfp_operand *x, int64_t n, float *to);
     void (*dequantize)(const int16_t *q, int64_t n, int32_t exponent, float *x);
     int32_t (*max_abs)(const int16_t *q, int64_t n);
     dfp_scale (*down_convert)(const int32_t *v, int64_t n, int32_t exponent, int32_t bits,

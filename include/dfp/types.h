@@ -63,7 +63,19 @@ typedef struct {
     /* Where forward puts the smallest and largest number of each output channel, or both NULL. A
      * channel that holds only NaN gets Inf and -Inf. */
     float *minimum, *maximum;
+    /* Where forward and backward_data put their result if it is wanted in blocks instead of FP32:
+     * INT16, and the scale of every block; or both NULL. The channels of a group are a multiple of
+     * 16. */
+    int16_t *block_integers;
+    float *block_scales;
 } dfp_conv;
+
+/* log2 of the number of channels of a block: the largest of 64, 32 and 16 that divides the channels
+ * of a group; 0 if none does. */
+static inline int32_t dfp_block_shift(int64_t group_channels) {
+    if (group_channels % 16) return 0;
+    return group_channels % 64 == 0 ? 6 : group_channels % 32 == 0 ? 5 : 4;
+}
 
 /* What is computed: y from x and w, dx from dy and w, dw from x and dy. */
 typedef enum { DFP_FORWARD, DFP_BACKWARD_DATA, DFP_BACKWARD_WEIGHTS, DFP_DIRECTIONS } dfp_direction;
@@ -88,11 +100,24 @@ typedef struct {
 /* What follows a normalisation or an addition: nothing, max(z, 0), or min(max(z, 0), 6). */
 typedef enum { DFP_LINEAR, DFP_RELU, DFP_RELU6 } dfp_activation;
 
-/* An operand in DFP16, or in FP32 if `floats` is not NULL; absent if integers.data is NULL as well. */
+/* An operand in FP32 if `floats` is not NULL, else in integers; absent if integers.data is NULL as well.
+ * Element i of integers.data is multiplied by scales[i >> block_shift]: in DFP16 that is 1, and the
+ * exponent is that of `integers`; in blocks nothing but the data of `integers` is used. */
 typedef struct {
     dfp_tensor integers;
     const float *floats;
+    const float *scales;
+    int32_t block_shift;
 } dfp_operand;
+
+/* The block_shift of DFP16: all elements are one block. */
+#define DFP_ONE_BLOCK 63
+
+static inline dfp_operand dfp_operand_of(dfp_tensor t) {
+    static const float one = 1.0f;
+    dfp_operand o = {t, NULL, &one, DFP_ONE_BLOCK};
+    return o;
+}
 
 /* Per channel: mean, biased variance, smallest and largest number. */
 typedef struct {

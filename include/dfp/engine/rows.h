@@ -13,10 +13,6 @@
 #define DFP_LEAST_PART_ROWS 64
 #define DFP_MOST_PART_ROWS 128
 
-/* Elements that one step of a writing kernel produces. */
-#define DFP_STEP (2 * DFP_LANES)
-#define DFP_INLINE static inline __attribute__((always_inline))
-
 typedef struct {
     int64_t channels, elements;
     int64_t length; /* elements of a row; the last one may be shorter */
@@ -92,6 +88,7 @@ static void dfp_largest_pixels(float *lanes, int64_t pixels, int64_t channels) {
     }
 }
 
+/* DFP_INTEGERS is both DFP16 and blocks. */
 typedef enum { DFP_ABSENT, DFP_INTEGERS, DFP_FLOATS } dfp_kind;
 
 static dfp_kind dfp_kind_of(const dfp_operand *o) {
@@ -101,42 +98,47 @@ static dfp_kind dfp_kind_of(const dfp_operand *o) {
 /* `kind` is a constant where this is called: the choice is made when compiling. */
 DFP_INLINE dfp_vf dfp_load_operand(const dfp_operand *o, dfp_kind kind, int64_t i) {
     if (kind == DFP_FLOATS) return dfp_load_float(o->floats + i);
-    return dfp_to_float(dfp_load_widen(o->integers.data + i));
+    dfp_vf v = dfp_to_float(dfp_load_widen(o->integers.data + i));
+    return dfp_multiply_float(v, dfp_broadcast_float(o->scales[i >> o->block_shift]));
 }
 
 DFP_INLINE float dfp_element(const dfp_operand *o, dfp_kind kind, int64_t i) {
-    return kind == DFP_FLOATS ? o->floats[i] : (float)o->integers.data[i];
+    if (kind == DFP_FLOATS) return o->floats[i];
+    return (float)o->integers.data[i] * o->scales[i >> o->block_shift];
 }
 
-/* Rows that a reduction takes at a time: the lanes are loaded and stored once for all of them. */
-#define DFP_GROUP 4
-
-/* Hardware prefetchers do not help with a group's streams, which end with the row. */
+/* Reductions fetch the next row: their few operations leave hardware prefetchers too little time. */
 DFP_INLINE void dfp_prefetch(const dfp_operand *o, dfp_kind kind, int64_t i) {
     if (kind == DFP_FLOATS) __builtin_prefetch(o->floats + i);
     if (kind == DFP_INTEGERS) __builtin_prefetch(o->integers.data + i);
 }
 
-/* The ends of up to DFP_GROUP rows that do not fill a vector. */
+/* The end of a row that does not fill a step. */
 typedef union {
-    float floats[DFP_GROUP * DFP_LANES];
-    int16_t integers[DFP_GROUP * DFP_LANES];
+    float floats[DFP_STEP];
+    struct {
+        int16_t integers[DFP_STEP];
+        float scale;
+    };
 } dfp_tail;
 
-/* The operand whose row r is `count` elements of `o` from `first + r * stride` on, then zeros up to
- * `width` elements. */
-static dfp_operand dfp_copy_tail(const dfp_operand *o, dfp_kind kind, int64_t first, int64_t stride,
-                                 int64_t rows, int64_t count, int64_t width, dfp_tail *tail) {
+/* The operand that is `count` elements of `o` from `first` on, then zeros. Elements in blocks are of one
+ * block: rows end within a step only where blocks have 16 channels. */
+static dfp_operand dfp_copy_tail(const dfp_operand *o, dfp_kind kind, int64_t first, int64_t count,
+                                 dfp_tail *tail) {
     dfp_operand copy = *o;
     memset(tail, 0, sizeof *tail);
-    for (int64_t r = 0; r < rows && kind == DFP_FLOATS; ++r)
-        memcpy(tail->floats + r * width, o->floats + first + r * stride,
-               (size_t)count * sizeof(float));
-    for (int64_t r = 0; r < rows && kind == DFP_INTEGERS; ++r)
-        memcpy(tail->integers + r * width, o->integers.data + first + r * stride,
-               (size_t)count * sizeof(int16_t));
-    if (kind == DFP_FLOATS) copy.floats = tail->floats;
-    if (kind == DFP_INTEGERS) copy.integers.data = tail->integers;
+    if (kind == DFP_FLOATS) {
+        memcpy(tail->floats, o->floats + first, (size_t)count * sizeof(float));
+        copy.floats = tail->floats;
+    }
+    if (kind == DFP_INTEGERS) {
+        memcpy(tail->integers, o->integers.data + first, (size_t)count * sizeof(int16_t));
+        tail->scale = o->scales[first >> o->block_shift];
+        copy.integers.data = tail->integers;
+        copy.scales = &tail->scale;
+        copy.block_shift = DFP_ONE_BLOCK;
+    }
     return copy;
 }
 
@@ -167,17 +169,23 @@ static int32_t dfp_largest_int_lane(dfp_vi largest) {
     return dfp_largest_int16(lanes, DFP_STEP);
 }
 
+/* Whether an operand is DFP16. */
+static int dfp_shares_exponent(const dfp_operand *o) {
+    return !o->floats && o->integers.data && o->block_shift == DFP_ONE_BLOCK;
+}
+
 /* The value of 1 in an operand's numbers. 0 for zeros, whose exponent means nothing. */
 static double dfp_operand_unit(const dfp_operand *o) {
-    if (o->floats) return 1.0;
+    if (o->floats || (o->integers.data && !dfp_shares_exponent(o))) return 1.0;
     return o->integers.max_abs ? dfp_exp2_double(o->integers.exponent) : 0.0;
 }
 
 /* The largest magnitude of an operand's values, 0 if it is absent; Inf or NaN if it holds any.
  * `chunk_max` has room for DFP_CHUNKS(n) numbers. */
 static double dfp_operand_largest(const dfp_operand *o, int64_t n, int32_t *chunk_max) {
-    if (!o->floats) return o->integers.max_abs * dfp_operand_unit(o);
-    dfp_quantization scan = {.x = o->floats, .n = n, .chunk_max = chunk_max};
+    if (!o->floats && !o->integers.data) return 0.0;
+    if (dfp_shares_exponent(o)) return o->integers.max_abs * dfp_operand_unit(o);
+    dfp_quantization scan = {.x = *o, .n = n, .chunk_max = chunk_max};
     dfp_parallel(DFP_CHUNKS(n), dfp_largest_task, &scan);
     union {
         int32_t bits;

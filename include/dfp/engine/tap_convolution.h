@@ -28,7 +28,9 @@ typedef struct {
     int64_t kernel_w, kernel_stride;
     int64_t inner_stride, column_stride, group_stride;
 
-    float *out;
+    float *out;                            /* or NULL, if the result is wanted in blocks */
+    dfp_block_result blocks;               /* if it is */
+    int64_t out_first;                     /* element of the first pixel */
     int64_t out_image, out_row, out_pixel; /* strides in elements */
     dfp_power scale;
     const float *bias;         /* of all groups, or NULL */
@@ -38,7 +40,7 @@ typedef struct {
     int64_t cell_h, cell_w, result_h, result_w;
 
     /* Derived by dfp_tap_plan. */
-    int64_t pairs, blocks, segment_count;
+    int64_t pairs, column_blocks, segment_count;
     int in_place;
     int64_t scratch_w;
     int64_t *b_rows;
@@ -101,6 +103,10 @@ static size_t dfp_tap_plan_bytes(const dfp_tap_convolution *t, int64_t taps) {
 #define DFP_LEAST_TASK_PIXELS 96
 #define DFP_MOST_TASK_PIXELS 288
 #define DFP_TASK_SCRATCH (192 << 10)
+/* Pixels whose sums for one block of columns stay in the first-level cache until they are written in
+ * blocks: whole tiles. */
+#define DFP_STAGED_PIXELS 48
+#define DFP_STAGED_BYTES ((size_t)(DFP_STAGED_PIXELS * DFP_BLOCK) * sizeof(float))
 /* Tasks for each thread, so that a delayed thread does not make all others wait. */
 #define DFP_TASKS_PER_THREAD 4
 
@@ -127,9 +133,9 @@ static int64_t dfp_busiest_thread(const dfp_tap_convolution *t, int64_t rows,
     int64_t threads = dfp_get_num_threads();
     int64_t tasks = t->groups * dfp_ceil_div(t->batch * t->grid_h, rows);
     int64_t cuts = dfp_ceil_div(DFP_TASKS_PER_THREAD * threads, tasks);
-    if (cuts > t->blocks) cuts = t->blocks;
+    if (cuts > t->column_blocks) cuts = t->column_blocks;
     *column_tasks = cuts;
-    return dfp_ceil_div(tasks * cuts, threads) * dfp_ceil_div(t->blocks, cuts) *
+    return dfp_ceil_div(tasks * cuts, threads) * dfp_ceil_div(t->column_blocks, cuts) *
            dfp_ceil_div(rows * t->grid_w, DFP_TILE_ROWS);
 }
 
@@ -166,8 +172,8 @@ static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
     t->b_rows = dfp_take(&memory, (size_t)most_pairs * 2 * sizeof(int64_t));
     t->segments = dfp_take(&memory, (size_t)(taps + 1) * sizeof(dfp_segment));
     dfp_tap_order(t);
-    t->blocks = dfp_ceil_div(t->out_columns, DFP_BLOCK);
-    int64_t blocks = t->groups * t->blocks;
+    t->column_blocks = dfp_ceil_div(t->out_columns, DFP_BLOCK);
+    int64_t blocks = t->groups * t->column_blocks;
     size_t packed_bytes = (size_t)(blocks * t->pairs) * 2 * DFP_BLOCK * sizeof(int16_t);
     t->packed = dfp_take(&memory, packed_bytes);
     t->spans = dfp_take(&memory, (size_t)(blocks * (t->pairs + taps)) * sizeof(dfp_span));
@@ -175,11 +181,14 @@ static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
     dfp_tap_tasks(t);
     t->scratch_bytes = dfp_scratch_bytes(t, t->rows_per_task);
     int64_t pixels = t->rows_per_task * t->grid_w;
-    size_t pointers = (size_t)pixels * (sizeof(int16_t *) + sizeof(float *));
+    int64_t targets = pixels < DFP_STAGED_PIXELS ? DFP_STAGED_PIXELS : pixels;
+    size_t pointers =
+        (size_t)pixels * (sizeof(int16_t *) + sizeof(int64_t)) + (size_t)targets * sizeof(float *);
+    size_t staged = t->blocks.integers && !t->cell_h ? DFP_STAGED_BYTES : 0;
     size_t ends = (size_t)t->pairs * sizeof(int32_t);
     size_t cells = t->cell_h ? (size_t)(pixels * dfp_cell_stride(t)) * sizeof(float) : 0;
     t->cell_bytes = dfp_round_up(cells, 64);
-    size_t before = dfp_round_up(t->scratch_bytes + t->cell_bytes + pointers, 64);
+    size_t before = dfp_round_up(t->scratch_bytes + t->cell_bytes + staged + pointers, 64);
     if (before < ends) before = dfp_round_up(ends, 64);
     t->worker_bytes = dfp_round_up(before + dfp_channel_ranges_bytes(&t->ranges), 64);
     t->workers = dfp_worker_workspace(t->worker_bytes);
@@ -194,7 +203,7 @@ static int64_t dfp_spans_per_block(const dfp_tap_convolution *t) {
 
 static void dfp_tap_pack_task(void *context, int64_t task, int worker) {
     dfp_tap_convolution *t = context;
-    int64_t group = task / t->blocks, block = task % t->blocks;
+    int64_t group = task / t->column_blocks, block = task % t->column_blocks;
     dfp_pack_source source = {t->weights + group * t->group_stride,
                               t->b_rows,
                               t->pairs,
@@ -240,7 +249,9 @@ typedef struct {
     int64_t count;
     const int16_t **window;
     float **out;
-    float *cells; /* where cells go first, one after the other, or NULL */
+    int64_t *place; /* the element of the result where each one's result goes */
+    float *cells;   /* where cells go first, one after the other, or NULL */
+    float *staged;  /* where blocks go first, or NULL */
 } dfp_pixels;
 
 /* Copies the rows [first, last] of the grid of one image to scratch (or finds them in place) and
@@ -263,22 +274,25 @@ static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int
         scratch += height * row_stride;
     }
     for (int64_t i = first; i <= last; ++i) {
-        float *out = t->out + image * t->out_image + i * t->out_row + group * t->out_columns;
+        int64_t place = t->out_first + image * t->out_image + i * t->out_row;
+        place += group * t->out_columns;
         for (int64_t j = 0; j < t->grid_w; ++j, ++pixels->count) {
             pixels->window[pixels->count] =
                 window + (i - first) * t->step_h * row_stride + j * pixel_stride;
-            pixels->out[pixels->count] = pixels->cells
-                                             ? pixels->cells + pixels->count * dfp_cell_stride(t)
-                                             : out + j * t->out_pixel;
+            pixels->place[pixels->count] = place + j * t->out_pixel;
+            if (pixels->cells)
+                pixels->out[pixels->count] = pixels->cells + pixels->count * dfp_cell_stride(t);
+            else if (!pixels->staged)
+                pixels->out[pixels->count] = t->out + place + j * t->out_pixel;
         }
     }
     return scratch;
 }
 
-/* All pixels of a task times one block of columns. */
+/* Some pixels of a task times one block of columns, which begins at column `first` of `rows`. */
 static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t block,
-                          const dfp_pixels *pixels) {
-    int64_t index = group * t->blocks + block;
+                          const dfp_row_list *rows, int64_t first, int64_t columns) {
+    int64_t index = group * t->column_blocks + block;
     const dfp_span *spans = t->spans + index * dfp_spans_per_block(t);
     const float *bias = t->bias ? t->bias + group * t->out_columns : NULL;
     dfp_tile_job job = {.row_step = 2,
@@ -288,14 +302,13 @@ static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t b
                         .panel_stride = t->pairs * 2 * DFP_PANEL,
                         .from_zero = 1,
                         .finish = {1, t->scale, bias}};
-    dfp_row_list rows = {pixels->count, pixels->window, pixels->out};
-    dfp_multiply_block(&job, &rows, block * DFP_BLOCK,
-                       t->cell_h ? dfp_cell_stride(t) : t->out_columns);
+    job.finish = dfp_finish_at(job.finish, block * DFP_BLOCK - first);
+    dfp_multiply_block(&job, rows, first, columns);
 }
 
 /* Distributes the cells of the grid rows [row, end) over the rows of the result. */
 static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t end,
-                              const float *cells) {
+                              float *cells) {
     int64_t channels = t->out_pixel, line = t->cell_w * channels;
     for (; row < end; ++row) {
         int64_t image = row / t->grid_h, top = row % t->grid_h * t->cell_h;
@@ -303,21 +316,55 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
             int64_t left = j * t->cell_w, width = t->result_w - left;
             if (width > t->cell_w) width = t->cell_w;
             size_t bytes = (size_t)(width * channels) * sizeof(float);
-            float *to = t->out + image * t->out_image + (top * t->result_w + left) * channels;
-            for (int64_t i = 0; i < t->cell_h && top + i < t->result_h; ++i)
-                memcpy(to + i * t->result_w * channels, cells + i * line, bytes);
+            int64_t to = image * t->out_image + (top * t->result_w + left) * channels;
+            for (int64_t i = 0; i < t->cell_h && top + i < t->result_h; ++i) {
+                int64_t at = to + i * t->result_w * channels;
+                if (t->out)
+                    memcpy(t->out + at, cells + i * line, bytes);
+                else
+                    dfp_write_blocks(&t->blocks, cells + i * line, width * channels, 0, at);
+            }
         }
     }
 }
 
 /* The ranges of a block's results, which have just been written and are still in a cache. */
-static void dfp_find_channel_range(const dfp_tap_convolution *t, int64_t group, int64_t block,
-                                   const dfp_pixels *pixels, int worker) {
-    int64_t first = block * DFP_BLOCK, end = first + DFP_BLOCK;
-    float *minimum = dfp_ranges_of_worker(&t->ranges, worker) + group * t->out_columns;
-    if (end > t->out_columns) end = t->out_columns;
-    dfp_widen_channel_range(pixels->out, pixels->count, first, end, minimum,
+static void dfp_find_channel_range(const dfp_tap_convolution *t, int64_t channel,
+                                   const dfp_row_list *rows, int64_t first, int64_t columns,
+                                   int worker) {
+    float *minimum = dfp_ranges_of_worker(&t->ranges, worker) + channel - first;
+    if (!t->ranges.minimum) return;
+    dfp_widen_channel_range(rows->c, rows->count, first, columns, minimum,
                             minimum + t->ranges.channels);
+}
+
+/* One block of columns in FP32. */
+static void dfp_tap_floats(const dfp_tap_convolution *t, int64_t group, int64_t block,
+                           const dfp_pixels *pixels, int worker) {
+    dfp_row_list rows = {pixels->count, pixels->window, pixels->out};
+    int64_t columns = t->cell_h ? dfp_cell_stride(t) : t->out_columns, first = block * DFP_BLOCK;
+    int64_t end = first + DFP_BLOCK < columns ? first + DFP_BLOCK : columns;
+    dfp_tap_block(t, group, block, &rows, first, columns);
+    dfp_find_channel_range(t, group * t->out_columns + first, &rows, first, end, worker);
+}
+
+/* One block of columns as blocks of INT16, by way of FP32 in a cache. */
+static void dfp_tap_integers(const dfp_tap_convolution *t, int64_t group, int64_t block,
+                             const dfp_pixels *pixels, int worker) {
+    int64_t column = block * DFP_BLOCK, columns = t->out_columns - column;
+    int keep = t->ranges.minimum != NULL;
+    if (columns > DFP_BLOCK) columns = DFP_BLOCK;
+    for (int64_t i = 0; i < DFP_STAGED_PIXELS; ++i) pixels->out[i] = pixels->staged + i * DFP_BLOCK;
+    for (int64_t first = 0; first < pixels->count; first += DFP_STAGED_PIXELS) {
+        int64_t left = pixels->count - first;
+        dfp_row_list rows = {left < DFP_STAGED_PIXELS ? left : DFP_STAGED_PIXELS,
+                             pixels->window + first, pixels->out};
+        dfp_tap_block(t, group, block, &rows, 0, columns);
+        for (int64_t i = 0; i < rows.count; ++i)
+            dfp_write_blocks(&t->blocks, rows.c[i], columns, keep,
+                             pixels->place[first + i] + column);
+        dfp_find_channel_range(t, group * t->out_columns + column, &rows, 0, columns, worker);
+    }
 }
 
 static void dfp_tap_task(void *context, int64_t task, int worker) {
@@ -329,8 +376,11 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
     int16_t *scratch = dfp_take(&memory, t->scratch_bytes);
     dfp_pixels pixels = {.count = 0};
     pixels.cells = t->cell_h ? dfp_take(&memory, t->cell_bytes) : NULL;
+    int staged = t->blocks.integers && !t->cell_h;
+    pixels.staged = staged ? dfp_take(&memory, DFP_STAGED_BYTES) : NULL;
     pixels.window = (const int16_t **)memory;
-    pixels.out = (float **)(pixels.window + t->rows_per_task * t->grid_w);
+    pixels.place = (int64_t *)(pixels.window + t->rows_per_task * t->grid_w);
+    pixels.out = (float **)(pixels.place + t->rows_per_task * t->grid_w);
     if (end > t->batch * t->grid_h) end = t->batch * t->grid_h;
     for (int64_t at = row; at < end;) {
         int64_t image = at / t->grid_h, first = at % t->grid_h;
@@ -338,11 +388,13 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
         scratch = dfp_gather_rows(t, group, image, first, first + count - 1, scratch, &pixels);
         at += count;
     }
-    int64_t first_block = column_task * t->blocks / t->column_tasks;
-    int64_t end_block = (column_task + 1) * t->blocks / t->column_tasks;
+    int64_t first_block = column_task * t->column_blocks / t->column_tasks;
+    int64_t end_block = (column_task + 1) * t->column_blocks / t->column_tasks;
     for (int64_t block = first_block; block < end_block; ++block) {
-        dfp_tap_block(t, group, block, &pixels);
-        if (t->ranges.minimum) dfp_find_channel_range(t, group, block, &pixels, worker);
+        if (staged)
+            dfp_tap_integers(t, group, block, &pixels, worker);
+        else
+            dfp_tap_floats(t, group, block, &pixels, worker);
     }
     if (t->cell_h) dfp_scatter_cells(t, row, end, pixels.cells);
 }
@@ -351,7 +403,7 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
 static dfp_status dfp_tap_run(dfp_tap_convolution *t, char *memory) {
     dfp_status status = dfp_tap_plan(t, memory);
     if (status != DFP_OK) return status;
-    dfp_parallel(t->groups * t->blocks, dfp_tap_pack_task, t);
+    dfp_parallel(t->groups * t->column_blocks, dfp_tap_pack_task, t);
     dfp_clear_channel_ranges(&t->ranges);
     dfp_parallel(t->groups * t->row_tasks * t->column_tasks, dfp_tap_task, t);
     dfp_merge_channel_ranges(&t->ranges);

@@ -8,6 +8,7 @@
  *   dfp_round, dfp_clamp, dfp_store_narrow                     quantisation
  *   dfp_absolute, dfp_add, dfp_largest, dfp_load_sums, dfp_store_sums
  *                                                              the flush schedule
+ *   dfp_float_bits                                             results in blocks
  *   dfp_load_widen, dfp_narrow, dfp_store, dfp_max_int16, dfp_min_float, dfp_max_float,
  *   dfp_absolute_float, dfp_keep_between                       batch normalisation
  *   dfp_replace_equal, dfp_keep_equal, dfp_widen_low, dfp_widen_high
@@ -101,6 +102,9 @@ static inline dfp_vi dfp_load_sums(const uint32_t *p) {
 static inline void dfp_store_sums(uint32_t *p, dfp_vi v) { memcpy(p, &v, sizeof v); }
 
 static inline dfp_vf dfp_to_float(dfp_vi v) { return __builtin_convertvector(v, dfp_vf); }
+
+/* The bits of FP32 numbers. */
+static inline dfp_vi dfp_float_bits(dfp_vf v) { return (dfp_vi)v; }
 
 static inline dfp_vf dfp_load_float(const float *p) {
     dfp_vf r;

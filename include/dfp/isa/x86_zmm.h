@@ -38,6 +38,8 @@ static inline void dfp_store_sums(uint32_t *p, dfp_vi v) { _mm512_storeu_si512(p
 
 static inline dfp_vf dfp_to_float(dfp_vi v) { return _mm512_cvtepi32_ps(v); }
 
+static inline dfp_vi dfp_float_bits(dfp_vf v) { return _mm512_castps_si512(v); }
+
 static inline dfp_vf dfp_load_float(const float *p) { return _mm512_loadu_ps(p); }
 
 static inline void dfp_store_float(float *p, dfp_vf v) { _mm512_storeu_ps(p, v); }

@@ -18,21 +18,19 @@ static int32_t dfp_largest_passing(dfp_activation activation, int32_t y_exponent
 static dfp_gradient_source dfp_source_of(const dfp_normalization_gradient *g) {
     dfp_gradient_source s = {.dy = g->dy, .x = g->x, .x_scale = (float)dfp_operand_unit(&g->x)};
     if (g->activation == DFP_LINEAR) return s;
-    s.y = (dfp_operand){.integers = g->y};
+    s.y = dfp_operand_of(g->y);
     s.top = dfp_largest_passing(g->activation, g->y.exponent);
     return s;
 }
 
-/* The same for `count` elements of each of `rows` rows, copied into `tails`: see dfp_copy_tail. */
+/* The same for `count` elements from `first` on, copied into `tails`: see dfp_copy_tail. */
 static dfp_gradient_source dfp_copy_source(const dfp_gradient_source *s, int64_t first,
-                                           int64_t stride, int64_t rows, int64_t count,
-                                           int64_t width, dfp_tail tails[3]) {
+                                           int64_t count, dfp_tail tails[3]) {
     dfp_gradient_source copy = *s;
     const dfp_operand *from[] = {&s->dy, &s->y, &s->x};
     dfp_operand *to[] = {&copy.dy, &copy.y, &copy.x};
     for (int i = 0; i < 3; ++i)
-        *to[i] = dfp_copy_tail(from[i], dfp_kind_of(from[i]), first, stride, rows, count, width,
-                               &tails[i]);
+        *to[i] = dfp_copy_tail(from[i], dfp_kind_of(from[i]), first, count, &tails[i]);
     return copy;
 }
 

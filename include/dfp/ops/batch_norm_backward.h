@@ -80,7 +80,7 @@ DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int ma
                           written);
     if (c < length) {
         dfp_tail tails[3];
-        dfp_gradient_source tail = dfp_copy_source(s, first + c, 0, 1, length - c, DFP_STEP, tails);
+        dfp_gradient_source tail = dfp_copy_source(s, first + c, length - c, tails);
         dfp_backward_step(b, &tail, dy_kind, masked, x_kind, 0, first + c, c, length - c, written);
     }
 }
@@ -142,7 +142,7 @@ static void dfp_plan_dz(dfp_backward *b, double dy_largest, dfp_result *dz) {
     const dfp_normalization_gradient *g = b->g;
     int32_t e = g->dy.integers.exponent;
     if (!dz->data) return;
-    if (g->dy.floats) {
+    if (!dfp_shares_exponent(&g->dy)) {
         dfp_range range = {.finite = 1};
         for (int64_t c = 0; c < g->channels; ++c)
             dfp_add_term(&range, g->max_dz ? g->max_dz[c] : dy_largest);
@@ -150,8 +150,9 @@ static void dfp_plan_dz(dfp_backward *b, double dy_largest, dfp_result *dz) {
         e = dfp_range_exponent(&range, g->bits);
     }
     b->dz = dfp_begin_result(dz, e, b->rows.elements);
-    b->dz_limit = (float)(g->dy.floats ? (1 << g->bits) - 1 : INT16_MAX);
-    b->dz_scale = (float)(g->dy.floats && b->dz ? dfp_exp2_double(-e) : 1.0);
+    int shared = dfp_shares_exponent(&g->dy);
+    b->dz_limit = (float)(shared ? INT16_MAX : (1 << g->bits) - 1);
+    b->dz_scale = (float)(!shared && b->dz ? dfp_exp2_double(-e) : 1.0);
 }
 
 static void dfp_run_backward(dfp_backward *b, dfp_result *dx, dfp_result *dz) {

@@ -101,9 +101,8 @@ DFP_INLINE void dfp_forward_row(const dfp_forward *f, dfp_kind x_kind, dfp_kind 
     if (c < length) {
         dfp_tail tails[2];
         int64_t at = first + c, count = length - c;
-        dfp_operand x_tail = dfp_copy_tail(x, x_kind, at, 0, 1, count, DFP_STEP, &tails[0]);
-        dfp_operand residual_tail =
-            dfp_copy_tail(residual, residual_kind, at, 0, 1, count, DFP_STEP, &tails[1]);
+        dfp_operand x_tail = dfp_copy_tail(x, x_kind, at, count, &tails[0]);
+        dfp_operand residual_tail = dfp_copy_tail(residual, residual_kind, at, count, &tails[1]);
         dfp_forward_emit(f, &x_tail, x_kind, &residual_tail, residual_kind, 0, at, c, count,
                          written);
     }

@@ -27,51 +27,40 @@ static dfp_reduction_lanes dfp_take_reduction_lanes(const dfp_rows *r, char *mem
     return l;
 }
 
-/* One vector of lanes, `rows` rows. */
+/* One vector of lanes: that of the gradients from `at` on, `length` elements before that of the next
+ * row. */
 DFP_INLINE void dfp_add_gradients(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
-                                  dfp_kind x_kind, int64_t first, int64_t stride, int64_t rows,
+                                  dfp_kind x_kind, int64_t at, int64_t length,
                                   const dfp_reduction_lanes *l, int64_t i) {
-    dfp_vf minus_mean = dfp_load_float(l->minus_mean + i), sum = dfp_load_float(l->dz + i);
-    dfp_vf products = dfp_load_float(l->dz_x + i), largest = dfp_load_float(l->largest + i);
-    for (int64_t r = 0; r < rows; ++r, first += stride) {
-        dfp_prefetch(&s->x, x_kind, first + rows * stride);
-        dfp_prefetch(&s->dy, dy_kind, first + rows * stride);
-        if (masked) dfp_prefetch(&s->y, DFP_INTEGERS, first + rows * stride);
-        dfp_vf dz = dfp_load_dz(s, dy_kind, masked, first);
-        dfp_vf distance = dfp_load_distance(s, x_kind, first, minus_mean);
-        sum = dfp_add_float(sum, dz);
-        products = dfp_add_float(products, dfp_multiply_float(dz, distance));
-        largest = dfp_max_float(dfp_absolute_float(dz), largest);
-    }
-    dfp_store_float(l->dz + i, sum);
-    dfp_store_float(l->dz_x + i, products);
-    dfp_store_float(l->largest + i, largest);
+    dfp_prefetch(&s->x, x_kind, at + length);
+    dfp_prefetch(&s->dy, dy_kind, at + length);
+    if (masked) dfp_prefetch(&s->y, DFP_INTEGERS, at + length);
+    dfp_vf dz = dfp_load_dz(s, dy_kind, masked, at);
+    dfp_vf distance = dfp_load_distance(s, x_kind, at, dfp_load_float(l->minus_mean + i));
+    dfp_vf product = dfp_multiply_float(dz, distance), size = dfp_absolute_float(dz);
+    dfp_store_float(l->dz + i, dfp_add_float(dfp_load_float(l->dz + i), dz));
+    dfp_store_float(l->dz_x + i, dfp_add_float(dfp_load_float(l->dz_x + i), product));
+    dfp_store_float(l->largest + i, dfp_max_float(size, dfp_load_float(l->largest + i)));
 }
 
-DFP_INLINE void dfp_reduce_group(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
-                                 dfp_kind x_kind, int64_t first, int64_t length, int64_t rows,
-                                 const dfp_reduction_lanes *l) {
+DFP_INLINE void dfp_reduce_row(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
+                               dfp_kind x_kind, int64_t first, int64_t length,
+                               const dfp_reduction_lanes *l) {
     int64_t i = 0;
-    if (rows == DFP_GROUP)
-        for (; i + DFP_LANES <= length; i += DFP_LANES)
-            dfp_add_gradients(s, dy_kind, masked, x_kind, first + i, length, DFP_GROUP, l, i);
     for (; i + DFP_LANES <= length; i += DFP_LANES)
-        dfp_add_gradients(s, dy_kind, masked, x_kind, first + i, length, rows, l, i);
+        dfp_add_gradients(s, dy_kind, masked, x_kind, first + i, length, l, i);
     if (i < length) {
         dfp_tail tails[3];
-        dfp_gradient_source tail =
-            dfp_copy_source(s, first + i, length, rows, length - i, DFP_LANES, tails);
-        dfp_add_gradients(&tail, dy_kind, masked, x_kind, 0, DFP_LANES, rows, l, i);
+        dfp_gradient_source tail = dfp_copy_source(s, first + i, length - i, tails);
+        dfp_add_gradients(&tail, dy_kind, masked, x_kind, 0, 0, l, i);
     }
 }
 
 DFP_INLINE void dfp_reduce_part(const dfp_reduction *d, dfp_kind dy_kind, int masked,
                                 dfp_kind x_kind, dfp_part part, const dfp_reduction_lanes *l) {
-    for (int64_t r = 0; r < part.rows; r += DFP_GROUP) {
-        int64_t rows = part.rows - r < DFP_GROUP ? part.rows - r : DFP_GROUP;
-        dfp_reduce_group(&d->source, dy_kind, masked, x_kind, part.first + r * part.length,
-                         part.length, rows, l);
-    }
+    for (int64_t r = 0; r < part.rows; ++r)
+        dfp_reduce_row(&d->source, dy_kind, masked, x_kind, part.first + r * part.length,
+                       part.length, l);
 }
 
 static void dfp_reduce_kinds(const dfp_reduction *d, dfp_part part, const dfp_reduction_lanes *l) {

@@ -33,53 +33,43 @@ static dfp_moment_lanes dfp_take_moment_lanes(const dfp_rows *r, char *memory) {
 }
 
 /* The mean of the first rows, in FP64 so that a constant channel gets its constant. */
-DFP_INLINE void dfp_find_shift(const dfp_moments *m, dfp_kind kind, dfp_part part,
-                               dfp_moment_lanes *l) {
+static void dfp_find_shift(const dfp_moments *m, dfp_part part, dfp_moment_lanes *l) {
     int64_t rows = part.rows < DFP_SHIFT_ROWS ? part.rows : DFP_SHIFT_ROWS;
     int64_t channels = m->rows.channels, pixels = part.length / channels;
-    for (int64_t i = 0; i < part.length; ++i) l->wide[i] = dfp_element(m->x, kind, part.first + i);
-    for (int64_t r = 1; r < rows; ++r)
-        for (int64_t i = 0; i < part.length; ++i)
-            l->wide[i] += dfp_element(m->x, kind, part.first + r * part.length + i);
+    memset(l->wide, 0, (size_t)part.length * sizeof *l->wide);
+    for (int64_t r = 0; r < rows; ++r) {
+        int64_t at = part.first + r * part.length;
+        const float *row = dfp_floats_of(m->x, at, at + part.length, l->minus_shift);
+        for (int64_t i = 0; i < part.length; ++i) l->wide[i] += row[i];
+    }
     dfp_add_pixels(l->wide, pixels, channels);
     for (int64_t c = 0; c < channels; ++c)
         l->minus_shift[c] = (float)(l->wide[c] / (double)(rows * pixels));
     dfp_repeat(&m->rows, l->minus_shift, -1.0, l->minus_shift);
 }
 
-/* One vector of lanes, `rows` rows of x from element `first` on. */
-DFP_INLINE void dfp_add_moments(const dfp_operand *x, dfp_kind kind, int64_t first, int64_t stride,
-                                int64_t rows, const dfp_moment_lanes *l, int64_t i) {
-    dfp_vf minus_shift = dfp_load_float(l->minus_shift + i);
-    dfp_vf sum = dfp_load_float(l->sum + i), squares = dfp_load_float(l->squares + i);
-    dfp_vf low = dfp_load_float(l->low + i), high = dfp_load_float(l->high + i);
-    for (int64_t r = 0; r < rows; ++r, first += stride) {
-        dfp_prefetch(x, kind, first + rows * stride);
-        dfp_vf v = dfp_load_operand(x, kind, first), d = dfp_add_float(v, minus_shift);
-        sum = dfp_add_float(sum, d);
-        squares = dfp_add_float(squares, dfp_multiply_float(d, d));
-        low = dfp_min_float(v, low);
-        high = dfp_max_float(v, high);
-    }
-    dfp_store_float(l->sum + i, sum);
-    dfp_store_float(l->squares + i, squares);
-    dfp_store_float(l->low + i, low);
-    dfp_store_float(l->high + i, high);
+/* One vector of lanes: that of x from `at` on, `length` elements before that of the next row. */
+DFP_INLINE void dfp_add_moments(const dfp_operand *x, dfp_kind kind, int64_t at, int64_t length,
+                                const dfp_moment_lanes *l, int64_t i) {
+    dfp_prefetch(x, kind, at + length);
+    dfp_vf v = dfp_load_operand(x, kind, at);
+    dfp_vf d = dfp_add_float(v, dfp_load_float(l->minus_shift + i));
+    dfp_store_float(l->sum + i, dfp_add_float(dfp_load_float(l->sum + i), d));
+    dfp_vf square = dfp_multiply_float(d, d);
+    dfp_store_float(l->squares + i, dfp_add_float(dfp_load_float(l->squares + i), square));
+    dfp_store_float(l->low + i, dfp_min_float(v, dfp_load_float(l->low + i)));
+    dfp_store_float(l->high + i, dfp_max_float(v, dfp_load_float(l->high + i)));
 }
 
-DFP_INLINE void dfp_add_group(const dfp_operand *x, dfp_kind kind, int64_t first, int64_t length,
-                              int64_t rows, const dfp_moment_lanes *l) {
+DFP_INLINE void dfp_add_row(const dfp_operand *x, dfp_kind kind, int64_t first, int64_t length,
+                            const dfp_moment_lanes *l) {
     int64_t i = 0;
-    if (rows == DFP_GROUP)
-        for (; i + DFP_LANES <= length; i += DFP_LANES)
-            dfp_add_moments(x, kind, first + i, length, DFP_GROUP, l, i);
     for (; i + DFP_LANES <= length; i += DFP_LANES)
-        dfp_add_moments(x, kind, first + i, length, rows, l, i);
+        dfp_add_moments(x, kind, first + i, length, l, i);
     if (i < length) {
         dfp_tail copy;
-        dfp_operand tail =
-            dfp_copy_tail(x, kind, first + i, length, rows, length - i, DFP_LANES, &copy);
-        dfp_add_moments(&tail, kind, 0, DFP_LANES, rows, l, i);
+        dfp_operand tail = dfp_copy_tail(x, kind, first + i, length - i, &copy);
+        dfp_add_moments(&tail, kind, 0, 0, l, i);
     }
 }
 
@@ -114,12 +104,10 @@ static void dfp_finish_moments(const dfp_moments *m, dfp_part part, dfp_moment_l
 
 DFP_INLINE void dfp_sum_moments(const dfp_moments *m, dfp_kind kind, dfp_part part,
                                 dfp_moment_lanes *l) {
-    dfp_find_shift(m, kind, part, l);
+    dfp_find_shift(m, part, l);
     dfp_clear_moments(&m->rows, l);
-    for (int64_t r = 0; r < part.rows; r += DFP_GROUP) {
-        int64_t rows = part.rows - r < DFP_GROUP ? part.rows - r : DFP_GROUP;
-        dfp_add_group(m->x, kind, part.first + r * part.length, part.length, rows, l);
-    }
+    for (int64_t r = 0; r < part.rows; ++r)
+        dfp_add_row(m->x, kind, part.first + r * part.length, part.length, l);
 }
 
 static void dfp_moments_task(void *context, int64_t task, int worker) {

@@ -19,7 +19,7 @@ DFP_INLINE void dfp_rescale_row(const dfp_operand *o, dfp_kind kind, int64_t fro
         dfp_operand here = *o;
         dfp_tail tail;
         if (left < DFP_STEP) {
-            here = dfp_copy_tail(o, kind, at, 0, 1, left, DFP_STEP, &tail);
+            here = dfp_copy_tail(o, kind, at, left, &tail);
             at = 0;
         }
         dfp_vf v[2] = {dfp_multiply_float(dfp_load_operand(&here, kind, at), factor),
@@ -37,7 +37,7 @@ static void dfp_join_part(const dfp_joining *j, dfp_extent rows, int64_t i, int6
     for (int64_t row = rows.first; row < rows.end; ++row, to += j->row) {
         if (o->floats)
             dfp_rescale_row(o, DFP_FLOATS, row * size, size, factor, j->limit, to);
-        else if (j->factors[i] == 1.0f)
+        else if (dfp_shares_exponent(o) && j->factors[i] == 1.0f)
             memcpy(to, o->integers.data + row * size, (size_t)size * sizeof *to);
         else
             dfp_rescale_row(o, DFP_INTEGERS, row * size, size, factor, j->limit, to);
@@ -61,8 +61,10 @@ static int32_t dfp_common_exponent(const dfp_joining *j) {
     for (int64_t i = 0; i < j->c->parts; ++i) {
         const dfp_operand *o = &j->c->operands[i];
         dfp_add_term(&range, j->largest[i]);
-        if (o->floats) finest = DFP_MIN_EXPONENT;
-        if (j->largest[i] > 0 && o->integers.exponent < finest) finest = o->integers.exponent;
+        if (!dfp_shares_exponent(o))
+            finest = DFP_MIN_EXPONENT;
+        else if (j->largest[i] > 0 && o->integers.exponent < finest)
+            finest = o->integers.exponent;
     }
     range.bound = range.terms;
     int32_t e = dfp_range_exponent(&range, j->c->bits);

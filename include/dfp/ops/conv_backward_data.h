@@ -27,14 +27,18 @@ static int64_t dfp_phase_extent(int64_t extent, int64_t phase, int64_t stride) {
 /* No tap reaches this phase: one row of it is zero. */
 static void dfp_zero_row_task(void *context, int64_t task, int worker) {
     const dfp_tap_convolution *t = context;
-    float *row = t->out + task / t->grid_h * t->out_image + task % t->grid_h * t->out_row;
+    int64_t row = task / t->grid_h * t->out_image + task % t->grid_h * t->out_row + t->out_first;
+    int64_t channels = t->groups * t->out_columns;
     (void)worker;
-    for (int64_t j = 0; j < t->grid_w; ++j)
-        memset(row + j * t->out_pixel, 0, (size_t)(t->groups * t->out_columns) * sizeof(float));
+    for (int64_t j = 0; j < t->grid_w; ++j, row += t->out_pixel) {
+        if (t->out)
+            memset(t->out + row, 0, (size_t)channels * sizeof(float));
+        else
+            dfp_write_zero_blocks(&t->blocks, row, channels);
+    }
 }
 
 static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char *memory) {
-    float *dx = t->out;
     for (int64_t row = 0; row < c->stride_h; ++row) {
         dfp_phase_taps(&t->rows, row, c->kernel_h, c->stride_h, c->dilation_h, c->pad_top);
         t->grid_h = dfp_phase_extent(c->in_h, row, c->stride_h);
@@ -42,7 +46,7 @@ static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char
             dfp_phase_taps(&t->columns, column, c->kernel_w, c->stride_w, c->dilation_w,
                            c->pad_left);
             t->grid_w = dfp_phase_extent(c->in_w, column, c->stride_w);
-            t->out = dx + (row * c->in_w + column) * c->in_channels;
+            t->out_first = (row * c->in_w + column) * c->in_channels;
             if (!t->grid_h || !t->grid_w) continue;
             if (!t->rows.count || !t->columns.count) {
                 dfp_parallel(t->batch * t->grid_h, dfp_zero_row_task, t);
@@ -192,7 +196,8 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
         .inner_stride = 1,
         .column_stride = c->out_channels,
         .group_stride = group_out,
-        .out = dx,
+        .out = c->block_integers ? NULL : dx,
+        .blocks = dfp_blocks_of(c, group_in),
         .out_image = c->in_h * c->in_w * c->in_channels,
         .out_row = c->stride_h * c->in_w * c->in_channels,
         .out_pixel = c->stride_w * c->in_channels,

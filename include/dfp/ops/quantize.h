@@ -1,11 +1,14 @@
-/* FP32 to INT16 with one shared power-of-two exponent, and back. */
+/* FP32, or blocks that stand for it, to INT16 with one shared power-of-two exponent, and back. */
 
 /* Elements that one task converts: 256 KiB of FP32, a fraction of a second-level cache. */
 #define DFP_CHUNK 65536
 #define DFP_CHUNKS(n) (((n) + DFP_CHUNK - 1) / DFP_CHUNK)
 
+/* Elements of blocks that become FP32 at a time, in the first-level cache. */
+#define DFP_EXPANDED 1024
+
 typedef struct {
-    const float *x;
+    dfp_operand x; /* not DFP16 */
     int16_t *q;
     int64_t n;
     int32_t limit; /* 2^bits - 1 */
@@ -27,11 +30,56 @@ static int32_t dfp_largest_bits(const float *x, int64_t n) {
     return largest;
 }
 
+/* The numbers of elements first to last of an operand as FP32: its own, or in `piece`. */
+static const float *dfp_floats_of(const dfp_operand *x, int64_t first, int64_t last, float *piece) {
+    if (x->floats) return x->floats + first;
+    for (int64_t i = first; i < last;) {
+        float scale = x->scales[i >> x->block_shift];
+        int64_t end = last;
+        if (x->block_shift < DFP_ONE_BLOCK) end = ((i >> x->block_shift) + 1) << x->block_shift;
+        if (end > last) end = last;
+        for (; i < end; ++i) piece[i - first] = (float)x->integers.data[i] * scale;
+    }
+    return piece;
+}
+
+/* Elements from `first` on that are taken at a time. */
+static int64_t dfp_piece_end(const dfp_operand *x, int64_t first, int64_t last) {
+    return x->floats || last - first < DFP_EXPANDED ? last : first + DFP_EXPANDED;
+}
+
+static int32_t dfp_largest_int16(const int16_t *q, int64_t n) {
+    int32_t largest = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        int32_t v = q[i], magnitude = v < 0 ? -v : v;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+/* The same of blocks, of which most need not be read: their scale bounds them. */
+static int32_t dfp_largest_bits_of_blocks(const dfp_operand *x, int64_t first, int64_t last) {
+    union {
+        float value;
+        int32_t bits;
+    } largest = {0.0f};
+    int64_t width = (int64_t)1 << x->block_shift;
+    for (; first < last; first += width) {
+        float scale = x->scales[first >> x->block_shift];
+        if (isnan(scale)) return INT32_MAX;
+        if (scale * INT16_MAX <= largest.value) continue;
+        float most = (float)dfp_largest_int16(x->integers.data + first, width) * scale;
+        if (most > largest.value) largest.value = most;
+    }
+    return largest.bits;
+}
+
 static void dfp_largest_task(void *context, int64_t task, int worker) {
     const dfp_quantization *q = context;
-    int64_t first = task * DFP_CHUNK, count = q->n - first;
+    int64_t first = task * DFP_CHUNK, last = first + DFP_CHUNK < q->n ? first + DFP_CHUNK : q->n;
     (void)worker;
-    q->chunk_max[task] = dfp_largest_bits(q->x + first, count < DFP_CHUNK ? count : DFP_CHUNK);
+    q->chunk_max[task] = q->x.floats ? dfp_largest_bits(q->x.floats + first, last - first)
+                                     : dfp_largest_bits_of_blocks(&q->x, first, last);
 }
 
 /* Counter-based generator: 24 random bits from (seed, index), by the 64-bit finalizer of splitmix64
@@ -50,51 +98,51 @@ static inline int dfp_rounds_up(dfp_rounding rounding, float fraction, uint64_t 
     return rounding == DFP_BIASED && fraction >= 0.25f;
 }
 
-static void dfp_convert_nearest(const dfp_quantization *q, int64_t first, int64_t last) {
+/* `count` elements from `first` on, which are `x`. */
+static void dfp_convert_nearest(const dfp_quantization *q, const float *x, int64_t first,
+                                int64_t count) {
     dfp_vf s = dfp_broadcast_float(q->scale.first), t = dfp_broadcast_float(q->scale.second);
-    int64_t i = first;
-    for (; i + 2 * DFP_LANES <= last; i += 2 * DFP_LANES) {
-        dfp_vf low = dfp_multiply_float(dfp_multiply_float(dfp_load_float(q->x + i), s), t);
-        dfp_vf high = dfp_load_float(q->x + i + DFP_LANES);
+    int16_t *to = q->q + first;
+    int64_t i = 0;
+    for (; i + 2 * DFP_LANES <= count; i += 2 * DFP_LANES) {
+        dfp_vf low = dfp_multiply_float(dfp_multiply_float(dfp_load_float(x + i), s), t);
+        dfp_vf high = dfp_load_float(x + i + DFP_LANES);
         high = dfp_multiply_float(dfp_multiply_float(high, s), t);
-        dfp_store_narrow(q->q + i, dfp_clamp(dfp_round(low), q->limit),
+        dfp_store_narrow(to + i, dfp_clamp(dfp_round(low), q->limit),
                          dfp_clamp(dfp_round(high), q->limit));
     }
-    for (; i < last; ++i) {
-        int32_t v = (int32_t)lrintf(q->x[i] * q->scale.first * q->scale.second);
-        q->q[i] = (int16_t)(v > q->limit ? q->limit : v < -q->limit ? -q->limit : v);
+    for (; i < count; ++i) {
+        int32_t v = (int32_t)lrintf(x[i] * q->scale.first * q->scale.second);
+        to[i] = (int16_t)(v > q->limit ? q->limit : v < -q->limit ? -q->limit : v);
     }
 }
 
-static void dfp_convert_otherwise(const dfp_quantization *q, int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-        float scaled = q->x[i] * q->scale.first * q->scale.second;
+static void dfp_convert_otherwise(const dfp_quantization *q, const float *x, int64_t first,
+                                  int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+        float scaled = x[i] * q->scale.first * q->scale.second;
         float magnitude = fabsf(scaled);
         int32_t v = (int32_t)magnitude;
-        v += dfp_rounds_up(q->rounding, magnitude - (float)v, q->seed, (uint64_t)i);
+        v += dfp_rounds_up(q->rounding, magnitude - (float)v, q->seed, (uint64_t)(first + i));
         v = v > q->limit ? q->limit : v;
-        q->q[i] = (int16_t)(scaled < 0 ? -v : v);
+        q->q[first + i] = (int16_t)(scaled < 0 ? -v : v);
     }
-}
-
-static int32_t dfp_largest_int16(const int16_t *q, int64_t n) {
-    int32_t largest = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        int32_t v = q[i], magnitude = v < 0 ? -v : v;
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    return largest;
 }
 
 static void dfp_convert_task(void *context, int64_t task, int worker) {
     const dfp_quantization *q = context;
-    int64_t first = task * DFP_CHUNK, last = first + DFP_CHUNK < q->n ? first + DFP_CHUNK : q->n;
+    int64_t begin = task * DFP_CHUNK, last = begin + DFP_CHUNK < q->n ? begin + DFP_CHUNK : q->n;
+    float piece[DFP_EXPANDED];
     (void)worker;
-    if (q->rounding == DFP_NEAREST)
-        dfp_convert_nearest(q, first, last);
-    else
-        dfp_convert_otherwise(q, first, last);
-    q->chunk_max[task] = dfp_largest_int16(q->q + first, last - first);
+    for (int64_t first = begin, end; first < last; first = end) {
+        end = dfp_piece_end(&q->x, first, last);
+        const float *x = dfp_floats_of(&q->x, first, end, piece);
+        if (q->rounding == DFP_NEAREST)
+            dfp_convert_nearest(q, x, first, end - first);
+        else
+            dfp_convert_otherwise(q, x, first, end - first);
+    }
+    q->chunk_max[task] = dfp_largest_int16(q->q + begin, last - begin);
 }
 
 static int32_t dfp_largest_of(const int32_t *v, int64_t n) {
@@ -132,10 +180,10 @@ static dfp_scale dfp_run_quantization(dfp_quantization *q, int32_t bits) {
     return result;
 }
 
-static dfp_status dfp_quantize(const float *x, int64_t n, int32_t bits, dfp_rounding rounding,
+static dfp_status dfp_quantize(const dfp_operand *x, int64_t n, int32_t bits, dfp_rounding rounding,
                                uint64_t seed, int16_t *q, dfp_scale *result) {
     dfp_quantization job = {
-        .x = x, .q = q, .n = n, .limit = (1 << bits) - 1, .rounding = rounding, .seed = seed};
+        .x = *x, .q = q, .n = n, .limit = (1 << bits) - 1, .rounding = rounding, .seed = seed};
     dfp_begin();
     job.chunk_max = dfp_shared_workspace((size_t)(DFP_CHUNKS(n) + 1) * sizeof(int32_t));
     if (job.chunk_max) *result = dfp_run_quantization(&job, bits);
@@ -156,6 +204,27 @@ static void dfp_dequantize_task(void *context, int64_t task, int worker) {
     (void)worker;
     for (int64_t i = first; i < last; ++i)
         d->x[i] = (float)d->q[i] * d->scale.first * d->scale.second;
+}
+
+/* Blocks to FP32. */
+typedef struct {
+    const dfp_operand *x;
+    float *to;
+    int64_t n;
+} dfp_expansion;
+
+static void dfp_expand_task(void *context, int64_t task, int worker) {
+    const dfp_expansion *e = context;
+    int64_t first = task * DFP_CHUNK, last = first + DFP_CHUNK < e->n ? first + DFP_CHUNK : e->n;
+    (void)worker;
+    dfp_floats_of(e->x, first, last, e->to + first);
+}
+
+static void dfp_expand_blocks(const dfp_operand *x, int64_t n, float *to) {
+    dfp_expansion job = {x, to, n};
+    dfp_begin();
+    dfp_parallel(DFP_CHUNKS(n), dfp_expand_task, &job);
+    dfp_end();
 }
 
 static void dfp_dequantize(const int16_t *q, int64_t n, int32_t exponent, float *x) {

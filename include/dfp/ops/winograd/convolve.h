@@ -12,12 +12,13 @@ typedef struct {
     dfp_winograd_operand in, weights;
     int64_t columns; /* channels of the result */
     int64_t out_h, out_w;
-    float *out;
+    float *out;              /* or NULL, if the result is wanted in blocks */
+    dfp_block_result blocks; /* if it is */
     dfp_finish finish;
     dfp_channel_ranges ranges; /* of the columns */
 
     /* Derived. */
-    int64_t pairs, blocks, tiles_per_task;
+    int64_t pairs, column_blocks, tiles_per_task;
     /* From one tile to the next: an odd number of cache lines, or rows of a product would compete for
      * the same cache sets. */
     int64_t tile_points, tile_sums;
@@ -52,7 +53,8 @@ static void dfp_winograd_weights_task(void *context, int64_t task, int worker) {
 /* Packs one block of columns of one point and finds its flush schedule. */
 static void dfp_winograd_pack_task(void *context, int64_t task, int worker) {
     const dfp_winograd_convolution *w = context;
-    int64_t point = task / w->blocks, column = task % w->blocks * DFP_BLOCK, pairs = w->pairs;
+    int64_t point = task / w->column_blocks, column = task % w->column_blocks * DFP_BLOCK,
+            pairs = w->pairs;
     int64_t row = dfp_winograd_row_points(w), panels = dfp_block_panels(w->columns, column);
     int16_t *packed = w->packed + task * pairs * 2 * DFP_BLOCK;
     /* In the memory of a task's tiles, which hold more than so many pairs. */
@@ -80,7 +82,8 @@ typedef struct {
     float *sums; /* [tile][point][64], tiles tile_sums apart */
     const int16_t **rows;
     float **results;
-    float **pixels; /* [tile][outputs][outputs], NULL outside of the result */
+    int64_t *pixels; /* [tile][outputs][outputs]: elements of the result, -1 outside of it */
+    float *staged; /* a tile's pixels of one block of columns, before they are written in blocks */
 } dfp_winograd_tiles;
 
 static dfp_winograd_tiles dfp_winograd_take(const dfp_winograd_convolution *w, char **memory) {
@@ -95,19 +98,20 @@ static dfp_winograd_tiles dfp_winograd_take(const dfp_winograd_convolution *w, c
     t.rows = dfp_take(memory, (size_t)tiles * sizeof *t.rows);
     t.results = dfp_take(memory, (size_t)tiles * sizeof *t.results);
     t.pixels = dfp_take(memory, (size_t)(tiles * outputs * outputs) * sizeof *t.pixels);
+    t.staged = dfp_take(memory, (size_t)(outputs * outputs * DFP_BLOCK) * sizeof *t.staged);
     return t;
 }
 
 /* Where the pixels of tile `tile` of the result lie. */
 static void dfp_winograd_list_results(const dfp_winograd_convolution *w, int64_t tile,
-                                      float **pixels) {
+                                      int64_t *pixels) {
     int64_t tiles_h = w->in.tiles_h, tiles_w = w->in.tiles_w, image = tile / (tiles_h * tiles_w);
     int outputs = w->in.transforms->outputs;
     int64_t top = tile / tiles_w % tiles_h * outputs, left = tile % tiles_w * outputs;
     for (int64_t i = top; i < top + outputs; ++i) {
-        float *line = w->out + (image * w->out_h + i) * w->out_w * w->columns;
+        int64_t line = (image * w->out_h + i) * w->out_w;
         for (int64_t j = left; j < left + outputs; ++j)
-            *pixels++ = i < w->out_h && j < w->out_w ? line + j * w->columns : NULL;
+            *pixels++ = i < w->out_h && j < w->out_w ? (line + j) * w->columns : -1;
     }
 }
 
@@ -117,7 +121,7 @@ static void dfp_winograd_multiply(const dfp_winograd_convolution *w, const dfp_w
     int64_t area = dfp_winograd_area(&w->in), channels = dfp_winograd_padded(w->in.channels);
     int64_t panels = dfp_block_panels(w->columns, block * DFP_BLOCK);
     for (int64_t p = 0; p < area; ++p) {
-        int64_t index = p * w->blocks + block;
+        int64_t index = p * w->column_blocks + block;
         const dfp_span *spans = w->spans + index * w->pairs;
         dfp_tile_job job = {.row_step = 2,
                             .spans = spans,
@@ -140,21 +144,25 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
     int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
     int area = dfp_winograd_area(&w->in);
     dfp_finish finish = dfp_finish_at(w->finish, column);
-    float *minimum = dfp_ranges_of_worker(&w->ranges, worker);
+    float *minimum = dfp_ranges_of_worker(&w->ranges, worker) + column;
+    int keep = w->ranges.minimum != NULL;
     if (columns > DFP_BLOCK) columns = DFP_BLOCK;
     for (int64_t i = 0; i < t->count; ++i) {
         float *pixels[DFP_WINOGRAD_MOST_POINTS], *inside[DFP_WINOGRAD_MOST_POINTS];
         int64_t count = 0;
         for (int j = 0; j < per_tile; ++j) {
-            float *pixel = t->pixels[i * per_tile + j];
-            pixels[j] = pixel ? pixel + column : NULL;
-            if (pixel) inside[count++] = pixel;
+            int64_t place = t->pixels[i * per_tile + j];
+            pixels[j] = w->out ? w->out + place + column : t->staged + j * DFP_BLOCK;
+            if (place < 0) pixels[j] = NULL;
+            if (place >= 0) inside[count++] = pixels[j];
         }
         w->in.transforms->output(t->sums + i * w->tile_sums, t->scales + i * area, &finish, columns,
                                  pixels);
-        if (w->ranges.minimum)
-            dfp_widen_channel_range(inside, count, column, column + columns, minimum,
-                                    minimum + w->columns);
+        for (int j = 0; j < per_tile && !w->out; ++j)
+            if (pixels[j])
+                dfp_write_blocks(&w->blocks, pixels[j], columns, keep,
+                                 t->pixels[i * per_tile + j] + column);
+        if (keep) dfp_widen_channel_range(inside, count, 0, columns, minimum, minimum + w->columns);
     }
 }
 
@@ -172,7 +180,7 @@ static void dfp_winograd_tiles_task(void *context, int64_t task, int worker) {
     for (int64_t i = 0; i < t.count * area; ++i) t.scales[i] *= w->scales[i % area];
     for (int64_t i = 0; i < t.count; ++i)
         dfp_winograd_list_results(w, t.first + i, t.pixels + i * per_tile);
-    for (int64_t block = 0; block < w->blocks; ++block) {
+    for (int64_t block = 0; block < w->column_blocks; ++block) {
         dfp_winograd_multiply(w, &t, block);
         dfp_winograd_write_block(w, &t, block, worker);
     }
@@ -192,7 +200,7 @@ static int64_t dfp_winograd_tiles_per_task(const dfp_winograd_convolution *w) {
 
 /* Memory that all threads share, from `memory` on. */
 static void dfp_winograd_share(dfp_winograd_convolution *w, char **memory) {
-    int64_t area = dfp_winograd_area(&w->in), blocks = area * w->blocks;
+    int64_t area = dfp_winograd_area(&w->in), blocks = area * w->column_blocks;
     int64_t points = area * w->weights.patches * dfp_winograd_row_points(w);
     w->in.zeros = dfp_take(memory, (size_t)w->in.channels * sizeof(int16_t));
     w->points = dfp_take(memory, (size_t)points * sizeof(int16_t));
@@ -227,13 +235,13 @@ static void dfp_winograd_prepare_weights(dfp_winograd_convolution *w) {
     int64_t row = w->transposed ? 1 : dfp_winograd_row_points(w), rows = w->in.channels;
     for (int64_t k = 0; k < 2 * w->pairs; ++k) w->rows[k] = k < rows ? k * row : -1;
     dfp_parallel(dfp_ceil_div(w->weights.patches, DFP_WINOGRAD_ROWS), dfp_winograd_weights_task, w);
-    dfp_parallel(dfp_winograd_area(&w->in) * w->blocks, dfp_winograd_pack_task, w);
+    dfp_parallel(dfp_winograd_area(&w->in) * w->column_blocks, dfp_winograd_pack_task, w);
 }
 
 static dfp_status dfp_winograd_convolve(dfp_winograd_convolution *w) {
     float *measuring;
     w->pairs = dfp_ceil_div(w->in.channels, 2);
-    w->blocks = dfp_ceil_div(w->columns, DFP_BLOCK);
+    w->column_blocks = dfp_ceil_div(w->columns, DFP_BLOCK);
     w->tile_points = dfp_odd_lines(dfp_winograd_area(&w->in) * dfp_winograd_padded(w->in.channels));
     w->tile_sums = dfp_winograd_area(&w->in) * DFP_BLOCK + DFP_LINE_BYTES / (int64_t)sizeof(float);
     if (!dfp_winograd_reserve(w, &measuring)) return DFP_OUT_OF_MEMORY;
