@@ -60,6 +60,3 @@ class TensorFlowBackend(Backend):
         if x.dtype != tf.float32:
             return f"its input was {x.dtype.name}, the kernels take float32"
         return None
-
-
-BACKEND = TensorFlowBackend
