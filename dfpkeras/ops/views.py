@@ -43,7 +43,7 @@ def view_of(x, tensor_format):
     else:
         view = _quantized(x, tensor_format)
     if current().is_in_scope(x):
-        attach(x, view)
+        attach_view(x, view)
     return view
 
 
@@ -54,7 +54,7 @@ def _quantized(x, tensor_format):
 def find_view(x, tensor_format):
     """Returns the view in a format that float32 tensor `x` has in the current scope, or None."""
     backend = current()
-    found = backend.noted(x, _NAME)
+    found = backend.attached(x, _NAME)
     if found is None or not found.format.gives_the_same_integers_as(tensor_format):
         return None
     return found if backend.is_in_scope(found.data) else None
@@ -80,9 +80,9 @@ def make_view(data, scale, shape, tensor_format):
     )
 
 
-def attach(x, view):
+def attach_view(x, view):
     """Attaches a view to its float32 tensor, which it returns."""
-    current().note(x, _NAME, view)
+    current().attach(x, _NAME, view)
     return x
 
 
@@ -96,7 +96,7 @@ def dequantized(view):
 def quantized_result(view, inputs, gradient, float32_values=None):
     """The float32 tensor of a view, with a gradient; see `Backend.differentiable`."""
     y = current().differentiable(dequantized(view), inputs, gradient, float32_values)
-    return attach(y, view)
+    return attach_view(y, view)
 
 
 def sum_gradients(dy, tensor_format, y=None, activation=None):

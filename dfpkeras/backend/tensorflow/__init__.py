@@ -41,11 +41,11 @@ class TensorFlowBackend(Backend):
     broadcast_to = staticmethod(tf.broadcast_to)
 
     @staticmethod
-    def note(x, name, value):
+    def attach(x, name, value):
         setattr(x, name, value)
 
     @staticmethod
-    def noted(x, name):
+    def attached(x, name):
         return getattr(x, name, None)
 
     @staticmethod
