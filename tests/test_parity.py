@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,7 +44,7 @@ def history(policy="dfp16", epochs=EPOCHS, accuracy=0.5):
 
 def append_all(path, runs, accuracy=lambda run: 0.5):
     for run in runs:
-        results.append_run(path, run, history(run.policy, accuracy=accuracy(run)))
+        results.append_run(path, run, history(run.dtype_policy, accuracy=accuracy(run)))
 
 
 def test_runs_of_a_study():
@@ -96,8 +97,9 @@ def test_default_bits_are_those_of_the_policy():
 
 def test_every_number_format_is_possible():
     formats = study.number_formats()
-    for arguments in formats.values():
-        dfpkeras.DFP16Policy(**arguments)
+    for name, arguments in formats.items():
+        policy = keras.DTypePolicy(study.Run(name, "dfp16", 0, {}, arguments).dtype_policy)
+        assert policy == dfpkeras.DFP16Policy(**arguments)
     weights = {arguments.get("weight_bits") for arguments in formats.values()}
     assert weights == {None, *range(7, 16)} - {12}  # 12 is the default
     assert formats["stochastic 8"] == formats["nearest 8"] | {"rounding": "stochastic"}
@@ -155,8 +157,10 @@ def test_command_of_a_run(tmp_path):
     (tmp_path / "runs" / run.directory_name / "config.json").touch()
     resumed = runner.train_command(run, tmp_path)
     assert resumed[-3:] == ["--name", run.directory_name, "--resume"]
-    formatted = study.Run("a", "dfp16", 3, run.options, {"weight_bits": 9})
-    assert runner.train_command(formatted, tmp_path)[2] == '{"weight_bits": 9}'
+    number_format = {"weight_bits": 9, "rounding": "stochastic"}
+    formatted = study.Run("a", "dfp16", 3, run.options, number_format)
+    policy = "dfp16(weight_bits=9, rounding=stochastic)"
+    assert ["--policy", policy] == runner.train_command(formatted, tmp_path)[8:10]
 
 
 @pytest.fixture
@@ -167,11 +171,11 @@ def training(monkeypatch):
     def command(run, work):
         begun.append(run.directory_name)
         directory = work / "runs" / run.directory_name
-        checkpoint = directory / "checkpoints" / run.policy
+        checkpoint = directory / "checkpoints" / run.dtype_policy
         checkpoint.mkdir(parents=True, exist_ok=True)
         for epoch in range(EPOCHS):
             (checkpoint / f"epoch-{epoch}.keras").touch()
-        history(run.policy).to_csv(directory / "history.csv", index=False)
+        history(run.dtype_policy).to_csv(directory / "history.csv", index=False)
         return [sys.executable, "-c", f"import sys; sys.exit({run.options.get('status', 0)})"]
 
     monkeypatch.setattr(runner, "train_command", command)
