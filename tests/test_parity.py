@@ -1,6 +1,7 @@
 """benchmarks/parity: which runs are missing, what is appended, and what the tables say."""
 
 import fcntl
+import functools
 import os
 import sys
 from pathlib import Path
@@ -9,12 +10,15 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
+from keras_support import random_array
 from scipy import stats
 
 import dfpkeras
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "parity"))
 
+import bfloat16_train
 import parity_data as data
 import parity_plot as plot
 import parity_report as report
@@ -363,3 +367,40 @@ def test_idx_files_become_folders_of_jpegs(tmp_path):
     assert found == {"1/00000.jpg", "1/00002.jpg", "0/00001.jpg", "0/00003.jpg"}
     image = Image.open(tmp_path / "out/0/00003.jpg")
     assert image.size == (28, 28) and image.getpixel((14, 14)) == pytest.approx(120, abs=2)
+
+
+def gradients(function, x, w, dy):
+    """The result and the gradients of both operands."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        y = function(x, w)
+    return [y, *tape.gradient(y, [x, w], dy)]
+
+
+def to_bfloat16(x):
+    return np.asarray(x).astype(tf.bfloat16.as_numpy_dtype).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x_shape", "product"),
+    [
+        (keras.layers.Dense, (8, 32), tf.matmul),
+        (
+            functools.partial(keras.layers.Conv2D, kernel_size=3),
+            (2, 8, 8, 3),
+            lambda x, w: tf.nn.conv2d(x, w, 1, "VALID"),
+        ),
+    ],
+)
+def test_layers_that_round_to_bfloat16(layer, x_shape, product, monkeypatch):
+    for owner, name in ((keras.layers.Conv2D, "convolution_op"), (keras.layers.Dense, "call")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # restored after the test
+    bfloat16_train.replace_products()
+    layer, x = layer(4, dtype="float32"), random_array(*x_shape)
+    dy = random_array(*layer(x).shape)
+    rounded = [tf.constant(to_bfloat16(array)) for array in (x, layer.kernel, dy)]
+    expected = [to_bfloat16(array) for array in gradients(product, *rounded)]
+    for run in (gradients, tf.function(gradients)):
+        found = run(lambda x, w: layer(x), tf.constant(x), layer.kernel.value, tf.constant(dy))
+        for result, value in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(result, value)
