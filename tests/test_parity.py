@@ -1,19 +1,24 @@
 """benchmarks/parity: which runs are missing, what is appended, and what the tables say."""
 
 import fcntl
+import functools
 import os
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
+from keras_support import random_array
 from scipy import stats
 
 import dfpkeras
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "parity"))
 
+import bfloat16_train
 import parity_data as data
 import parity_plot as plot
 import parity_report as report
@@ -43,7 +48,7 @@ def history(policy="dfp16", epochs=EPOCHS, accuracy=0.5):
 
 def append_all(path, runs, accuracy=lambda run: 0.5):
     for run in runs:
-        results.append_run(path, run, history(run.policy, accuracy=accuracy(run)))
+        results.append_run(path, run, history(run.dtype_policy, accuracy=accuracy(run)))
 
 
 def test_runs_of_a_study():
@@ -96,8 +101,9 @@ def test_default_bits_are_those_of_the_policy():
 
 def test_every_number_format_is_possible():
     formats = study.number_formats()
-    for arguments in formats.values():
-        dfpkeras.DFP16Policy(**arguments)
+    for name, arguments in formats.items():
+        policy = keras.DTypePolicy(study.Run(name, "dfp16", 0, {}, arguments).dtype_policy)
+        assert policy == dfpkeras.DFP16Policy(**arguments)
     weights = {arguments.get("weight_bits") for arguments in formats.values()}
     assert weights == {None, *range(7, 16)} - {12}  # 12 is the default
     assert formats["stochastic 8"] == formats["nearest 8"] | {"rounding": "stochastic"}
@@ -155,8 +161,10 @@ def test_command_of_a_run(tmp_path):
     (tmp_path / "runs" / run.directory_name / "config.json").touch()
     resumed = runner.train_command(run, tmp_path)
     assert resumed[-3:] == ["--name", run.directory_name, "--resume"]
-    formatted = study.Run("a", "dfp16", 3, run.options, {"weight_bits": 9})
-    assert runner.train_command(formatted, tmp_path)[2] == '{"weight_bits": 9}'
+    number_format = {"weight_bits": 9, "rounding": "stochastic"}
+    formatted = study.Run("a", "dfp16", 3, run.options, number_format)
+    policy = "dfp16(weight_bits=9, rounding=stochastic)"
+    assert ["--policy", policy] == runner.train_command(formatted, tmp_path)[8:10]
 
 
 @pytest.fixture
@@ -167,11 +175,11 @@ def training(monkeypatch):
     def command(run, work):
         begun.append(run.directory_name)
         directory = work / "runs" / run.directory_name
-        checkpoint = directory / "checkpoints" / run.policy
+        checkpoint = directory / "checkpoints" / run.dtype_policy
         checkpoint.mkdir(parents=True, exist_ok=True)
         for epoch in range(EPOCHS):
             (checkpoint / f"epoch-{epoch}.keras").touch()
-        history(run.policy).to_csv(directory / "history.csv", index=False)
+        history(run.dtype_policy).to_csv(directory / "history.csv", index=False)
         return [sys.executable, "-c", f"import sys; sys.exit({run.options.get('status', 0)})"]
 
     monkeypatch.setattr(runner, "train_command", command)
@@ -359,3 +367,40 @@ def test_idx_files_become_folders_of_jpegs(tmp_path):
     assert found == {"1/00000.jpg", "1/00002.jpg", "0/00001.jpg", "0/00003.jpg"}
     image = Image.open(tmp_path / "out/0/00003.jpg")
     assert image.size == (28, 28) and image.getpixel((14, 14)) == pytest.approx(120, abs=2)
+
+
+def gradients(function, x, w, dy):
+    """The result and the gradients of both operands."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        y = function(x, w)
+    return [y, *tape.gradient(y, [x, w], dy)]
+
+
+def to_bfloat16(x):
+    return np.asarray(x).astype(tf.bfloat16.as_numpy_dtype).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x_shape", "product"),
+    [
+        (keras.layers.Dense, (8, 32), tf.matmul),
+        (
+            functools.partial(keras.layers.Conv2D, kernel_size=3),
+            (2, 8, 8, 3),
+            lambda x, w: tf.nn.conv2d(x, w, 1, "VALID"),
+        ),
+    ],
+)
+def test_layers_that_round_to_bfloat16(layer, x_shape, product, monkeypatch):
+    for owner, name in ((keras.layers.Conv2D, "convolution_op"), (keras.layers.Dense, "call")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # restored after the test
+    bfloat16_train.replace_products()
+    layer, x = layer(4, dtype="float32"), random_array(*x_shape)
+    dy = random_array(*layer(x).shape)
+    rounded = [tf.constant(to_bfloat16(array)) for array in (x, layer.kernel, dy)]
+    expected = [to_bfloat16(array) for array in gradients(product, *rounded)]
+    for run in (gradients, tf.function(gradients)):
+        found = run(lambda x, w: layer(x), tf.constant(x), layer.kernel.value, tf.constant(dy))
+        for result, value in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(result, value)

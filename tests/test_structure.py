@@ -17,6 +17,7 @@ from native_program import ROOT
 
 import dfpkeras
 from dfpkeras import backend
+from dfpkeras.backend.tensorflow import TensorFlowBackend
 from dfpkeras.benchmark.step.layer_kinds import all_kinds, kind_of_kernel, kinds_of_layers
 from dfpkeras.integration import keras_internals, registry
 from dfpkeras.integration.layer_table import layer_table
@@ -74,10 +75,9 @@ def test_one_folder_knows_tensorflows_internals():
 
 
 def test_no_code_is_chosen_by_its_name():
-    """Only families of layers and backends are found by their folder, users' functions by name, and
-    optional packages by trying to import them."""
-    folders = {"integration/layers/__init__.py", "backend/__init__.py"}
-    allowed = folders | {"models/functions.py", "cli/requirements.py"}
+    """Families of layers are imported all, users' functions found by name, and optional packages by
+    trying to import them."""
+    allowed = {"integration/layers/__init__.py", "models/functions.py", "cli/requirements.py"}
     assert files_with(r"import_module\(|__import__\(") == allowed
 
 
@@ -123,12 +123,10 @@ def test_the_documentation_lists_the_layers():
     assert layer_table() in (ROOT / "docs" / "layers.md").read_text()
 
 
-# A backend is one folder
+# A backend is one folder and its line beside it
 
-TOY_BACKEND = """
-from dfpkeras.backend.tensorflow import TensorFlowBackend
 
-class BACKEND(TensorFlowBackend):
+class ToyBackend(TensorFlowBackend):
     installed = False
 
     def install(self):
@@ -136,22 +134,18 @@ class BACKEND(TensorFlowBackend):
 
     def uninstall(self):
         self.installed = False
-"""
 
 
-def test_a_backend_that_has_a_folder_is_used(tmp_path, monkeypatch):
-    folder, name = tmp_path / "toy_backend", "toy_backend"
-    folder.mkdir()
-    (folder / "__init__.py").write_text(TOY_BACKEND)
+def test_a_backend_that_has_a_line_is_used(monkeypatch):
     before = backend.current()
-    monkeypatch.setattr(keras.backend, "backend", lambda: name)
-    with pytest.raises(RuntimeError, match=r"KERAS_BACKEND=.*tensorflow"):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "toy")
+    with pytest.raises(RuntimeError, match=r"KERAS_BACKEND=tensorflow "):
         keras.DTypePolicy("dfp16")
-    monkeypatch.setattr(backend, "__path__", [*backend.__path__, str(tmp_path)])
+    monkeypatch.setitem(backend.BACKENDS, "toy", ToyBackend)
     try:
         dfpkeras.install()
         used = backend.current()
-        assert type(used).__module__ == f"dfpkeras.backend.{name}" and used.installed
+        assert type(used) is ToyBackend and used.installed
         layer = keras.layers.Dense(2, dtype="dfp16")
         hits.reset()
         layer(random_array(2, 3))

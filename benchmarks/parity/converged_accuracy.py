@@ -6,7 +6,8 @@ trains the default model of ``dfpkeras train`` on the embedded digits under ever
 the default hyper-parameters and each seed, and writes
 ``benchmarks/results/converged_accuracy.csv`` (a row per policy and seed) and
 ``converged_accuracy.md``: means, and paired differences from float32 with their 95 % confidence
-intervals (Student's t). Runs take a core each; forty of them take about forty minutes on two cores.
+intervals (Student's t). float32 is also trained with the rounding of ``bfloat16_train.py``. Runs
+take a core each; fifty of them take about fifty minutes on two cores.
 """
 
 import argparse
@@ -23,11 +24,14 @@ from parity_statistics import compare, deviation
 
 from dfpkeras.cli.run_directory import RunDirectory
 
-RESULTS = Path(__file__).parents[1] / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results"
 REFERENCE = "float32"
+BFLOAT16 = "float32, operands rounded to bfloat16"
 #: Of what ``algorithm="auto"`` chooses from, winograd_4x4 everywhere is the noisiest.
 POLICIES = (
     REFERENCE,
+    BFLOAT16,
     "dfp16",
     "dfp16(algorithm=auto)",
     "dfp16(algorithm=winograd_4x4)",
@@ -37,15 +41,24 @@ POLICIES = (
 def train(policy, seed, runs_dir, core):
     """Held-out accuracy after the last epoch, 0..1."""
     name = f"{POLICIES.index(policy)}-{seed}"
-    command = [sys.executable, "-P", "-m", "dfpkeras_command", "train", "--policy", policy]
-    command += ["--seed", str(seed), "--name", name, "--runs-dir", runs_dir]
-    subprocess.run(
-        command,
-        check=True,
+    options = ["--seed", str(seed), "--name", name, "--runs-dir", runs_dir]
+    result = subprocess.run(
+        [sys.executable, "-P", *train_command(policy), *options],
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, [core]),
     )
+    if result.returncode:
+        raise RuntimeError(f"{policy}, seed {seed}: {result.stderr}")
     return RunDirectory(Path(runs_dir) / name).history()["val_accuracy"].iloc[-1]
+
+
+def train_command(policy):
+    """Python's arguments for training under a policy."""
+    if policy == BFLOAT16:
+        return [str(HERE / "bfloat16_train.py"), "train", "--policy", REFERENCE]
+    return ["-m", "dfpkeras_command", "train", "--policy", policy]
 
 
 def train_all(seeds):

@@ -41,7 +41,7 @@ def append_run(path, run, history):
     Raises:
         ValueError: the history does not end with the run's last epoch.
     """
-    rows = history[history["policy"] == run.policy].sort_values("epoch")
+    rows = history[history["policy"] == run.dtype_policy].sort_values("epoch")
     epochs = run.options["epochs"]
     if rows["epoch"].tolist() != list(range(1, epochs + 1)):
         raise ValueError(f"{run.directory_name}: expected {epochs} epochs, got {len(rows)}")

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -73,13 +72,11 @@ def do_run(run, results_path, work, lock):
 
 def train_command(run, work):
     """Returns the command of a run, which resumes it if it has begun."""
-    command = [sys.executable, "-m", "dfpkeras_command"]
-    if run.number_format:
-        command = [sys.executable, str(HERE / "parity_train.py"), json.dumps(run.number_format)]
-    command += ["train", "--runs-dir", str(work / "runs"), "--name", run.directory_name]
+    command = [sys.executable, "-m", "dfpkeras_command", "train"]
+    command += ["--runs-dir", str(work / "runs"), "--name", run.directory_name]
     if (work / "runs" / run.directory_name / "config.json").exists():
         return [*command, "--resume"]
-    command += ["--policy", run.policy, "--seed", str(run.seed)]
+    command += ["--policy", run.dtype_policy, "--seed", str(run.seed)]
     for option, value in (run.options | {"data": work / "data" / run.options["data"]}).items():
         command += option_arguments(option, value)
     return command

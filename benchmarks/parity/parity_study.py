@@ -29,6 +29,12 @@ class Run:
     number_format: dict = dataclasses.field(default_factory=dict)
 
     @property
+    def dtype_policy(self):
+        """The policy with its number format, as `dfpkeras train --policy` takes it."""
+        arguments = ", ".join(f"{name}={value}" for name, value in self.number_format.items())
+        return f"{self.policy}({arguments})" if arguments else self.policy
+
+    @property
     def recipe(self):
         """Eight hexadecimal digits that change with the options and the number format."""
         contents = json.dumps([self.options, self.number_format], sort_keys=True)

@@ -1,25 +1,29 @@
 """What the differentiable operations need from a framework: `base.Backend`, a folder for each one.
 
-A folder has the name of Keras' backend that it is for, and defines `BACKEND`, its class. The
-integration into Keras says which one is in use.
+The integration into Keras says which one is in use; only that one's framework is imported.
 """
 
-import importlib
-import pkgutil
+
+def _tensorflow():
+    from dfpkeras.backend.tensorflow import TensorFlowBackend
+
+    return TensorFlowBackend()
+
+
+#: Functions that make a `base.Backend`, by the name of Keras' backend that it is for.
+BACKENDS = {"tensorflow": _tensorflow}
 
 _current = None
 
 
 def names():
-    """Returns the names of Keras' backends that have a folder here."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    """Returns the names of Keras' backends that there is a `base.Backend` for."""
+    return sorted(BACKENDS)
 
 
 def make(name):
-    """Returns a new `base.Backend` for Keras' backend of this name, or None without a folder."""
-    if name not in names():
-        return None
-    return importlib.import_module(f"{__name__}.{name}").BACKEND()
+    """Returns a new `base.Backend` for Keras' backend of this name, or None if there is none."""
+    return BACKENDS[name]() if name in BACKENDS else None
 
 
 def use(backend):

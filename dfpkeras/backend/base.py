@@ -95,12 +95,12 @@ class Backend(abc.ABC):
     # What is known about a tensor
 
     @abc.abstractmethod
-    def note(self, x, name, value):
+    def attach(self, x, name, value):
         """Attaches `value` to tensor `x` under a name, for as long as `x` exists."""
 
     @abc.abstractmethod
-    def noted(self, x, name):
-        """The value that was kept with `x`, which may be anything that a layer is called with,
+    def attached(self, x, name):
+        """The value that is attached to `x`, which may be anything that a layer is called with,
         under a name; None if there is none, or `x` was changed in place since."""
 
     @abc.abstractmethod
@@ -111,8 +111,8 @@ class Backend(abc.ABC):
     def in_scope(self, x):
         """Returns `x`, any tensor-like, as a tensor that is in scope.
 
-        Of a variable a new one each time: what is noted on it must not outlive the variable's next
-        update.
+        Of a variable a new one each time: what is attached to it must not outlive the variable's
+        next update.
         """
 
     # When kernels cannot run

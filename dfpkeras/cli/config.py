@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from dfpkeras.cli import values
+from dfpkeras.cli import option_values
 from dfpkeras.data.preparation import ImagePreparation
 
 
@@ -38,7 +38,7 @@ class TrainConfig:
     """
 
     policies: tuple[str, ...] = _setting(
-        ("dfp16",), TASK, values.dtype_policy, "dtype policies, one after another"
+        ("dfp16",), TASK, option_values.dtype_policy, "dtype policies, one after another"
     )
     model: str = _setting(
         "resnet-small",
@@ -56,49 +56,53 @@ class TrainConfig:
         "directory of TFRecords train-* and validation-*, with the features image/encoded (JPEG) "
         "and image/class/label (from 1)",
     )
-    classes: int = _setting(10, TASK, values.positive_int, "number of classes in the data")
-    image_size: int = _setting(28, TASK, values.positive_int, "side of the images, in pixels")
+    classes: int = _setting(10, TASK, option_values.positive_int, "number of classes in the data")
+    image_size: int = _setting(
+        28, TASK, option_values.positive_int, "side of the images, in pixels"
+    )
     epochs: int = _setting(
         6,
         LENGTH,
-        values.positive_int,
+        option_values.positive_int,
         "passes over the training images; the recipe's schedule stretches or shrinks with it",
     )
     steps_per_epoch: int | None = _setting(
         None,
         LENGTH,
-        values.positive_int,
+        option_values.positive_int,
         "end each epoch after this many steps (default: when all images have been seen)",
     )
-    batch_size: int = _setting(32, LENGTH, values.positive_int, "images in a training step")
-    seed: int = _setting(0, LENGTH, values.seed, "seed of weights, data order and augmentation")
+    batch_size: int = _setting(32, LENGTH, option_values.positive_int, "images in a training step")
+    seed: int = _setting(
+        0, LENGTH, option_values.seed, "seed of weights, data order and augmentation"
+    )
     learning_rate: float = _setting(
         0.1,
         LEARNING,
-        values.positive_float,
+        option_values.positive_float,
         "peak learning rate for batches of --base-batch-size; scaled in proportion for others",
     )
     base_batch_size: int = _setting(
-        32, LEARNING, values.positive_int, "batch size that the learning rate is meant for"
+        32, LEARNING, option_values.positive_int, "batch size that the learning rate is meant for"
     )
     warmup_epochs: float = _setting(
         0.6,
         LEARNING,
-        values.non_negative_float,
+        option_values.non_negative_float,
         "epochs in which the learning rate rises linearly from 0",
         scales_with="epochs",
     )
     schedule: str = _setting(
         "cosine",
         LEARNING,
-        values.one_of("cosine", "steps", "exponential"),
+        option_values.one_of("cosine", "steps", "exponential"),
         "how the learning rate falls after that: cosine, to 0; steps, at --decay-epochs; "
         "exponential, every --decay-every-epochs",
     )
     decay_epochs: tuple[float, ...] = _setting(
         (),
         LEARNING,
-        values.positive_float,
+        option_values.positive_float,
         "steps: epochs after which the learning rate is multiplied by --decay-factor",
         scales_with="epochs",
         only_with={"schedule": ("steps",)},
@@ -106,7 +110,7 @@ class TrainConfig:
     decay_every_epochs: float = _setting(
         1.0,
         LEARNING,
-        values.positive_float,
+        option_values.positive_float,
         "exponential: epochs between two multiplications by --decay-factor",
         scales_with="epochs",
         only_with={"schedule": ("exponential",)},
@@ -114,18 +118,18 @@ class TrainConfig:
     decay_factor: float = _setting(
         0.1,
         LEARNING,
-        values.positive_float,
+        option_values.positive_float,
         "steps, exponential: factor of the learning rate",
         only_with={"schedule": ("steps", "exponential")},
     )
     momentum: float = _setting(
-        0.9, LEARNING, values.fraction, "momentum of stochastic gradient descent"
+        0.9, LEARNING, option_values.fraction, "momentum of stochastic gradient descent"
     )
-    nesterov: bool = _setting(True, LEARNING, values.boolean, "Nesterov's momentum")
+    nesterov: bool = _setting(True, LEARNING, option_values.boolean, "Nesterov's momentum")
     weight_decay: float = _setting(
         0.0,
         LEARNING,
-        values.non_negative_float,
+        option_values.non_negative_float,
         "factor of the L2 term: this times the weight is added to its gradient",
     )
     weight_decay_exempt: tuple[str, ...] = _setting(
@@ -135,22 +139,25 @@ class TrainConfig:
         "names of variables that do not decay, such as bias, gamma, beta",
     )
     label_smoothing: float = _setting(
-        0.0, LEARNING, values.fraction, "share of the target that is spread over all classes"
+        0.0, LEARNING, option_values.fraction, "share of the target that is spread over all classes"
     )
     auxiliary_weights: tuple[float, ...] = _setting(
-        (), LEARNING, values.positive_float, "weights of the losses of a model's auxiliary heads"
+        (),
+        LEARNING,
+        option_values.positive_float,
+        "weights of the losses of a model's auxiliary heads",
     )
     train_crop: str = _setting(
         "random-resized",
         IMAGES,
-        values.one_of("random-resized", "random", "pad"),
+        option_values.one_of("random-resized", "random", "pad"),
         "random-resized, a part of random size and shape; random, a square cut out of the "
         "image resized to --train-resize; pad, a square cut out of the image padded by --pad",
     )
     train_resize: tuple[int, int] = _setting(
         (256, 256),
         IMAGES,
-        values.positive_int,
+        option_values.positive_int,
         "random: lowest and highest length of the shorter side, in pixels",
         length=2,
         scales_with="image_size",
@@ -159,7 +166,7 @@ class TrainConfig:
     crop_area: tuple[float, float] = _setting(
         (0.08, 1.0),
         IMAGES,
-        values.positive_float,
+        option_values.positive_float,
         "random-resized: lowest and highest part of the image's area",
         length=2,
         only_with={"train_crop": ("random-resized",)},
@@ -167,7 +174,7 @@ class TrainConfig:
     crop_aspect_ratio: tuple[float, float] = _setting(
         (3 / 4, 4 / 3),
         IMAGES,
-        values.positive_float,
+        option_values.positive_float,
         "random-resized: lowest and highest width divided by height",
         length=2,
         only_with={"train_crop": ("random-resized",)},
@@ -175,24 +182,24 @@ class TrainConfig:
     pad: int = _setting(
         4,
         IMAGES,
-        values.non_negative_int,
+        option_values.non_negative_int,
         "pad: black pixels on each side",
         scales_with="image_size",
         only_with={"train_crop": ("pad",)},
     )
     horizontal_flip: bool = _setting(
-        True, IMAGES, values.boolean, "mirror half of the training images, chosen at random"
+        True, IMAGES, option_values.boolean, "mirror half of the training images, chosen at random"
     )
     lighting: float = _setting(
         0.0,
         IMAGES,
-        values.non_negative_float,
+        option_values.non_negative_float,
         "standard deviation of AlexNet's noise along the principal components of colour",
     )
     evaluation_resize: int | str = _setting(
         "auto",
         IMAGES,
-        values.pixels_or_auto,
+        option_values.pixels_or_auto,
         "length of the shorter side, in pixels, before evaluation cuts out the central square; "
         "auto for 8/7 of the image size",
         scales_with="image_size",
@@ -200,14 +207,14 @@ class TrainConfig:
     mean: tuple[float, ...] = _setting(
         (0.485, 0.456, 0.406),
         IMAGES,
-        values.non_negative_float,
+        option_values.non_negative_float,
         "mean of the pixels of each channel, scaled to 0..1; subtracted",
         length=3,
     )
     std: tuple[float, ...] = _setting(
         (0.229, 0.224, 0.225),
         IMAGES,
-        values.positive_float,
+        option_values.positive_float,
         "standard deviation of these pixels; divided by",
         length=3,
     )

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dfpkeras.cli import values
+from dfpkeras.cli import option_values
 from dfpkeras.cli.data import run_check, run_convert
 from dfpkeras.cli.data_speed import run_speed
 
@@ -46,12 +46,12 @@ def _add_convert(actions):
     for split, option in (("train", "--shards"), ("validation", "--validation-shards")):
         convert.add_argument(
             option,
-            type=values.positive_int,
+            type=option_values.positive_int,
             metavar="N",
             help=f"number of {split} files (default: one for every 1,250 images, at most 1,024)",
         )
     convert.add_argument(
-        "--seed", type=values.seed, default=0, help="seed of the images' order (default: 0)"
+        "--seed", type=option_values.seed, default=0, help="seed of the images' order (default: 0)"
     )
     _add_workers(convert)
     convert.set_defaults(run=_run_convert)
@@ -67,7 +67,7 @@ def _add_check(actions):
     check.add_argument("directory", metavar="DIR", help="directory of the TFRecords")
     check.add_argument(
         "--classes",
-        type=values.positive_int,
+        type=option_values.positive_int,
         metavar="N",
         help="number of classes (default: the lines of labels.txt, or 1000 without that file)",
     )
@@ -95,13 +95,13 @@ def _add_speed(actions):
     ):
         speed.add_argument(
             f"--{option}",
-            type=values.positive_int,
+            type=option_values.positive_int,
             metavar="N",
             help=f"{help_text} (default: the recipe's)",
         )
     speed.add_argument(
         "--seconds",
-        type=values.positive_float,
+        type=option_values.positive_float,
         default=10.0,
         help="time for each, after two untimed batches (default: 10)",
     )
@@ -110,7 +110,10 @@ def _add_speed(actions):
 
 def _add_workers(parser):
     parser.add_argument(
-        "--workers", type=values.positive_int, metavar="N", help="threads (default: one per CPU)"
+        "--workers",
+        type=option_values.positive_int,
+        metavar="N",
+        help="threads (default: one per CPU)",
     )
 
 

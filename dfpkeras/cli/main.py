@@ -8,7 +8,7 @@ from dfpkeras import __version__
 from dfpkeras.benchmark.networks import NETWORKS as LAYER_NETWORKS
 from dfpkeras.benchmark.step.case import NETWORKS as STEP_NETWORKS
 from dfpkeras.benchmark.step.contenders import CONTENDERS
-from dfpkeras.cli import values
+from dfpkeras.cli import option_values
 from dfpkeras.cli.bench import ALL, run_bench
 from dfpkeras.cli.bench_step import run_bench_step
 from dfpkeras.cli.data_options import add_data
@@ -101,7 +101,7 @@ def _add_bench(commands):
     bench.add_argument(
         "--batch-size",
         nargs="+",
-        type=values.positive_int,
+        type=option_values.positive_int,
         metavar="N",
         help="images in a batch; several with --step (default: 16, for --inference 1 and 32)",
     )
@@ -118,7 +118,7 @@ def _add_layer_options(group):
     group.add_argument("--direction", choices=(*DIRECTIONS, ALL), help="(default: all three)")
     group.add_argument(
         "--seconds",
-        type=values.positive_float,
+        type=option_values.positive_float,
         help="time for each layer and direction, warm-up excluded (default: 1)",
     )
 
@@ -135,20 +135,20 @@ def _add_step_options(group):
     )
     group.add_argument(
         "--model",
-        type=values.model_path,
+        type=option_values.model_path,
         metavar="MODULE:FUNCTION",
         help="a model of your own instead of a network: what the function, called without "
         "arguments, returns",
     )
     group.add_argument(
         "--image-size",
-        type=values.positive_int,
+        type=option_values.positive_int,
         metavar="N",
         help="side of the images (default: the network's own)",
     )
     group.add_argument(
         "--steps",
-        type=values.positive_int,
+        type=option_values.positive_int,
         metavar="N",
         help="timed turns of each contender, after two untimed ones (default: 8)",
     )
@@ -157,7 +157,7 @@ def _add_step_options(group):
     )
     group.add_argument(
         "--time-limit",
-        type=values.positive_float,
+        type=option_values.positive_float,
         metavar="SECONDS",
         help="leave out a contender that takes longer to build the model, or for a turn "
         "(default: 120)",

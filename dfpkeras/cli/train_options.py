@@ -2,7 +2,7 @@
 
 import argparse
 
-from dfpkeras.cli import values
+from dfpkeras.cli import option_values
 from dfpkeras.cli.config import POLICIES, SETTINGS, takes_several
 from dfpkeras.cli.train import run_train
 
@@ -26,7 +26,7 @@ def _add_policies(train):
     policy = train.add_mutually_exclusive_group()
     policy.add_argument(
         "--policy",
-        type=values.dtype_policy,
+        type=option_values.dtype_policy,
         metavar="NAME",
         help="dtype policy: dfp16 (the default), float32, or dfp16 with arguments "
         'of DFP16Policy, such as "dfp16(algorithm=auto)"',
@@ -63,7 +63,7 @@ def _add_files(group):
     group.add_argument("--runs-dir", default="runs", help="where runs are kept (default: runs)")
     group.add_argument(
         "--name",
-        type=values.run_name,
+        type=option_values.run_name,
         default=None,
         help="name of the run (default: date, time and model)",
     )
@@ -75,7 +75,7 @@ def _add_files(group):
     )
     group.add_argument(
         "--checkpoint-minutes",
-        type=values.positive_float,
+        type=option_values.positive_float,
         default=10.0,
         metavar="MINUTES",
         help="time between two checkpoints within an epoch (default: 10)",

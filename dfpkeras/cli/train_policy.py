@@ -15,9 +15,6 @@ from dfpkeras.models import scales_its_input
 from dfpkeras.training import compile_model, labels_for_every_output, steps_per_epoch
 from dfpkeras.training.checkpoints import build_metrics, restore_checkpoint
 
-#: Dtype policies that stand for a name; studies of number formats put their own here.
-POLICIES: dict[str, keras.DTypePolicy] = {}
-
 
 def train_policy(
     policy, config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False
@@ -76,7 +73,7 @@ def _fresh_session(policy, seed):
     keras.backend.clear_session()
     gc.collect()
     keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy(POLICIES.get(policy, policy))
+    keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format("channels_last")
     try:
         yield

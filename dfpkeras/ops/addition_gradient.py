@@ -9,7 +9,7 @@ from dfpkeras.kernels.tensor_format import quantize_to
 from dfpkeras.ops.kernel_arguments import pack, unpack
 from dfpkeras.ops.views import (
     QuantizedView,
-    attach,
+    attach_view,
     find_view,
     make_view,
     named_view,
@@ -52,7 +52,7 @@ def _sum_over_images(dy, x, tensor_format):
         images == backend.sizes(dyq.data)[0], lambda: (dy, dyq.data, dyq.scale), summed
     )
     view = make_view(data, scale, dy.shape, tensor_format)
-    return attach(backend.with_shape(dx, dy.shape), view)
+    return attach_view(backend.with_shape(dx, dy.shape), view)
 
 
 def _sum_over_images_kernel(tensor_format, dy, dy_scale):

@@ -25,7 +25,7 @@ from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     BlocksView,
     QuantizedView,
-    attach,
+    attach_view,
     dequantized,
     find_blocks,
     find_view,
@@ -156,12 +156,12 @@ def _add_residual(made, a, b, number_format):
 
 
 def _remember(y, made):
-    current().note(y, _NAME, made)
+    current().attach(y, _NAME, made)
     return y
 
 
 def _made_by(x):
-    made = current().noted(x, _NAME)
+    made = current().attached(x, _NAME)
     return made if made is not None and current().is_in_scope(made.x) else None
 
 
@@ -191,7 +191,7 @@ def _forward(made, number_format, activation=None):
 def _remember_masked(dx, dy, y, activation):
     """Returns `dx`; a batch norm need not read its value, which is then never computed."""
     if current().is_lazy() and current().summands(dy) is None:
-        current().note(dx, _GRADIENT_NAME, _MaskedGradient(dy, y, activation))
+        current().attach(dx, _GRADIENT_NAME, _MaskedGradient(dy, y, activation))
     return dx
 
 
@@ -214,13 +214,13 @@ def _backward(made, parameters, dy):
         lambda *upstream: current().float32_gradient(float32_values, inputs, upstream),
         float32_values,
     )
-    return [attach(result, dx), *others]
+    return [attach_view(result, dx), *others]
 
 
 def _backward_operands(made, dy):
     """The kernel of the gradient, and its operands by name."""
     backend, tensor_format = current(), made.number_format.gradient
-    masked = backend.noted(dy, _GRADIENT_NAME)
+    masked = backend.attached(dy, _GRADIENT_NAME)
     if masked is None or not backend.is_in_scope(masked.dy):
         masked = _MaskedGradient(dy)
     of_gradient = named_operand("dy", masked.dy, tensor_format)

@@ -20,8 +20,8 @@ from dfpkeras.ops.kernel_arguments import pack, unpack
 from dfpkeras.ops.views import (
     BlocksView,
     QuantizedView,
-    attach,
     attach_blocks,
+    attach_view,
     find_view,
     make_view,
     named_view,
@@ -123,7 +123,7 @@ def _forward(product, x, w, bias=None, quantizer=None):
         dw = _backward_weights(product, x, xq, dy, dyq, w.shape, x_shape)
         return [dx, dw] if bias is None else [dx, dw, _bias_gradient(product, dy, dyq)]
 
-    inputs = [x, attach(w, wq), *_named("bias", bias).values()]
+    inputs = [x, attach_view(w, wq), *_named("bias", bias).values()]
     y = current().differentiable(made.y, inputs, gradient, product.float32_forward)
     y = _with_blocks(y, made.blocks)
     return y if made.channel_range is None else remember_channel_range(y, made.channel_range)

@@ -38,14 +38,14 @@ class ChannelRange(typing.NamedTuple):
 
 def remember_channel_range(y, channel_range):
     """Returns `y`, whose consumers may ask for the range of its last dimension."""
-    current().note(y, _NAME, channel_range)
+    current().attach(y, _NAME, channel_range)
     return y
 
 
 def request_channel_range(y):
     """The float32 tensor (2, channels) of minimum and maximum, or None if it is not available."""
     backend = current()
-    channel_range = backend.noted(y, _NAME)
+    channel_range = backend.attached(y, _NAME)
     if channel_range is None or not backend.is_lazy():
         return None
     if not backend.is_in_scope(channel_range.tensor):

@@ -14,7 +14,7 @@ from dfpkeras.ops.kernel_arguments import from_arrays, pack, unpack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
-    attach,
+    attach_view,
     call_for_view,
     dequantized,
     find_view,
@@ -84,7 +84,7 @@ def _split(axis, number_format, shapes, lengths, dy):
     values = [dequantized(part) for part in parts]
     gradient = functools.partial(_concatenate, axis, number_format)
     results = backend.differentiable(values, [dy], gradient, float32_values)
-    return [attach(dx, part) for dx, part in zip(results, parts, strict=True)]
+    return [attach_view(dx, part) for dx, part in zip(results, parts, strict=True)]
 
 
 def _joined_shape(shapes, axis):
@@ -210,7 +210,7 @@ def _move(there, back, formats, x):
     after = make_view(data, before.scale, data.shape, formats[0])
 
     gradient = functools.partial(_move, back, there, formats[::-1])
-    return attach(current().differentiable(there(x), [x], gradient, there), after)
+    return attach_view(current().differentiable(there(x), [x], gradient, there), after)
 
 
 def _join(axis, lengths, tensor_format, *arrays):

@@ -59,7 +59,7 @@ def view_of(x, tensor_format):
     else:
         view = _quantized(x, tensor_format)
     if current().is_in_scope(x):
-        attach(x, view)
+        attach_view(x, view)
     return view
 
 
@@ -71,7 +71,7 @@ def _quantized(x, tensor_format):
 def find_view(x, tensor_format):
     """Returns the view in a format that float32 tensor `x` has in the current scope, or None."""
     backend = current()
-    found = backend.noted(x, _NAME)
+    found = backend.attached(x, _NAME)
     if found is None or not found.format.gives_the_same_integers_as(tensor_format):
         return None
     return found if backend.is_in_scope(found.data) else None
@@ -79,13 +79,13 @@ def find_view(x, tensor_format):
 
 def find_blocks(x):
     """Returns the blocks that float32 tensor `x` has in the current scope, or None."""
-    found = current().noted(x, _BLOCKS_NAME)
+    found = current().attached(x, _BLOCKS_NAME)
     return found if found is not None and current().is_in_scope(found.data) else None
 
 
 def attach_blocks(x, blocks):
     """Attaches blocks to their float32 tensor, which it returns."""
-    current().note(x, _BLOCKS_NAME, blocks)
+    current().attach(x, _BLOCKS_NAME, blocks)
     return x
 
 
@@ -109,9 +109,9 @@ def make_view(data, scale, shape, tensor_format):
     )
 
 
-def attach(x, view):
+def attach_view(x, view):
     """Attaches a view to its float32 tensor, which it returns."""
-    current().note(x, _NAME, view)
+    current().attach(x, _NAME, view)
     return x
 
 
@@ -126,7 +126,7 @@ def dequantized(view):
 def quantized_result(view, inputs, gradient, float32_values=None):
     """The float32 tensor of a view, with a gradient; see `Backend.differentiable`."""
     y = current().differentiable(dequantized(view), inputs, gradient, float32_values)
-    return attach(y, view)
+    return attach_view(y, view)
 
 
 def sum_gradients(dy, tensor_format, y=None, activation=None):

@@ -41,11 +41,11 @@ class TensorFlowBackend(Backend):
     broadcast_to = staticmethod(tf.broadcast_to)
 
     @staticmethod
-    def note(x, name, value):
+    def attach(x, name, value):
         setattr(x, name, value)
 
     @staticmethod
-    def noted(x, name):
+    def attached(x, name):
         return getattr(x, name, None)
 
     @staticmethod
@@ -60,6 +60,3 @@ class TensorFlowBackend(Backend):
         if x.dtype != tf.float32:
             return f"its input was {x.dtype.name}, the kernels take float32"
         return None
-
-
-BACKEND = TensorFlowBackend
