@@ -31,9 +31,9 @@ from dfpkeras.ops.views import (
 
 
 class Forward(typing.NamedTuple):
-    """The outputs of a forward product: its float32 result, the `BlocksView` of it or None, the view
-    of the weights, which it quantises if necessary, and the `ChannelRange` of the result or None.
-    """
+    """The outputs of a forward product: its float32 result, the `BlocksView` of that or None, the
+    view of the weights, which it quantises if necessary, and the `ChannelRange` of the result or
+    None."""
 
     y: typing.Any
     blocks: BlocksView | None

@@ -151,7 +151,7 @@ def sum_gradients(dy, tensor_format, y=None, activation=None):
 
 
 def operand(x, tensor_format):
-    """Returns the list of a tensor's integers or blocks and their scale, or of the tensor itself."""
+    """Returns the list of a tensor's integers or blocks and their scale, or of itself."""
     view = find_view(x, tensor_format) or find_blocks(x)
     return [x] if view is None else [view.data, view.scale]
 
