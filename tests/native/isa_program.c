@@ -58,11 +58,19 @@ static dfp_tensor tensor(int64_t n, int bits, content c) {
     return (dfp_tensor){data, half_scale - bits, largest};
 }
 
+/* Appended to the names of results. */
+static const char *suffix = "";
+
 static void print_hash(const char *what, int number, const void *data, size_t bytes) {
     const unsigned char *p = data;
     uint64_t hash = UINT64_C(14695981039346656037);
     for (size_t i = 0; i < bytes; ++i) hash = (hash ^ p[i]) * UINT64_C(1099511628211);
-    printf("%s %d %016llx\n", what, number, (unsigned long long)hash);
+    printf("%s%s %d %016llx\n", what, suffix, number, (unsigned long long)hash);
+}
+
+static void print_result(const char *what, int number, const dfp_result *r, int64_t n) {
+    print_hash(what, number, r->data, (size_t)n * 2);
+    print_hash(what, number, &r->scale, sizeof r->scale);
 }
 
 /* batch, in_h, in_w, in_channels, out_h, out_w, out_channels, kernel, stride, dilation, padding before,
@@ -122,6 +130,48 @@ static void run_convolutions(const dfp_kernels *k, const dfp_conv *list, int cou
             print_convolution_hash("forward", algorithm, 3 * i + kind, y, ny);
             print_convolution_hash("backward_data", algorithm, 3 * i + kind, dx, nx);
             print_convolution_hash("backward_weights", algorithm, 3 * i + kind, dw, nw);
+        }
+    }
+}
+
+/* Of these, channels make blocks of every size; strides of 2 and few channels take other paths. */
+static const dfp_conv block_convolutions[] = {
+    {2, 7, 7, 16, 7, 7, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+    {1, 6, 9, 128, 6, 9, 48, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0},
+    {1, 9, 8, 32, 5, 4, 80, 3, 3, 2, 2, 1, 1, 1, 0, 1, 0},
+    {1, 8, 8, 64, 4, 4, 128, 1, 1, 2, 2, 1, 1, 0, 0, 1, 0},
+    {1, 6, 5, 96, 6, 5, 192, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0},
+    {3, 10, 9, 16, 10, 9, 160, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+};
+
+static void run_in_blocks(const dfp_kernels *k, dfp_direction direction, const dfp_conv *c,
+                          dfp_numerics numerics, int number) {
+    int forward = direction == DFP_FORWARD;
+    int64_t nx = c->batch * c->in_h * c->in_w * c->in_channels;
+    int64_t ny = c->batch * c->out_h * c->out_w * c->out_channels, n = forward ? ny : nx;
+    int64_t channels = (forward ? c->out_channels : c->in_channels) / c->groups;
+    dfp_tensor a = tensor(forward ? nx : ny, 15, RANDOM);
+    dfp_tensor w = tensor(c->kernel_h * c->kernel_w * c->in_channels / c->groups * c->out_channels,
+                          15, RANDOM);
+    size_t scales = (size_t)(n >> dfp_block_shift(channels)) * sizeof(float);
+    float *range = guarded((size_t)c->out_channels * 8);
+    dfp_conv blocks = *c;
+    blocks.block_integers = guarded((size_t)n * 2);
+    blocks.block_scales = guarded(scales);
+    if (forward) blocks.minimum = range, blocks.maximum = range + c->out_channels;
+    if (convolve(k, direction, &blocks, numerics, &a, &w, NULL)) exit(2);
+    const char *name = forward ? "forward_in_blocks" : "backward_data_in_blocks";
+    print_hash(name, number, blocks.block_integers, (size_t)n * 2);
+    print_hash(name, number, blocks.block_scales, scales);
+    if (forward) print_hash(name, number, range, (size_t)c->out_channels * 8);
+}
+
+static void run_convolutions_in_blocks(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof block_convolutions / sizeof *block_convolutions); ++i) {
+        for (int numerics = DFP_DIRECT; numerics <= DFP_WINOGRAD_4X4; ++numerics) {
+            const dfp_conv *c = &block_convolutions[i];
+            run_in_blocks(k, DFP_FORWARD, c, (dfp_numerics)numerics, 3 * i + numerics);
+            run_in_blocks(k, DFP_BACKWARD_DATA, c, (dfp_numerics)numerics, 3 * i + numerics);
         }
     }
 }
@@ -219,7 +269,9 @@ static void run_quantizations(const dfp_kernels *k) {
             int16_t *q = guarded((size_t)n * 2);
             float *x = numbers(n), *back = guarded((size_t)n * 4);
             dfp_scale scale;
-            if (k->quantize(x, n, 2 + 13 * i / 5, (dfp_rounding)rounding, 7, q, &scale)) exit(2);
+            dfp_operand given = {.floats = x};
+            int bits = 2 + 13 * i / 5;
+            if (k->quantize(&given, n, bits, (dfp_rounding)rounding, 7, q, &scale)) exit(2);
             k->dequantize(q, n, scale.exponent, back);
             print_hash("quantize", 4 * i + rounding, q, (size_t)n * 2);
             print_hash("scale", 4 * i + rounding, &scale, sizeof scale);
@@ -259,8 +311,17 @@ typedef struct {
 
 static dfp_operand float_operand(int64_t n) { return (dfp_operand){.floats = numbers(n)}; }
 
-static dfp_operand integer_operand(int64_t n) {
-    return (dfp_operand){.integers = tensor(n, 14, RANDOM)};
+static dfp_operand integer_operand(int64_t n) { return dfp_operand_of(tensor(n, 14, RANDOM)); }
+
+static dfp_operand block_operand(int64_t n, int64_t channels) {
+    dfp_tensor t = tensor(n, 15, RANDOM);
+    int32_t shift = dfp_block_shift(channels);
+    float *scales = guarded((size_t)(n >> shift) * sizeof *scales);
+    for (int64_t i = 0; i < n >> shift; ++i) {
+        int exponent = 2 * half_scale - 15 + (int)(next_random() % 5);
+        scales[i] = ldexpf(1.0f, exponent < -126 ? -126 : exponent);
+    }
+    return (dfp_operand){{t.data, 0, 0}, NULL, scales, shift};
 }
 
 /* All combinations of operands come up among the cases. */
@@ -354,6 +415,43 @@ static void run_batch_norms(const dfp_kernels *k) {
     }
 }
 
+/* What becomes of operands in blocks outside of batch norms. */
+static void combine_blocks(const dfp_kernels *k, const dfp_operand operands[3], int64_t rows,
+                           int64_t channels, int number) {
+    int64_t n = rows * channels, sizes[] = {channels, channels};
+    dfp_gradient_sum sum = {n, 3, operands, {NULL, 0, 0}, DFP_LINEAR, 14};
+    dfp_concatenation c = {rows, 2, operands, sizes, 14};
+    dfp_result total = {.data = guarded((size_t)n * 2)}, both = {.data = guarded((size_t)n * 4)};
+    float *values = guarded((size_t)n * 4);
+    if (k->sum_gradients(&sum, &total) || k->concatenate(&c, &both)) exit(2);
+    print_result("sum", number, &total, n);
+    print_result("concatenate", number, &both, 2 * n);
+    for (int rounding = DFP_NEAREST; rounding <= DFP_BIASED; ++rounding) {
+        if (k->quantize(operands, n, 12, (dfp_rounding)rounding, 7, total.data, &total.scale))
+            exit(2);
+        print_result("quantize", 4 * number + rounding, &total, n);
+    }
+    k->expand_blocks(operands, n, values);
+    print_hash("expand", number, values, (size_t)n * 4);
+}
+
+/* Some with rows that end within a step. */
+static void run_batch_norms_in_blocks(const dfp_kernels *k) {
+    static const int64_t shapes[][2] = {{16, 32}, {300, 48}, {9, 528}, {1030, 64}};
+    suffix = "_in_blocks";
+    for (int i = 0; i < 4; ++i) {
+        int64_t channels = shapes[i][1], n = shapes[i][0] * channels;
+        batch_norm b = make_batch_norm(shapes[i], 4 + i);
+        b.x = block_operand(n, channels);
+        b.dy = i % 2 ? b.dy : block_operand(n, channels);
+        if (i > 1) b.residual = block_operand(n, channels);
+        differentiate(k, &b, normalize(k, &b, i), i);
+        dfp_operand operands[] = {b.x, b.dy, b.x};
+        combine_blocks(k, operands, shapes[i][0], channels, i);
+    }
+    suffix = "";
+}
+
 /* A sum of tensors, the first of which is integer: a batch norm of one channel by 1 and 0. */
 static void run_additions(const dfp_kernels *k) {
     static const float one = 1, zero = 0;
@@ -389,11 +487,6 @@ static const dfp_pooling poolings[] = {
     {3, 1, {4, 1, 4, 4, 0}, {5, 1, 5, 5, 0}},      {1, 70, {1, 1, 1, 1, 0}, {50, 25, 3, 2, 0}},
     {1, 16, {30, 15, 3, 2, 0}, {90, 45, 3, 2, 0}}, {2, 96, {20, 20, 5, 1, 2}, {41, 41, 5, 1, 2}},
 };
-
-static void print_result(const char *what, int number, const dfp_result *r, int64_t n) {
-    print_hash(what, number, r->data, (size_t)n * 2);
-    print_hash(what, number, &r->scale, sizeof r->scale);
-}
 
 static void run_poolings(const dfp_kernels *k) {
     for (int i = 0; i < (int)(sizeof poolings / sizeof *poolings); ++i) {
@@ -577,6 +670,8 @@ static void run_all(const dfp_kernels *k) {
     run_arrangements(k);
     run_int8_matmuls(k);
     run_winograd(k);
+    run_convolutions_in_blocks(k);
+    run_batch_norms_in_blocks(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */
