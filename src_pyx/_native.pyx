@@ -92,7 +92,7 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_pooling:
         int64_t batch, channels
         dfp_pool_axis rows, columns
-    ctypedef struct dfp_frame:
+    ctypedef struct dfp_pad_and_crop_shape:
         int64_t batch, channels, in_h, in_w, out_h, out_w, top, left
     ctypedef struct dfp_concatenation:
         int64_t outer, parts
@@ -147,7 +147,7 @@ cdef extern from "dfp.h" nogil:
         void (*spread)(
             const int16_t *, const int16_t *, const int16_t *, int64_t, int64_t, int64_t,
             int16_t *) noexcept nogil
-        void (*reframe)(const dfp_frame *, const int16_t *, int16_t *) noexcept nogil
+        void (*pad_and_crop)(const dfp_pad_and_crop_shape *, const int16_t *, int16_t *) noexcept nogil
         dfp_status (*concatenate)(const dfp_concatenation *, dfp_result *) noexcept nogil
         dfp_status (*quantize)(
             const dfp_operand *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
@@ -570,12 +570,12 @@ def spread(const int16_t[:, ::1] dy, const int16_t[::1] x, const int16_t[:, ::1]
                        channels, &dx[0])
 
 
-def reframe(description, const int16_t[::1] x, int16_t[::1] y):
-    """`description` holds the numbers of dfp_frame, in the order of its fields."""
-    cdef dfp_frame f
+def pad_and_crop(description, const int16_t[::1] x, int16_t[::1] y):
+    """`description` holds the numbers of dfp_pad_and_crop_shape, in the order of its fields."""
+    cdef dfp_pad_and_crop_shape f
     (f.batch, f.channels, f.in_h, f.in_w, f.out_h, f.out_w, f.top, f.left) = description
     with nogil:
-        kernels.reframe(&f, &x[0], &y[0])
+        kernels.pad_and_crop(&f, &x[0], &y[0])
 
 
 def concatenate(int64_t outer, list parts, const int64_t[::1] sizes, int bits, int16_t[::1] y):

@@ -54,7 +54,7 @@
 #include "ops/max_pool.h"
 #include "ops/average_pool.h"
 #include "ops/global_pool.h"
-#include "ops/frame.h"
+#include "ops/pad_and_crop.h"
 #include "ops/concatenate.h"
 #include "ops/depthwise.h"
 #include "ops/depthwise_taps.h"
@@ -85,7 +85,7 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .global_average_pool = dfp_global_average_pool,
     .count_equal = dfp_count_equal,
     .spread = dfp_spread,
-    .reframe = dfp_reframe,
+    .pad_and_crop = dfp_pad_and_crop,
     .concatenate = dfp_concatenate,
     .quantize = dfp_quantize,
     .expand_blocks = dfp_expand_blocks,

@@ -88,7 +88,7 @@ def split(x: DFPTensor, sizes: list[int], axis: int = -1) -> list[DFPTensor]:
     for size in sizes:
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         frame = outer, x.shape[axis], inner, (0, 0), (-start, start + size - x.shape[axis])
-        results.append(_reframe(x, shape, *frame))
+        results.append(_pad_and_crop(x, shape, *frame))
         start += size
     return results
 
@@ -135,7 +135,7 @@ def _change_borders(name, x, borders, sign):
     if min(shape) < 0:
         raise ValueError(f"{name}: expected no more than the shape {x.shape} of x, got {borders}")
     rows, columns = (sign * top, sign * bottom), (sign * left, sign * right)
-    return _reframe(x, shape, batch, width, channels, rows, columns, height)
+    return _pad_and_crop(x, shape, batch, width, channels, rows, columns, height)
 
 
 def _check_borders(name, borders):
@@ -151,7 +151,7 @@ def _check_borders(name, borders):
     return tuple(numbers[:2]), tuple(numbers[2:])
 
 
-def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
+def _pad_and_crop(x, shape, batch, width, channels, rows, columns, height=1):
     """``x`` as images of this size with borders added (or removed) before and after."""
     if not x.is_finite:
         return _nonfinite(shape)
@@ -159,7 +159,7 @@ def _reframe(x, shape, batch, width, channels, rows, columns, height=1):
     if y.size and x.data.size:
         out = height + sum(rows), width + sum(columns)
         numbers = batch, channels, height, width, *out, rows[0], columns[0]
-        _native.reframe(numbers, x.data.reshape(-1), y.reshape(-1))
+        _native.pad_and_crop(numbers, x.data.reshape(-1), y.reshape(-1))
     else:
         y.fill(0)
     return DFPTensor._wrap(y, x.exponent, x.max_abs)

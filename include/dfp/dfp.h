@@ -52,7 +52,7 @@ typedef struct {
      * NULL. */
     void (*spread)(const int16_t *dy, const int16_t *x, const int16_t *y, int64_t batch,
                    int64_t pixels, int64_t channels, int16_t *dx);
-    void (*reframe)(const dfp_frame *f, const int16_t *x, int16_t *y);
+    void (*pad_and_crop)(const dfp_pad_and_crop_shape *f, const int16_t *x, int16_t *y);
     dfp_status (*concatenate)(const dfp_concatenation *c, dfp_result *y);
     /* Of an operand in FP32 or in blocks. */
     dfp_status (*quantize)(const dfp_operand *x, int64_t n, int32_t bits, dfp_rounding rounding,

@@ -194,7 +194,7 @@ typedef struct {
     int64_t batch, channels;
     int64_t in_h, in_w, out_h, out_w;
     int64_t top, left;
-} dfp_frame;
+} dfp_pad_and_crop_shape;
 
 /* y[outer][all parts, one after the other]: part i has sizes[i] elements in each of `outer` rows.
  * */

@@ -531,18 +531,18 @@ static void run_global_poolings(const dfp_kernels *k) {
 }
 
 static void run_arrangements(const dfp_kernels *k) {
-    static const dfp_frame frames[] = {
+    static const dfp_pad_and_crop_shape frames[] = {
         {2, 3, 5, 6, 8, 9, 1, 2},
         {1, 40, 5, 6, 3, 2, -1, -3},
         {30, 64, 1, 90, 1, 33, 0, -20},
     };
     static const int64_t sizes[] = {1, 31, 64, 7};
     for (int i = 0; i < 3; ++i) {
-        const dfp_frame *f = &frames[i];
+        const dfp_pad_and_crop_shape *f = &frames[i];
         dfp_tensor x = tensor(f->batch * f->in_h * f->in_w * f->channels, 15, RANDOM);
         int64_t n = f->batch * f->out_h * f->out_w * f->channels;
         int16_t *y = guarded((size_t)n * 2);
-        k->reframe(f, x.data, y);
+        k->pad_and_crop(f, x.data, y);
         print_hash("reframe", i, y, (size_t)n * 2);
     }
     for (int i = 0; i < 3; ++i) {
@@ -621,13 +621,13 @@ static void pool_repeatedly(const dfp_kernels *k) {
     int16_t *x = calloc((size_t)nx, 2), *y = malloc((size_t)ny * 2), *dx = malloc((size_t)nx * 2);
     dfp_tensor tx = {x, 0, 1}, ty = {y, 0, 1};
     dfp_result y_result = {.data = y}, dx_result = {.data = dx};
-    dfp_frame frame = {8, 24, 40, 40, 20, 20, -1, -1};
+    dfp_pad_and_crop_shape frame = {8, 24, 40, 40, 20, 20, -1, -1};
     for (int i = 0; i < 10 && x && y && dx; ++i) {
         k->max_pool_forward(&p, &tx, &y_result);
         k->max_pool_backward(&p, &ty, &tx, &ty, &dx_result, 15);
         k->average_pool_forward(&p, &tx, &y_result, 15);
         k->average_pool_backward(&p, &ty, &dx_result, 15);
-        k->reframe(&frame, x, y);
+        k->pad_and_crop(&frame, x, y);
     }
     free(x);
     free(y);

@@ -16,7 +16,7 @@ typedef struct {
     float *results[DFP_FEW_ROWS];
     dfp_pack_source source; /* of all of B */
     uint32_t limit;
-    dfp_finish finish;
+    dfp_epilogue epilogue;
     int64_t blocks, blocks_per_task;
     char *workers;
     size_t worker_bytes;
@@ -64,17 +64,17 @@ static void dfp_multiply_runs(const dfp_few_rows *f, const dfp_stretch_block *b,
                               const int16_t *packed, int64_t column, const int32_t *ends,
                               dfp_span *spans) {
     int64_t at = b->open;
-    dfp_tile_job job = {.row_step = 2,
-                        .spans = spans,
-                        .spans_end = spans + b->run.runs,
-                        .b = packed,
-                        .panel_stride = f->source.panel_stride,
-                        .from_zero = b->open == 0};
+    dfp_tile_arguments job = {.row_step = 2,
+                              .spans = spans,
+                              .spans_end = spans + b->run.runs,
+                              .b = packed,
+                              .panel_stride = f->source.panel_stride,
+                              .from_zero = b->open == 0};
     for (int64_t i = 0; i < b->run.runs; ++i) {
         spans[i] = (dfp_span){2 * at, (int32_t)(ends[i] - at), 1};
         at = ends[i];
     }
-    if (at == f->pairs) job.finish = f->finish;
+    if (at == f->pairs) job.epilogue = f->epilogue;
     dfp_row_list rows = {f->m, f->rows, f->results};
     dfp_multiply_block(&job, &rows, column, f->source.columns);
 }

@@ -5,14 +5,14 @@
 #define EACH_ROW DFP_UNROLL for (int r = 0; r < DFP_TILE_ROWS; ++r)
 #define EACH_VECTOR DFP_UNROLL for (int v = 0; v < VECTORS; ++v)
 
-static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_job) * t) {
+static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_arguments) * t) {
     const DFP_ELEMENT *row0 = t->rows[0], *row1 = t->rows[1], *row2 = t->rows[2];
     const DFP_ELEMENT *row3 = t->rows[3], *row4 = t->rows[4], *row5 = t->rows[5];
     const DFP_ELEMENT *b = t->b;
     int64_t panel_stride = t->panel_stride, row_step = t->row_step;
     int from_zero = t->from_zero;
     dfp_vi sum[DFP_TILE_ROWS][VECTORS];
-    EACH_ROW EACH_VECTOR sum[r][v] = DFP_NAME(dfp_first_sum)(&t->finish, v);
+    EACH_ROW EACH_VECTOR sum[r][v] = DFP_NAME(dfp_first_sum)(&t->epilogue, v);
     for (const dfp_span *span = t->spans;; ++span) {
         int64_t k_end = span->offset + row_step * span->groups;
         for (int64_t k = span->offset; k < k_end; k += row_step) {

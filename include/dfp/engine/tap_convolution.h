@@ -295,14 +295,14 @@ static void dfp_tap_block(const dfp_tap_convolution *t, int64_t group, int64_t b
     int64_t index = group * t->column_blocks + block;
     const dfp_span *spans = t->spans + index * dfp_spans_per_block(t);
     const float *bias = t->bias ? t->bias + group * t->out_columns : NULL;
-    dfp_tile_job job = {.row_step = 2,
-                        .spans = spans,
-                        .spans_end = spans + t->span_counts[index],
-                        .b = t->packed + index * t->pairs * 2 * DFP_BLOCK,
-                        .panel_stride = t->pairs * 2 * DFP_PANEL,
-                        .from_zero = 1,
-                        .finish = {1, t->scale, bias}};
-    job.finish = dfp_finish_at(job.finish, block * DFP_BLOCK - first);
+    dfp_tile_arguments job = {.row_step = 2,
+                              .spans = spans,
+                              .spans_end = spans + t->span_counts[index],
+                              .b = t->packed + index * t->pairs * 2 * DFP_BLOCK,
+                              .panel_stride = t->pairs * 2 * DFP_PANEL,
+                              .from_zero = 1,
+                              .epilogue = {1, t->scale, bias}};
+    job.epilogue = dfp_epilogue_at(job.epilogue, block * DFP_BLOCK - first);
     dfp_multiply_block(&job, rows, first, columns);
 }
 

@@ -13,8 +13,8 @@ typedef struct {
     const DFP_ELEMENT *b;
     int64_t panel_stride;
     int from_zero; /* or from what c holds */
-    DFP_NAME(dfp_finish) finish;
-} DFP_NAME(dfp_tile_job);
+    DFP_NAME(dfp_epilogue) epilogue;
+} DFP_NAME(dfp_tile_arguments);
 
 #define PANELS 1
 #include "engine/micro_kernel.h"
@@ -31,7 +31,8 @@ typedef struct {
 #undef PANELS
 #endif
 
-static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_job) * t, int64_t panels) {
+static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_arguments) * t,
+                                            int64_t panels) {
 #if DFP_TILE_PANELS >= 4
     switch (panels) {
         case 4: DFP_NAME(dfp_tile_4)(t); return;
@@ -45,12 +46,12 @@ static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_job) * t, in
 
 /* The tile at the right border of C, of which only `columns` columns exist: sums go to a buffer and
  * from there to C. */
-static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_job) * t, int64_t valid,
+static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_arguments) * t, int64_t valid,
                                       int64_t panels, int64_t columns) {
     _Alignas(64) DFP_RESULT sums[DFP_TILE_ROWS * DFP_BLOCK];
-    DFP_NAME(dfp_tile_job) inner = *t;
+    DFP_NAME(dfp_tile_arguments) inner = *t;
     size_t bytes = (size_t)columns * sizeof(DFP_RESULT);
-    inner.finish = DFP_NAME(dfp_unfinished)(t->finish);
+    inner.epilogue = DFP_NAME(dfp_tile_epilogue)(t->epilogue);
     for (int64_t r = 0; r < DFP_TILE_ROWS; ++r) {
         inner.c[r] = sums + r * DFP_BLOCK;
         if (!t->from_zero) memset(inner.c[r], 0, (size_t)panels * DFP_PANEL * sizeof(DFP_RESULT));
@@ -58,14 +59,14 @@ static void DFP_NAME(dfp_border_tile)(const DFP_NAME(dfp_tile_job) * t, int64_t 
     }
     DFP_NAME(dfp_whole_tile)(&inner, panels);
     for (int64_t r = 0; r < valid; ++r) {
-        DFP_NAME(dfp_finish_row)(&t->finish, sums + r * DFP_BLOCK, columns);
+        DFP_NAME(dfp_apply_epilogue)(&t->epilogue, sums + r * DFP_BLOCK, columns);
         memcpy(t->c[r], sums + r * DFP_BLOCK, bytes);
     }
 }
 
 /* A tile of which only the first `valid` rows and `columns` columns exist. */
-static inline void DFP_NAME(dfp_tile)(DFP_NAME(dfp_tile_job) * t, int64_t valid, int64_t panels,
-                                      int64_t columns) {
+static inline void DFP_NAME(dfp_tile)(DFP_NAME(dfp_tile_arguments) * t, int64_t valid,
+                                      int64_t panels, int64_t columns) {
     _Alignas(64) DFP_RESULT nowhere[DFP_BLOCK];
     if (valid < DFP_TILE_ROWS) memset(nowhere, 0, sizeof nowhere);
     for (int64_t r = valid; r < DFP_TILE_ROWS; ++r) {

@@ -9,7 +9,7 @@ typedef struct {
     float *factors;      /* the value of 1 in each part, in units of y */
     int32_t *chunk_max;
     float limit;
-} dfp_joining;
+} dfp_concatenation_plan;
 
 /* A row of one part. */
 DFP_INLINE void dfp_rescale_row(const dfp_operand *o, dfp_kind kind, int64_t from, int64_t count,
@@ -29,7 +29,8 @@ DFP_INLINE void dfp_rescale_row(const dfp_operand *o, dfp_kind kind, int64_t fro
 }
 
 /* The rows `rows` of part `i`, which begins at element `first` of a row of y. */
-static void dfp_join_part(const dfp_joining *j, dfp_extent rows, int64_t i, int64_t first) {
+static void dfp_join_part(const dfp_concatenation_plan *j, dfp_extent rows, int64_t i,
+                          int64_t first) {
     const dfp_operand *o = &j->c->operands[i];
     dfp_vf factor = dfp_broadcast_float(j->factors[i]);
     int64_t size = j->c->sizes[i];
@@ -45,7 +46,7 @@ static void dfp_join_part(const dfp_joining *j, dfp_extent rows, int64_t i, int6
 }
 
 static void dfp_join_task(void *context, int64_t task, int worker) {
-    const dfp_joining *j = context;
+    const dfp_concatenation_plan *j = context;
     dfp_extent rows = dfp_rows_of(&j->tasks, task);
     int64_t first = 0;
     (void)worker;
@@ -55,7 +56,7 @@ static void dfp_join_task(void *context, int64_t task, int worker) {
 
 /* What the largest number needs, but not below the smallest exponent of integer parts: that would
  * gain nothing. */
-static int32_t dfp_common_exponent(const dfp_joining *j) {
+static int32_t dfp_common_exponent(const dfp_concatenation_plan *j) {
     dfp_range range = {.finite = 1};
     int32_t finest = DFP_MAX_EXPONENT;
     for (int64_t i = 0; i < j->c->parts; ++i) {
@@ -72,7 +73,7 @@ static int32_t dfp_common_exponent(const dfp_joining *j) {
 }
 
 /* Rounding is monotone: the largest of a part stays the largest. */
-static int32_t dfp_join_parts(dfp_joining *j, int32_t e) {
+static int32_t dfp_join_parts(dfp_concatenation_plan *j, int32_t e) {
     float most = 0;
     j->limit = (float)((1 << j->c->bits) - 1);
     for (int64_t i = 0; i < j->c->parts; ++i) {
@@ -84,7 +85,7 @@ static int32_t dfp_join_parts(dfp_joining *j, int32_t e) {
     return (int32_t)lrintf(most < j->limit ? most : j->limit);
 }
 
-static void dfp_run_concatenation(dfp_joining *j, dfp_result *y) {
+static void dfp_run_concatenation(dfp_concatenation_plan *j, dfp_result *y) {
     const dfp_concatenation *c = j->c;
     for (int64_t i = 0; i < c->parts; ++i)
         j->largest[i] = dfp_operand_largest(&c->operands[i], c->outer * c->sizes[i], j->chunk_max);
@@ -93,7 +94,7 @@ static void dfp_run_concatenation(dfp_joining *j, dfp_result *y) {
 }
 
 static dfp_status dfp_concatenate(const dfp_concatenation *c, dfp_result *y) {
-    dfp_joining j = {.c = c, .y = y->data};
+    dfp_concatenation_plan j = {.c = c, .y = y->data};
     for (int64_t i = 0; i < c->parts; ++i) j.row += c->sizes[i];
     j.tasks = dfp_share_rows(c->outer, j.row, DFP_POOL_TASK);
     size_t largest = (size_t)c->parts * sizeof *j.largest;

@@ -202,12 +202,12 @@ static void dfp_accumulate_block(const dfp_weights_gradient *g, const dfp_weight
     int64_t panels = dfp_block_panels(g->group_out, column);
     int64_t spans = dfp_plan_block(packed, s->pairs, panels, g->rule, s->segments, g->row_step,
                                    s->ends, s->spans);
-    dfp_tile_job job = {.row_step = g->row_step,
-                        .spans = s->spans,
-                        .spans_end = s->spans + spans,
-                        .b = packed,
-                        .panel_stride = s->pairs * 2 * DFP_PANEL,
-                        .from_zero = from_zero};
+    dfp_tile_arguments job = {.row_step = g->row_step,
+                              .spans = s->spans,
+                              .spans_end = s->spans + spans,
+                              .b = packed,
+                              .panel_stride = s->pairs * 2 * DFP_PANEL,
+                              .from_zero = from_zero};
     dfp_row_list rows = {g->taps * channels, s->rows, s->dw_rows};
     dfp_multiply_block(&job, &rows, column, g->group_out);
 }

@@ -32,7 +32,7 @@ static dfp_status dfp_multiply_few_rows(const dfp_matmul *m, dfp_tap_convolution
         .pairs = m->k / 2,
         .source = {t->weights, rows, m->k / 2, m->n, t->column_stride, 0, m->k},
         .limit = dfp_run_limit(t->rule.max_a),
-        .finish = {1, t->scale, t->bias},
+        .epilogue = {1, t->scale, t->bias},
     };
     for (int64_t row = 0; row < m->m; ++row) {
         f.rows[row] = t->in + row * m->k;

@@ -91,13 +91,13 @@ static void dfp_multiply_int8_task(void *context, int64_t task, int worker) {
         c[i] = p->c + (first + i) * m->n;
     }
     dfp_span span = {0, (int32_t)p->groups, 1};
-    dfp_tile_job_int8 job = {.row_step = 4,
-                             .spans = &span,
-                             .spans_end = &span + 1,
-                             .b = p->packed + block * dfp_int8_block_bytes(p),
-                             .panel_stride = p->groups * 4 * DFP_PANEL,
-                             .from_zero = 1,
-                             .finish = {p->starts}};
+    dfp_tile_arguments_int8 job = {.row_step = 4,
+                                   .spans = &span,
+                                   .spans_end = &span + 1,
+                                   .b = p->packed + block * dfp_int8_block_bytes(p),
+                                   .panel_stride = p->groups * 4 * DFP_PANEL,
+                                   .from_zero = 1,
+                                   .epilogue = {p->starts}};
     dfp_row_list_int8 rows = {count, a, c};
     dfp_multiply_block_int8(&job, &rows, block * DFP_BLOCK, m->n);
 }

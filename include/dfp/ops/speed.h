@@ -43,12 +43,12 @@ static void dfp_cached_tiles(int64_t repetitions) {
     _Alignas(64) int16_t b[DFP_SPEED_BYTES / sizeof(int16_t)];
     _Alignas(64) float c[DFP_TILE_ROWS][DFP_BLOCK];
     dfp_span span = {0, DFP_SPEED_PAIRS, 1};
-    dfp_tile_job job = {.row_step = 2,
-                        .spans = &span,
-                        .spans_end = &span + 1,
-                        .b = b,
-                        .panel_stride = DFP_SPEED_PAIRS * 2 * DFP_PANEL,
-                        .from_zero = 1};
+    dfp_tile_arguments job = {.row_step = 2,
+                              .spans = &span,
+                              .spans_end = &span + 1,
+                              .b = b,
+                              .panel_stride = DFP_SPEED_PAIRS * 2 * DFP_PANEL,
+                              .from_zero = 1};
     memset(rows, 1, sizeof rows);
     memset(b, 1, sizeof b);
     for (int r = 0; r < DFP_TILE_ROWS; ++r) {

@@ -1,8 +1,8 @@
 /* Part of the micro-kernel: INT32 sums of a run go to FP32, scaled after the last run. */
-int scaled = span + 1 == t->spans_end && t->finish.scaled;
-const float *bias = scaled ? t->finish.bias : NULL;
-dfp_vf first = dfp_broadcast_float(t->finish.scale.first);
-dfp_vf second = dfp_broadcast_float(t->finish.scale.second);
+int scaled = span + 1 == t->spans_end && t->epilogue.scaled;
+const float *bias = scaled ? t->epilogue.bias : NULL;
+dfp_vf first = dfp_broadcast_float(t->epilogue.scale.first);
+dfp_vf second = dfp_broadcast_float(t->epilogue.scale.second);
 if (!from_zero && !scaled) {
     EACH_ROW EACH_VECTOR {
         float *c = t->c[r] + v * DFP_LANES;

@@ -47,7 +47,7 @@ static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const d
     v.weights = dfp_winograd_kernels(t, w, c);
     v.out = c->block_integers ? NULL : y;
     v.blocks = dfp_blocks_of(c, c->out_channels);
-    v.finish = (dfp_finish){1, dfp_power_of_two(x->exponent + w->exponent), c->bias};
+    v.epilogue = (dfp_epilogue){1, dfp_power_of_two(x->exponent + w->exponent), c->bias};
     v.ranges = (dfp_channel_ranges){c->out_channels, c->minimum, c->maximum, NULL, 0};
     dfp_begin();
     dfp_status status = dfp_winograd_convolve(&v);
@@ -69,7 +69,7 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
     v.transposed = 1;
     v.out = c->block_integers ? NULL : dx;
     v.blocks = dfp_blocks_of(c, c->in_channels);
-    v.finish = (dfp_finish){1, dfp_power_of_two(dy->exponent + w->exponent), NULL};
+    v.epilogue = (dfp_epilogue){1, dfp_power_of_two(dy->exponent + w->exponent), NULL};
     dfp_begin();
     dfp_status status = dfp_winograd_convolve(&v);
     dfp_end();

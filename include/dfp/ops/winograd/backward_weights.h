@@ -83,12 +83,12 @@ static void dfp_winograd_add_block(const dfp_winograd_weights_gradient *g,
     dfp_flush_rule rule = {(1 << g->x.bits) - 1, 0};
     int64_t spans =
         dfp_plan_block(packed, pairs, panels, rule, segments, DFP_MICRO, s->ends, s->spans);
-    dfp_tile_job job = {.row_step = DFP_MICRO,
-                        .spans = s->spans,
-                        .spans_end = s->spans + spans,
-                        .b = packed,
-                        .panel_stride = pairs * 2 * DFP_PANEL,
-                        .from_zero = from_zero};
+    dfp_tile_arguments job = {.row_step = DFP_MICRO,
+                              .spans = s->spans,
+                              .spans_end = s->spans + spans,
+                              .b = packed,
+                              .panel_stride = pairs * 2 * DFP_PANEL,
+                              .from_zero = from_zero};
     for (int64_t i = 0; i < r->channels; ++i)
         s->results[i] = s->sums + (point * g->channels + i) * g->sums_row + block * DFP_BLOCK;
     dfp_row_list rows = {r->channels, s->rows, s->results};

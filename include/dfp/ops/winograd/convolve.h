@@ -14,7 +14,7 @@ typedef struct {
     int64_t out_h, out_w;
     float *out;              /* or NULL, if the result is wanted in blocks */
     dfp_block_result blocks; /* if it is */
-    dfp_finish finish;
+    dfp_epilogue epilogue;
     dfp_channel_ranges ranges; /* of the columns */
 
     /* Derived. */
@@ -123,12 +123,12 @@ static void dfp_winograd_multiply(const dfp_winograd_convolution *w, const dfp_w
     for (int64_t p = 0; p < area; ++p) {
         int64_t index = p * w->column_blocks + block;
         const dfp_span *spans = w->spans + index * w->pairs;
-        dfp_tile_job job = {.row_step = 2,
-                            .spans = spans,
-                            .spans_end = spans + w->span_counts[index],
-                            .b = w->packed + index * w->pairs * 2 * DFP_BLOCK,
-                            .panel_stride = w->pairs * 2 * DFP_PANEL,
-                            .from_zero = 1};
+        dfp_tile_arguments job = {.row_step = 2,
+                                  .spans = spans,
+                                  .spans_end = spans + w->span_counts[index],
+                                  .b = w->packed + index * w->pairs * 2 * DFP_BLOCK,
+                                  .panel_stride = w->pairs * 2 * DFP_PANEL,
+                                  .from_zero = 1};
         dfp_row_list rows = {t->count, t->rows, t->results};
         for (int64_t i = 0; i < t->count; ++i) {
             t->rows[i] = t->points + i * w->tile_points + p * channels;
@@ -143,7 +143,7 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
     int64_t column = block * DFP_BLOCK, columns = w->columns - column;
     int per_tile = w->in.transforms->outputs * w->in.transforms->outputs;
     int area = dfp_winograd_area(&w->in);
-    dfp_finish finish = dfp_finish_at(w->finish, column);
+    dfp_epilogue epilogue = dfp_epilogue_at(w->epilogue, column);
     float *minimum = dfp_ranges_of_worker(&w->ranges, worker) + column;
     int keep = w->ranges.minimum != NULL;
     if (columns > DFP_BLOCK) columns = DFP_BLOCK;
@@ -156,8 +156,8 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
             if (place < 0) pixels[j] = NULL;
             if (place >= 0) inside[count++] = pixels[j];
         }
-        w->in.transforms->output(t->sums + i * w->tile_sums, t->scales + i * area, &finish, columns,
-                                 pixels);
+        w->in.transforms->output(t->sums + i * w->tile_sums, t->scales + i * area, &epilogue,
+                                 columns, pixels);
         for (int j = 0; j < per_tile && !w->out; ++j)
             if (pixels[j])
                 dfp_write_blocks(&w->blocks, pixels[j], columns, keep,

@@ -42,7 +42,7 @@ typedef struct {
     const int *weight_shift;     /* along one axis: what 2^-shift the weights' points lack */
     void (*transform)(const dfp_winograd_strip *strip, dfp_winograd_role role,
                       const dfp_winograd_target *to);
-    void (*output)(const float *sums, const float *factors, const dfp_finish *f, int64_t columns,
+    void (*output)(const float *sums, const float *factors, const dfp_epilogue *f, int64_t columns,
                    float *const *pixels);
     void (*weights_gradient)(const float *sums, int64_t sums_stride, const float *factors,
                              int64_t columns, float *dw, int64_t stride);

@@ -142,7 +142,7 @@ DFP_INLINE void WG(load_sums)(const float *sums, int64_t stride, const float *fa
         DFP_UNROLL for (int i = 0; i < (size); ++i) WG(axis)(v + i * POINTS, 1);                   \
     } while (0)
 
-static void WG(output)(const float *sums, const float *factors, const dfp_finish *f,
+static void WG(output)(const float *sums, const float *factors, const dfp_epilogue *f,
                        int64_t columns, float *const *pixels) {
     dfp_vf v[AREA], factor = dfp_broadcast_float(FACTOR);
     dfp_vf first = dfp_broadcast_float(f->scale.first),

@@ -1,18 +1,18 @@
 /* Padding with zeros, cropping, and slicing an axis, which is cropping. */
 
 typedef struct {
-    const dfp_frame *f;
+    const dfp_pad_and_crop_shape *f;
     const int16_t *x;
     int16_t *y;
     dfp_row_tasks tasks; /* over the rows of y */
-} dfp_reframing;
+} dfp_pad_and_crop_plan;
 
 static int64_t dfp_between(int64_t value, int64_t low, int64_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
-static void dfp_reframe_row(const dfp_reframing *r, int64_t row) {
-    const dfp_frame *f = r->f;
+static void dfp_pad_and_crop_row(const dfp_pad_and_crop_plan *r, int64_t row) {
+    const dfp_pad_and_crop_shape *f = r->f;
     int64_t i = row % f->out_h - f->top, inside = i >= 0 && i < f->in_h;
     /* x fills the columns [first, end) of y. */
     int64_t first = inside ? dfp_between(f->left, 0, f->out_w) : f->out_w;
@@ -27,17 +27,17 @@ static void dfp_reframe_row(const dfp_reframing *r, int64_t row) {
     memset(y + end * f->channels, 0, (size_t)(f->out_w - end) * pixel);
 }
 
-static void dfp_reframe_task(void *context, int64_t task, int worker) {
-    const dfp_reframing *r = context;
+static void dfp_pad_and_crop_task(void *context, int64_t task, int worker) {
+    const dfp_pad_and_crop_plan *r = context;
     dfp_extent rows = dfp_rows_of(&r->tasks, task);
     (void)worker;
-    for (int64_t row = rows.first; row < rows.end; ++row) dfp_reframe_row(r, row);
+    for (int64_t row = rows.first; row < rows.end; ++row) dfp_pad_and_crop_row(r, row);
 }
 
-static void dfp_reframe(const dfp_frame *f, const int16_t *x, int16_t *y) {
-    dfp_reframing r = {.f = f, .x = x, .y = y};
+static void dfp_pad_and_crop(const dfp_pad_and_crop_shape *f, const int16_t *x, int16_t *y) {
+    dfp_pad_and_crop_plan r = {.f = f, .x = x, .y = y};
     r.tasks = dfp_share_rows(f->batch * f->out_h, f->out_w * f->channels, DFP_POOL_TASK);
     dfp_begin();
-    dfp_parallel(r.tasks.count, dfp_reframe_task, &r);
+    dfp_parallel(r.tasks.count, dfp_pad_and_crop_task, &r);
     dfp_end();
 }
