@@ -147,7 +147,8 @@ cdef extern from "dfp.h" nogil:
         void (*spread)(
             const int16_t *, const int16_t *, const int16_t *, int64_t, int64_t, int64_t,
             int16_t *) noexcept nogil
-        void (*pad_and_crop)(const dfp_pad_and_crop_shape *, const int16_t *, int16_t *) noexcept nogil
+        void (*pad_and_crop)(
+            const dfp_pad_and_crop_shape *, const int16_t *, int16_t *) noexcept nogil
         dfp_status (*concatenate)(const dfp_concatenation *, dfp_result *) noexcept nogil
         dfp_status (*quantize)(
             const dfp_operand *, int64_t, int32_t, dfp_rounding, uint64_t, int16_t *,
@@ -229,7 +230,7 @@ cdef dfp_conv convolution(tuple description) except *:
 cdef convolve(dfp_convolution kernel, tuple description, const int16_t[::1] a, int a_exponent,
               int a_max, const int16_t[::1] b, int b_exponent, int b_max, const float[::1] bias,
               float[:, ::1] channel_range, result):
-    """`result` is a float32 buffer, or the pair of the int16 data and the float32 scales of blocks."""
+    """`result` is a float32 buffer, or a pair of int16 data and float32 scales for blocks."""
     cdef dfp_conv c = convolution(description)
     cdef float[::1] floats
     cdef int16_t[::1] integers

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dfpkeras import kernels, quantize
 from dfpkeras.kernels.block_tensor import BlockTensor, block_of
 from dfpkeras.kernels.quantized_tensor import NONFINITE_EXPONENT, DFPTensor
+from dfpkeras.ops.kernel_hits import hits
 
 PIXELS = (0, 1, 2)
 WIDTHS = (16, 32, 48, 64, 80, 96, 128, 144, 320)
@@ -217,6 +218,47 @@ def test_blocks_are_read_like_the_float32_array_they_stand_for(on_every_isa, pai
         for isa, result in on_every_isa(lambda read=read: read(blocks)).items():
             for a, b in zip(_arrays(result), expected, strict=True):
                 np.testing.assert_array_equal(a, b, err_msg=f"{name}, {isa}")
+
+
+@pytest.mark.parametrize(
+    "follows",
+    [
+        "Activation('relu')",
+        "Add()",
+        "AveragePooling2D(2)",
+        "BatchNormalization()",
+        "Concatenate()",
+        "Conv2D(32, 1)",
+        "Cropping2D(1)",
+        "DepthwiseConv2D(3)",
+        "GlobalAveragePooling2D()",
+        "GlobalMaxPooling2D()",
+        "MaxPooling2D()",
+        "ReLU()",
+        "Reshape((9, 64))",
+        "ZeroPadding2D(1)",
+    ],
+)
+def test_nothing_reads_the_float32_value(follows):
+    """As DenseNet's transitions, whose pooling reads a convolution, have to."""
+    import keras
+
+    keras.config.set_dtype_policy("dfp16")
+    try:
+        images = keras.Input((6, 6, 32))
+        x = keras.layers.Conv2D(16, 1)(images)
+        layer = eval(f"keras.layers.{follows}")
+        joins = isinstance(layer, keras.layers.Add | keras.layers.Concatenate)
+        y = layer([x, keras.layers.Conv2D(16, 1)(x)] if joins else x)
+        y = y if len(y.shape) == 2 else keras.layers.Flatten()(y)
+        model = keras.Model(images, keras.layers.Dense(3)(y))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile("sgd", "mse")
+    hits.reset()
+    model.train_on_batch(np.ones((2, 6, 6, 32), np.float32), np.ones((2, 3), np.float32))
+    assert hits["dequantize"] == 0
+    assert hits["conv_forward"]
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])

@@ -196,14 +196,16 @@ def quantize(
         TypeError: if ``x`` is not a ``float32`` array, or ``bits`` or ``seed`` not an integer.
         ValueError: if ``bits`` is out of range, ``rounding`` unknown or a ``seed`` is missing.
     """
-    in_blocks = isinstance(x, BlockTensor)
-    if not in_blocks and not (isinstance(x, np.ndarray) and x.dtype == np.float32):
+    if isinstance(x, BlockTensor):
+        parts = x.parts
+    elif isinstance(x, np.ndarray) and x.dtype == np.float32:
+        parts = None, 0, 0, np.ascontiguousarray(x).reshape(-1)
+    else:
         raise TypeError(f"x: expected a float32 NumPy array, got {kind_of(x)}")
     bits, mode, seed = _check_quantization(bits, rounding, seed)
     q = aligned_empty(x.shape, np.int16)
     if not x.size:
         return DFPTensor._wrap(q, 0, 0)
-    parts = x.parts if in_blocks else (None, 0, 0, np.ascontiguousarray(x).reshape(-1))
     return DFPTensor._wrap(q, *_native.quantize(parts, bits, mode, seed, q.reshape(-1)))
 
 

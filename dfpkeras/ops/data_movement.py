@@ -2,7 +2,7 @@
 
 These operations move the integers of a tensor, and its gradient's integers back: the gradient of
 each is its inverse, or an operation of the same kind, so gradients of any order stay on integers.
-Each function returns None for tensors that have no quantised view.
+Each function returns None for tensors that have no integers: neither a quantised view nor blocks.
 """
 
 import functools
@@ -17,7 +17,7 @@ from dfpkeras.ops.views import (
     attach_view,
     call_for_view,
     dequantized,
-    find_view,
+    has_integers,
     make_view,
     operand,
     quantized_result,
@@ -28,7 +28,7 @@ from dfpkeras.ops.views import (
 
 @operation
 def concatenate(tensors, axis, *, number_format):
-    """Joins tensors along an axis, or returns None if none of them has a quantised view.
+    """Joins tensors along an axis, or returns None if none of them has integers.
 
     Args:
         tensors: list of float32 tensors.
@@ -42,7 +42,7 @@ def concatenate(tensors, axis, *, number_format):
     if any(backend.unsupported(x) for x in tensors):
         return None
     tensors = [backend.in_scope(x) for x in tensors]
-    if all(find_view(x, number_format.activation) is None for x in tensors):
+    if not any(has_integers(x, number_format.activation) for x in tensors):
         return None
     return _concatenate(axis, number_format, *tensors)
 
@@ -100,7 +100,7 @@ def _joined_shape(shapes, axis):
 
 @operation
 def zero_pad(x, padding, *, data_format, number_format):
-    """Zeros around images or sequences, or None if `x` has no quantised view.
+    """Zeros around images or sequences, or None if `x` has no integers.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -112,34 +112,34 @@ def zero_pad(x, padding, *, data_format, number_format):
         float32 tensor in the layout of `x`, with a quantised view.
     """
     formats = number_format.activation, number_format.gradient
-    if find_view(x, formats[0]) is None:
+    if not has_integers(x, formats[0]):
         return None
-    return _reframe("zero_pad", tuple(padding), data_format, formats, x)
+    return _pad_and_crop("zero_pad", tuple(padding), data_format, formats, x)
 
 
 @operation
 def crop(x, cropping, *, data_format, number_format):
     """Images or sequences without their borders, or None; as `zero_pad`."""
     formats = number_format.activation, number_format.gradient
-    if find_view(x, formats[0]) is None:
+    if not has_integers(x, formats[0]):
         return None
-    return _reframe("crop", tuple(cropping), data_format, formats, x)
+    return _pad_and_crop("crop", tuple(cropping), data_format, formats, x)
 
 
-def _reframe(name, borders, data_format, formats, x):
+def _pad_and_crop(name, borders, data_format, formats, x):
     """`formats`: the `TensorFormat` of `x`, and that of its gradient."""
     x = current().as_tensor(x)
     xq = view_of(x, formats[0])
     kernel = functools.partial(_change_borders, name, borders, data_format)
-    shape = _reframed_shape(x.shape, 1 if name == "zero_pad" else -1, borders, data_format)
+    shape = _new_shape(x.shape, 1 if name == "zero_pad" else -1, borders, data_format)
     y = call_for_view(kernel, [xq.data, xq.scale], shape, formats[0])
     inverse = {"zero_pad": "crop", "crop": "zero_pad"}[name]
-    gradient = functools.partial(_reframe, inverse, borders, data_format, formats[::-1])
-    float32_values = functools.partial(_float32_reframed, name, borders, data_format)
+    gradient = functools.partial(_pad_and_crop, inverse, borders, data_format, formats[::-1])
+    float32_values = functools.partial(_float32_pad_and_crop, name, borders, data_format)
     return quantized_result(y, [x], gradient, float32_values)
 
 
-def _float32_reframed(name, borders, data_format, x):
+def _float32_pad_and_crop(name, borders, data_format, x):
     around = [(0, 0)] * (len(x.shape) - len(borders) - 1)
     borders = (
         [(0, 0), *around, *borders]
@@ -151,7 +151,7 @@ def _float32_reframed(name, borders, data_format, x):
     return x[tuple(slice(before, -after or None) for before, after in borders)]
 
 
-def _reframed_shape(shape, sign, borders, data_format):
+def _new_shape(shape, sign, borders, data_format):
     shape = list(shape)
     first = 2 if data_format == "channels_first" else 1
     for i, border in enumerate(borders, first):
@@ -161,7 +161,7 @@ def _reframed_shape(shape, sign, borders, data_format):
 
 @operation
 def reshape(x, shape, *, number_format):
-    """Another shape for each image, or None if `x` has no quantised view.
+    """Another shape for each image, or None if `x` has no integers.
 
     Args:
         x: float32 tensor (N, ...).
@@ -172,10 +172,9 @@ def reshape(x, shape, *, number_format):
         float32 tensor (N, *shape), with a quantised view.
     """
     formats = number_format.activation, number_format.gradient
-    view = find_view(x, formats[0])
-    if view is None:
+    if not has_integers(x, formats[0]):
         return None
-    before = current().sizes(view.data)
+    before = current().sizes(view_of(x, formats[0]).data)
 
     def there(t):
         batch = before[0] if x.shape[0] is None else x.shape[0]
@@ -189,9 +188,9 @@ def reshape(x, shape, *, number_format):
 
 @operation
 def transpose(x, axes, *, number_format):
-    """Permutes the dimensions, or returns None if `x` has no quantised view."""
+    """Permutes the dimensions, or returns None if `x` has no integers."""
     formats = number_format.activation, number_format.gradient
-    if find_view(x, formats[0]) is None:
+    if not has_integers(x, formats[0]):
         return None
     inverse = [axes.index(i) for i in range(len(axes))]
     return _move(

@@ -1,4 +1,4 @@
-"""Differentiable pooling, of tensors that have a quantised view.
+"""Differentiable pooling, of tensors that have integers: a quantised view, or blocks.
 
 Each function returns None for a tensor that does not. The gradient of an average is again an
 average of its upstream gradient, and so on to any order; the gradient of a maximum is linear in its
@@ -20,7 +20,7 @@ from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     dequantized,
-    find_view,
+    has_integers,
     make_view,
     operand,
     quantized_result,
@@ -78,7 +78,7 @@ class _Windows:
 
 @operation
 def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
-    """The maximum of each window, or None if `x` has no quantised view.
+    """The maximum of each window, or None if `x` has no integers.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -90,9 +90,9 @@ def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
     Returns:
         float32 tensor in the layout of `x`, with a quantised view.
     """
-    xq = find_view(x, number_format.activation)
-    if xq is None:
+    if not has_integers(x, number_format.activation):
         return None
+    xq = view_of(x, number_format.activation)
     windows = _Windows(pool_size, strides, padding, data_format, number_format)
     operands = [windows.channels_last(xq.data), xq.scale]
     y = windows.call(_max_pool, operands, windows.output_shape(x.shape), number_format.activation)
@@ -131,8 +131,8 @@ def _upstream_of_maxima(windows, x, y, ddx):
 
 @operation
 def average_pool(x, *, pool_size, strides, padding, data_format, number_format):
-    """The average of each window, or None if `x` has no quantised view; as `max_pool`."""
-    if find_view(x, number_format.activation) is None:
+    """The average of each window, or None if `x` has no integers; as `max_pool`."""
+    if not has_integers(x, number_format.activation):
         return None
     windows = _Windows(pool_size, strides, padding, data_format, number_format)
     return _average_pool(windows, x)
@@ -166,7 +166,7 @@ def _average_pool_gradient(windows, shapes, dy):
 
 @operation
 def global_average_pool(x, *, data_format, keepdims, number_format):
-    """The average of each image and channel, or None if `x` has no quantised view.
+    """The average of each image and channel, or None if `x` has no integers.
 
     Args:
         x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
@@ -177,7 +177,7 @@ def global_average_pool(x, *, data_format, keepdims, number_format):
     Returns:
         float32 tensor (N, C), or with spatial dimensions of 1; it has no quantised view.
     """
-    if find_view(x, number_format.activation) is None:
+    if not has_integers(x, number_format.activation):
         return None
     y = _global_average(data_format, number_format, x)
     if not keepdims:
@@ -225,9 +225,9 @@ def global_max_pool(x, *, data_format, keepdims, number_format):
     """The maximum of each image and channel, or None; as `global_average_pool`, but the result
     has a quantised view."""
     tensor_format = number_format.activation
-    xq = find_view(x, tensor_format)
-    if xq is None:
+    if not has_integers(x, tensor_format):
         return None
+    xq = view_of(x, tensor_format)
     images = channels_last(xq.data, data_format)
     data, scale = current().call(_global_max_forward, [images, xq.scale], view_dtypes())
     y = make_view(data, scale, _reduced_shape(x, data_format), tensor_format)

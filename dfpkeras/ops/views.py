@@ -83,6 +83,11 @@ def find_blocks(x):
     return found if found is not None and current().is_in_scope(found.data) else None
 
 
+def has_integers(x, tensor_format):
+    """Whether `x` has a view in a format, or blocks, which `view_of` makes one of."""
+    return find_view(x, tensor_format) is not None or find_blocks(x) is not None
+
+
 def attach_blocks(x, blocks):
     """Attaches blocks to their float32 tensor, which it returns."""
     current().attach(x, _BLOCKS_NAME, blocks)
