@@ -84,6 +84,39 @@ def test_results_in_blocks(on_every_isa, on_every_thread_count, layer):
             _check_blocks(result, dx, reference_blocks.block_of(x.shape[-1] // groups))
 
 
+@pytest.mark.slow
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    channels=st.sampled_from(WIDTHS),
+    multiplier=st.sampled_from([1, 1, 2, 3]),
+    size=st.integers(1, 5),
+    strides=st.integers(1, 3),
+    padding=st.sampled_from(["valid", "same"]),
+)
+def test_depthwise_results_in_blocks(
+    on_every_isa, on_every_thread_count, seed, channels, multiplier, size, strides, padding
+):
+    rng, options = np.random.default_rng(seed), {"strides": strides, "padding": padding}
+    x = _random_tensor(rng, (2, *rng.integers(size, 12, 2), channels))
+    w = _random_tensor(rng, (size, size, channels, multiplier))
+    bias = rng.standard_normal(channels * multiplier).astype(np.float32)
+    y = kernels.depthwise_conv2d_forward(x, w, bias=bias, **options)
+    dy = _random_tensor(rng, y.shape)
+    dx = kernels.depthwise_conv2d_backward_data(dy, w, x.shape, **options)
+    options |= {"in_blocks": True}
+    forward = partial(kernels.depthwise_conv2d_forward, x, w, bias=bias, **options)
+    backward = partial(kernels.depthwise_conv2d_backward_data, dy, w, x.shape, **options)
+    for by_threads in on_every_isa(lambda: on_every_thread_count(forward)).values():
+        for result in by_threads.values():
+            _check_blocks(result, y, reference_blocks.block_of(channels * multiplier))
+    for by_threads in on_every_isa(lambda: on_every_thread_count(backward)).values():
+        for result in by_threads.values():
+            if multiplier == 1:
+                _check_blocks(result, dx, reference_blocks.block_of(channels))
+            else:
+                np.testing.assert_array_equal(result, dx)
+
+
 def test_results_in_blocks_over_many_tasks(on_every_isa, on_every_thread_count):
     rng = np.random.default_rng(3)
     x, w = _random_tensor(rng, (3, 40, 41, 16)), _random_tensor(rng, (3, 3, 16, 208))

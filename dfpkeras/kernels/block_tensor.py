@@ -40,11 +40,6 @@ class BlockTensor:
         block = self.data.shape[-1] // self.scales.shape[-1]
         return self.data.reshape(-1), 0, 0, self.scales.reshape(-1), block
 
-    @property
-    def buffers(self):
-        """Where the native module puts one."""
-        return self.data.reshape(-1), self.scales.reshape(-1)
-
     def fill(self, value):
         """Makes every element 0 or NaN."""
         self.data.fill(0)
@@ -63,18 +58,26 @@ class BlockTensor:
         return BlockTensor(data, self.scales.reshape(*data.shape[:-1], self.scales.shape[-1]))
 
 
-def empty_blocks(shape, group_channels):
-    """Returns a `BlockTensor` to be filled, or None if such channels make no blocks.
+def result_for(shape, groups, in_blocks):
+    """A result to be filled, in FP32, or in blocks if that is asked for and its channels make any.
 
     Args:
         shape: (..., channels), tuple of integers.
-        group_channels: the channels of a group, a divisor of the channels.
+        groups: number of groups of the channels, none of which shares a block with another.
+        in_blocks: bool.
     """
-    block = block_of(group_channels)
+    block = block_of(shape[-1] // groups) if in_blocks else 0
     if not block:
-        return None
+        return aligned_empty(shape, "float32")
     scales = aligned_empty((*shape[:-1], shape[-1] // block), "float32")
     return BlockTensor(aligned_empty(shape, "int16"), scales)
+
+
+def buffers_of(result):
+    """Where the native module puts a result in FP32 or in blocks."""
+    if isinstance(result, BlockTensor):
+        return result.data.reshape(-1), result.scales.reshape(-1)
+    return result.reshape(-1)
 
 
 def block_of(group_channels):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dfpkeras.kernels.block_tensor import BlockTensor, empty_blocks
+from dfpkeras.kernels.block_tensor import BlockTensor, buffers_of, result_for
 from dfpkeras.kernels.convolution_plan import plan_of
 from dfpkeras.kernels.product_operands import (
     check_bias,
@@ -62,7 +62,7 @@ def conv2d_forward(
     flush_every = check_flush_every(flush_every, x, "x", w, "w")
     arguments = strides, padding, dilation_rate, groups
     plan = plan_of("forward", (x.shape, w.shape), ("x", "w"), arguments, flush_every, algorithm)
-    y = _result(plan.output_shape, groups, in_blocks)
+    y = result_for(plan.output_shape, groups, in_blocks)
     channel_range = np.full((2, w.shape[3]), np.nan, np.float32) if with_channel_range else None
     extra = (check_bias(bias, w.shape[3]), channel_range)
     _convolve(plan, x, w, y, extra)
@@ -103,7 +103,7 @@ def conv2d_backward_data(
     arguments = strides, padding, dilation_rate, groups
     plan = plan_of("backward_data", shapes, names, arguments, flush_every, algorithm)
     check_output(dy.shape, plan.output_shape, "input_shape", shape)
-    return _convolve(plan, dy, w, _result(shape, groups, in_blocks))
+    return _convolve(plan, dy, w, result_for(shape, groups, in_blocks))
 
 
 def conv2d_backward_weights(
@@ -144,12 +144,5 @@ def conv2d_backward_weights(
 
 def _convolve(plan, a, b, result, extra=()):
     if not is_trivial(result, a, b):
-        into = result.buffers if isinstance(result, BlockTensor) else result.reshape(-1)
-        plan.native.run(*tensor_parts(a), *tensor_parts(b), into, *extra)
+        plan.native.run(*tensor_parts(a), *tensor_parts(b), buffers_of(result), *extra)
     return result
-
-
-def _result(shape, groups, in_blocks):
-    """Where a result goes: in blocks if that is asked for and its channels make blocks."""
-    blocks = empty_blocks(shape, shape[-1] // groups) if in_blocks else None
-    return aligned_empty(shape, np.float32) if blocks is None else blocks

@@ -9,6 +9,7 @@ gradients of the copies are added in FP32.
 import numpy as np
 
 from dfpkeras import _native
+from dfpkeras.kernels.block_tensor import BlockTensor, buffers_of, result_for
 from dfpkeras.kernels.product_operands import check_bias, is_trivial, tensor_parts
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.kernels.window_shapes import (
@@ -29,7 +30,8 @@ def depthwise_conv2d_forward(
     padding: str = "valid",
     dilation_rate: int | tuple[int, int] = 1,
     bias: np.ndarray | None = None,
-) -> np.ndarray:
+    in_blocks: bool = False,
+) -> np.ndarray | BlockTensor:
     """Two-dimensional depthwise convolution.
 
     Args:
@@ -39,10 +41,12 @@ def depthwise_conv2d_forward(
         padding: "valid" or "same" (as in TensorFlow: output size = ceil(input size / stride)).
         dilation_rate: integer, or a pair for height and width.
         bias: None, or a ``float32`` array of shape (channels * depth multiplier,) that is added.
+        in_blocks: whether a result whose channels are a multiple of 16 is wanted as a
+            `BlockTensor`.
 
     Returns:
-        ``float32`` array of shape (batch, new height, new width, channels * depth multiplier); the
-        results of one channel lie side by side.
+        ``float32`` array of shape (batch, new height, new width, channels * depth multiplier), or
+        what ``in_blocks`` asks for; the results of one channel lie side by side.
 
     Raises:
         TypeError: if an operand is not a `DFPTensor` or a number not an integer.
@@ -50,7 +54,7 @@ def depthwise_conv2d_forward(
     """
     x, w = check_rank("x", x, 4), check_rank("w", w, 4)
     description = _description(x.shape, "x", w.shape, "w", strides, padding, dilation_rate)
-    y = aligned_empty(output_shape(description), np.float32)
+    y = result_for(output_shape(description), 1, in_blocks)
     extra = (check_bias(bias, y.shape[3]),)
     return _run(_native.depthwise_forward, description, _repeat(x, w.shape[3]), w, y, extra)
 
@@ -63,17 +67,19 @@ def depthwise_conv2d_backward_data(
     strides: int | tuple[int, int] = 1,
     padding: str = "valid",
     dilation_rate: int | tuple[int, int] = 1,
-) -> np.ndarray:
+    in_blocks: bool = False,
+) -> np.ndarray | BlockTensor:
     """Gradient of `depthwise_conv2d_forward` with respect to ``x``.
 
     Args:
         dy: `DFPTensor` of the shape of the forward result.
         w: `DFPTensor` of shape (kernel height, kernel width, channels, depth multiplier).
         input_shape: shape of ``x``: (batch, height, width, channels).
-        strides, padding, dilation_rate: as in `depthwise_conv2d_forward`.
+        strides, padding, dilation_rate, in_blocks: as in `depthwise_conv2d_forward`; with a depth
+            multiplier above 1, the result is not in blocks.
 
     Returns:
-        ``float32`` array of shape ``input_shape``.
+        ``float32`` array of shape ``input_shape``, or what ``in_blocks`` asks for.
 
     Raises:
         TypeError, ValueError: as in `depthwise_conv2d_forward`.
@@ -82,7 +88,7 @@ def depthwise_conv2d_backward_data(
     shape = check_shape("input_shape", input_shape, 4)
     description = _description(shape, "input_shape", w.shape, "w", strides, padding, dilation_rate)
     check_output(dy.shape, output_shape(description), "input_shape", shape)
-    dx = aligned_empty((*shape[:3], dy.shape[3]), np.float32)
+    dx = result_for((*shape[:3], dy.shape[3]), 1, in_blocks and w.shape[3] == 1)
     _run(_native.depthwise_backward_data, description, dy, w, dx)
     return dx if w.shape[3] == 1 else _add_copies(dx, w.shape[3])
 
@@ -149,6 +155,6 @@ def _add_copies(dx, multiplier):
 
 def _run(kernel, description, a, b, result, extra=()):
     if not is_trivial(result, a, b):
-        operands = (*tensor_parts(a), *tensor_parts(b), *extra, result.reshape(-1))
+        operands = (*tensor_parts(a), *tensor_parts(b), *extra, buffers_of(result))
         kernel((*description.values(), 0), *operands)
     return result

@@ -143,7 +143,8 @@ class _Convolution(BilinearProduct):
             "input_shape": x_shape.sizes,
         }
         channels = x_shape.known[-1 if self.data_format == "channels_last" else 1]
-        result, dtypes = self._result_of(channels)
+        makes_copies = self.groups is None and w.data.shape[-1] > 1
+        result, dtypes = self._result_of(0 if makes_copies else channels)
         kernel = functools.partial(_backward_data, *self._call(), result)
         return self._result(current().call(kernel, operands, dtypes), x_shape.known)
 
@@ -212,8 +213,9 @@ class _Convolution(BilinearProduct):
     def _result_of(self, channels):
         """How the kernel returns a result with so many channels, "float32", "blocks" or, where
         blocks have to be put in another layout, "float32 of blocks"; and the types of its arrays.
+        0 channels stand for a result that is added up from others.
         """
-        if self.groups is None or not block_of(channels // self.groups):
+        if not channels or not block_of(channels // (self.groups or 1)):
             return "float32", [current().float32]
         if self.data_format == "channels_first":
             return "float32 of blocks", [current().float32]

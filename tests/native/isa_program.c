@@ -223,6 +223,31 @@ static void run_depthwise(const dfp_kernels *k) {
     }
 }
 
+static void run_depthwise_in_blocks(const dfp_kernels *k) {
+    static const dfp_conv list[] = {
+        {1, 9, 8, 64, 9, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 64, 0},
+        {2, 7, 6, 48, 4, 3, 48, 3, 3, 2, 2, 1, 1, 1, 0, 48, 0},
+    };
+    for (int i = 0; i < 2; ++i) {
+        dfp_conv c = list[i];
+        int64_t channels = c.in_channels, nx = c.batch * c.in_h * c.in_w * channels;
+        int64_t ny = c.batch * c.out_h * c.out_w * channels;
+        int32_t shift = dfp_block_shift(channels);
+        dfp_tensor x = tensor(nx, 14, RANDOM), w = tensor(9 * channels, 15, RANDOM);
+        dfp_tensor dy = tensor(ny, 15, RANDOM);
+        for (int backward = 0; backward < 2; ++backward) {
+            size_t n = (size_t)(backward ? nx : ny);
+            c.block_integers = guarded(n * 2);
+            c.block_scales = guarded((n >> shift) * 4);
+            if (backward ? k->depthwise_backward_data(&c, &dy, &w, NULL)
+                         : k->depthwise_forward(&c, &x, &w, NULL))
+                exit(2);
+            print_hash("depthwise_in_blocks", 2 * i + backward, c.block_integers, n * 2);
+            print_hash("depthwise_in_blocks", 2 * i + backward, c.block_scales, (n >> shift) * 4);
+        }
+    }
+}
+
 static void run_matmuls(const dfp_kernels *k) {
     static const dfp_matmul products[] = {
         {1, 1, 1, 0, 0, 0},    {7, 17, 33, 0, 0, 0},  {6, 64, 40, 1, 0, 0},
@@ -672,6 +697,7 @@ static void run_all(const dfp_kernels *k) {
     run_winograd(k);
     run_convolutions_in_blocks(k);
     run_batch_norms_in_blocks(k);
+    run_depthwise_in_blocks(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */

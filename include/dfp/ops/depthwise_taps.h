@@ -27,8 +27,9 @@ typedef struct {
     int64_t kernel_w;
     int32_t max_in;
     dfp_power scale;
-    float *bias; /* or NULL */
-    float *out;
+    float *bias;             /* or NULL */
+    float *out;              /* or NULL, if the result is wanted in blocks */
+    dfp_block_result blocks; /* if it is */
     dfp_depthwise_phase *phases;
     int64_t rows_per_task;
     char *workers;
@@ -158,8 +159,8 @@ static void dfp_depthwise_pixel(const dfp_depthwise *d, const dfp_depthwise_phas
 }
 
 static void dfp_depthwise_row(const dfp_depthwise *d, int64_t image, int64_t i,
-                              const dfp_pixel_list *l, const int16_t **window,
-                              const int16_t **tail) {
+                              const dfp_pixel_list *l, const int16_t **window, const int16_t **tail,
+                              float *staged) {
     int64_t row_phase = i % d->phases_h, channels = d->source.channels;
     int has_tail = channels > dfp_whole_channels(channels);
     const dfp_taps *rows = d->rows + row_phase;
@@ -172,8 +173,9 @@ static void dfp_depthwise_row(const dfp_depthwise *d, int64_t image, int64_t i,
         for (int64_t j = phase, at = 0; j < d->out_w; j += d->phases_w, at += d->step_w) {
             for (int64_t t = 0; t < p->taps; ++t) window[t] = l->whole[at + p->pixels[t]];
             for (int64_t t = 0; t < p->taps && has_tail; ++t) tail[t] = l->tail[at + p->pixels[t]];
-            dfp_depthwise_pixel(d, p, window, tail,
-                                d->out + ((image * d->out_h + i) * d->out_w + j) * channels);
+            int64_t place = ((image * d->out_h + i) * d->out_w + j) * channels;
+            dfp_depthwise_pixel(d, p, window, tail, d->out ? d->out + place : staged);
+            if (!d->out) dfp_write_blocks(&d->blocks, staged, channels, 0, place);
         }
     }
 }
@@ -182,16 +184,22 @@ static size_t dfp_window_bytes(const dfp_depthwise *d) {
     return dfp_round_up((size_t)(d->most_taps + 1) * sizeof(int16_t *), 64);
 }
 
+/* One pixel, before it is written in blocks. */
+static size_t dfp_staged_pixel_bytes(const dfp_depthwise *d) {
+    return d->out ? 0 : dfp_round_up((size_t)d->source.channels * sizeof(float), 64);
+}
+
 static void dfp_depthwise_task(void *context, int64_t task, int worker) {
     const dfp_depthwise *d = context;
     char *memory = d->workers + (size_t)worker * d->worker_bytes;
     dfp_pixel_list list = dfp_take_pixel_list(&memory, d->most_rows * d->source.width);
     const int16_t **window = dfp_take(&memory, dfp_window_bytes(d));
     const int16_t **tail = dfp_take(&memory, dfp_window_bytes(d));
+    float *staged = dfp_take(&memory, dfp_staged_pixel_bytes(d));
     int64_t row = task * d->rows_per_task, end = row + d->rows_per_task;
     if (end > d->batch * d->out_h) end = d->batch * d->out_h;
     for (; row < end; ++row)
-        dfp_depthwise_row(d, row / d->out_h, row % d->out_h, &list, window, tail);
+        dfp_depthwise_row(d, row / d->out_h, row % d->out_h, &list, window, tail, staged);
 }
 
 static size_t dfp_phase_bytes(int64_t taps, int64_t channels) {
@@ -262,8 +270,8 @@ static dfp_status dfp_run_depthwise(dfp_depthwise *d, const float *bias, char *m
     for (int64_t phase = 0; phase < d->phases_h * d->phases_w; ++phase)
         dfp_plan_phase(d, phase, &memory);
     dfp_choose_row_tasks(d);
-    d->worker_bytes =
-        dfp_pixel_list_bytes(d->most_rows * d->source.width) + 2 * dfp_window_bytes(d);
+    d->worker_bytes = dfp_pixel_list_bytes(d->most_rows * d->source.width) +
+                      2 * dfp_window_bytes(d) + dfp_staged_pixel_bytes(d);
     d->workers = dfp_worker_workspace(d->worker_bytes);
     if (!d->workers) return DFP_OUT_OF_MEMORY;
     dfp_parallel(dfp_ceil_div(d->batch * d->out_h, d->rows_per_task), dfp_depthwise_task, d);
@@ -290,7 +298,8 @@ static dfp_status dfp_depthwise_forward(const dfp_conv *c, const dfp_tensor *x, 
         .kernel_w = c->kernel_w,
         .max_in = x->max_abs,
         .scale = dfp_power_of_two(x->exponent + w->exponent),
-        .out = y,
+        .out = c->block_integers ? NULL : y,
+        .blocks = dfp_blocks_of(c, c->out_channels),
     };
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();
@@ -336,7 +345,8 @@ static dfp_status dfp_depthwise_backward_data(const dfp_conv *c, const dfp_tenso
         .kernel_w = c->kernel_w,
         .max_in = dy->max_abs,
         .scale = dfp_power_of_two(dy->exponent + w->exponent),
-        .out = dx,
+        .out = c->block_integers ? NULL : dx,
+        .blocks = dfp_blocks_of(c, c->in_channels),
     };
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();
