@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_support import dtype_policy, random_array
 from poison import dangling_view, poisoned_memory
 
+from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.ops import integer_convolution
 
 pytestmark = pytest.mark.slow
@@ -108,7 +109,8 @@ def test_a_result_without_owner_is_detected(run_eagerly, monkeypatch):
     grouped, depthwise = integer_convolution._KERNELS["forward"]
 
     def without_owner(*args, **named):
-        return dangling_view(grouped(*args, **named))
+        y = grouped(*args, **named)
+        return BlockTensor(y.data, dangling_view(y.scales))
 
     monkeypatch.setitem(integer_convolution._KERNELS, "forward", (without_owner, depthwise))
     with dtype_policy(), poisoned_memory():
