@@ -110,7 +110,9 @@ def test_a_result_without_owner_is_detected(run_eagerly, monkeypatch):
 
     def without_owner(*args, **named):
         y = grouped(*args, **named)
-        return BlockTensor(y.data, dangling_view(y.scales))
+        if isinstance(y, BlockTensor):
+            return BlockTensor(y.data, dangling_view(y.scales))
+        return dangling_view(y)
 
     monkeypatch.setitem(integer_convolution._KERNELS, "forward", (without_owner, depthwise))
     with dtype_policy(), poisoned_memory():
