@@ -41,14 +41,14 @@ CONTENDERS = ("dfp16", "dfp16_auto")
 
 
 def convolution_bytes(network, batch_size):
-    """Bytes that the operands and results of all convolutions of a step move: INT16 in, FP32 out,
+    """Bytes that the operands and results of all convolutions of a step move: INT16, FP32 for dw,
     and as much again to fetch the lines that are written."""
     total = 0
     for layer, count in NETWORKS[network].items():
         x = math.prod(layer.x_shape(batch_size))
         y = math.prod(layer.y_shape(batch_size))
         w = math.prod(layer.w_shape)
-        forward, backward_data = 2 * x + 2 * w + 8 * y, 2 * y + 2 * w + 8 * x
+        forward, backward_data = 2 * x + 2 * w + 4 * y, 2 * y + 2 * w + 4 * x
         total += count * (forward + backward_data + 2 * x + 2 * y + 8 * w)
     return total
 
