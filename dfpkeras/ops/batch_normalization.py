@@ -27,8 +27,7 @@ from dfpkeras.ops.views import (
     QuantizedView,
     attach_view,
     dequantized,
-    find_blocks,
-    find_view,
+    find_integers,
     make_view,
     named_operand,
     named_view,
@@ -96,7 +95,7 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, *, epsilon, trainin
     """
     backend = current()
     x = backend.in_scope(x)
-    integers = find_view(x, number_format.activation) or find_blocks(x)
+    integers = find_integers(x, number_format.activation)
     made = _Normalization(x, integers, {}, epsilon, training, [], number_format)
     if training:
         *statistics, channel_range = _statistics(made)

@@ -17,7 +17,7 @@ from dfpkeras.ops.views import (
     attach_view,
     call_for_view,
     dequantized,
-    has_integers,
+    find_integers,
     make_view,
     operand,
     quantized_result,
@@ -42,7 +42,7 @@ def concatenate(tensors, axis, *, number_format):
     if any(backend.unsupported(x) for x in tensors):
         return None
     tensors = [backend.in_scope(x) for x in tensors]
-    if not any(has_integers(x, number_format.activation) for x in tensors):
+    if all(find_integers(x, number_format.activation) is None for x in tensors):
         return None
     return _concatenate(axis, number_format, *tensors)
 
@@ -112,7 +112,7 @@ def zero_pad(x, padding, *, data_format, number_format):
         float32 tensor in the layout of `x`, with a quantised view.
     """
     formats = number_format.activation, number_format.gradient
-    if not has_integers(x, formats[0]):
+    if find_integers(x, formats[0]) is None:
         return None
     return _pad_and_crop("zero_pad", tuple(padding), data_format, formats, x)
 
@@ -121,7 +121,7 @@ def zero_pad(x, padding, *, data_format, number_format):
 def crop(x, cropping, *, data_format, number_format):
     """Images or sequences without their borders, or None; as `zero_pad`."""
     formats = number_format.activation, number_format.gradient
-    if not has_integers(x, formats[0]):
+    if find_integers(x, formats[0]) is None:
         return None
     return _pad_and_crop("crop", tuple(cropping), data_format, formats, x)
 
@@ -172,7 +172,7 @@ def reshape(x, shape, *, number_format):
         float32 tensor (N, *shape), with a quantised view.
     """
     formats = number_format.activation, number_format.gradient
-    if not has_integers(x, formats[0]):
+    if find_integers(x, formats[0]) is None:
         return None
     before = current().sizes(view_of(x, formats[0]).data)
 
@@ -190,7 +190,7 @@ def reshape(x, shape, *, number_format):
 def transpose(x, axes, *, number_format):
     """Permutes the dimensions, or returns None if `x` has no integers."""
     formats = number_format.activation, number_format.gradient
-    if not has_integers(x, formats[0]):
+    if find_integers(x, formats[0]) is None:
         return None
     inverse = [axes.index(i) for i in range(len(axes))]
     return _move(

@@ -23,7 +23,7 @@ from dfpkeras.ops.bilinear import (
 )
 from dfpkeras.ops.channel_ranges import ChannelRange, Request
 from dfpkeras.ops.image_layout import channels_last, restored
-from dfpkeras.ops.kernel_arguments import unpack
+from dfpkeras.ops.kernel_arguments import pack, unpack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import BlocksView, dequantized
@@ -124,8 +124,8 @@ class _Convolution(BilinearProduct):
         images = self._channels_last(x.data)
         operands = {"x": images, "x_scale": x.scale, **weights_operands(w), **bias}
         filters = shape[-1 if self.data_format == "channels_last" else 1]
-        result, dtypes = self._result_of(filters)
-        kernel = functools.partial(_forward, quantizer, *self._call(), result, request)
+        in_blocks, dtypes = self._result_of(filters)
+        kernel = functools.partial(_forward, quantizer, *self._call(), in_blocks, request)
         (*y, channel_range), weights = call_forward(
             kernel, operands, w, [*dtypes, backend.float32], self.number_format.weights
         )
@@ -144,8 +144,8 @@ class _Convolution(BilinearProduct):
         }
         channels = x_shape.known[-1 if self.data_format == "channels_last" else 1]
         makes_copies = self.groups is None and w.data.shape[-1] > 1
-        result, dtypes = self._result_of(0 if makes_copies else channels)
-        kernel = functools.partial(_backward_data, *self._call(), result)
+        in_blocks, dtypes = self._result_of(0 if makes_copies else channels)
+        kernel = functools.partial(_backward_data, *self._call(), in_blocks)
         return self._result(current().call(kernel, operands, dtypes), x_shape.known)
 
     def backward_weights(self, x, dy, w_shape):
@@ -211,20 +211,18 @@ class _Convolution(BilinearProduct):
         }
 
     def _result_of(self, channels):
-        """How the kernel returns a result with so many channels, "float32", "blocks" or, where
-        blocks have to be put in another layout, "float32 of blocks"; and the types of its arrays.
-        0 channels stand for a result that is added up from others.
-        """
+        """Whether the kernel returns a result with so many channels in blocks, and the types of its
+        arrays. 0 channels stand for a result that is added up from others."""
         if not channels or not block_of(channels // (self.groups or 1)):
-            return "float32", [current().float32]
-        if self.data_format == "channels_first":
-            return "float32 of blocks", [current().float32]
-        return "blocks", [current().int16, current().float32]
+            return False, [current().float32]
+        return True, [current().int16, current().float32]
 
     def _result(self, arrays, shape):
         """The float32 tensor, and its `BlocksView` or None, of what the kernel returned."""
         if len(arrays) == 1:
             return self._restore(arrays[0], shape), None
+        if self.data_format == "channels_first":  # blocks lie along the last dimension
+            return self._restore(dequantized(BlocksView(*arrays)), shape), None
         data, scale = arrays
         blocks = BlocksView(self._restore(data, shape), scale)
         return dequantized(blocks), blocks
@@ -260,34 +258,22 @@ def _kernel_of(product, arguments, choices):
     return functools.partial(depthwise, **arguments)
 
 
-def _arrays_of(y, result):
-    """The arrays of what a kernel computed, as `_Convolution._result_of` wants it."""
-    if result == "blocks":
-        return [y.data, y.scales]
-    return [y if result == "float32" else y.dequantize()]
-
-
 def _forward(
-    quantizer, arguments, choices, result, request, x, x_scale, w, w_scale=None, bias=None
+    quantizer, arguments, choices, in_blocks, request, x, x_scale, w, w_scale=None, bias=None
 ):
     kernel = _kernel_of("forward", arguments, choices)
     w, made = quantized_weights(quantizer, w, w_scale)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     wanted = {"with_channel_range": True} if request.is_made else {}
-    y = kernel(unpack(x, x_scale), images, bias=bias, **wanted, **_in_blocks(result))
+    y = kernel(unpack(x, x_scale), images, bias=bias, in_blocks=in_blocks, **wanted)
     y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
-    return [*_arrays_of(y, result), found, *made]
+    return [*pack(y), found, *made]
 
 
-def _backward_data(arguments, choices, result, dy, dy_scale, w, w_scale, input_shape):
+def _backward_data(arguments, choices, in_blocks, dy, dy_scale, w, w_scale, input_shape):
     kernel = _kernel_of("backward_data", arguments, choices)
     shape = tuple(int(size) for size in input_shape)
-    dx = kernel(unpack(dy, dy_scale), unpack(w, w_scale), shape, **_in_blocks(result))
-    return _arrays_of(dx, result)
-
-
-def _in_blocks(result):
-    return {} if result == "float32" else {"in_blocks": True}
+    return pack(kernel(unpack(dy, dy_scale), unpack(w, w_scale), shape, in_blocks=in_blocks))
 
 
 def _backward_weights(arguments, choices, kernel_shape, x, x_scale, dy, dy_scale):

@@ -16,7 +16,11 @@ def unpack(data, scale):
 
 
 def pack(tensor):
-    """Returns the two arrays of a `DFPTensor`."""
+    """Returns the arrays of what a kernel computed: the inverse of `from_arrays`."""
+    if isinstance(tensor, np.ndarray):
+        return [tensor]
+    if isinstance(tensor, BlockTensor):
+        return [tensor.data, tensor.scales]
     return [tensor.data, np.array([tensor.exponent, tensor.max_abs], np.int32)]
 
 

@@ -20,7 +20,7 @@ from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     dequantized,
-    has_integers,
+    find_integers,
     make_view,
     operand,
     quantized_result,
@@ -90,7 +90,7 @@ def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
     Returns:
         float32 tensor in the layout of `x`, with a quantised view.
     """
-    if not has_integers(x, number_format.activation):
+    if find_integers(x, number_format.activation) is None:
         return None
     xq = view_of(x, number_format.activation)
     windows = _Windows(pool_size, strides, padding, data_format, number_format)
@@ -132,7 +132,7 @@ def _upstream_of_maxima(windows, x, y, ddx):
 @operation
 def average_pool(x, *, pool_size, strides, padding, data_format, number_format):
     """The average of each window, or None if `x` has no integers; as `max_pool`."""
-    if not has_integers(x, number_format.activation):
+    if find_integers(x, number_format.activation) is None:
         return None
     windows = _Windows(pool_size, strides, padding, data_format, number_format)
     return _average_pool(windows, x)
@@ -177,7 +177,7 @@ def global_average_pool(x, *, data_format, keepdims, number_format):
     Returns:
         float32 tensor (N, C), or with spatial dimensions of 1; it has no quantised view.
     """
-    if not has_integers(x, number_format.activation):
+    if find_integers(x, number_format.activation) is None:
         return None
     y = _global_average(data_format, number_format, x)
     if not keepdims:
@@ -225,7 +225,7 @@ def global_max_pool(x, *, data_format, keepdims, number_format):
     """The maximum of each image and channel, or None; as `global_average_pool`, but the result
     has a quantised view."""
     tensor_format = number_format.activation
-    if not has_integers(x, tensor_format):
+    if find_integers(x, tensor_format) is None:
         return None
     xq = view_of(x, tensor_format)
     images = channels_last(xq.data, data_format)

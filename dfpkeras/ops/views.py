@@ -83,9 +83,10 @@ def find_blocks(x):
     return found if found is not None and current().is_in_scope(found.data) else None
 
 
-def has_integers(x, tensor_format):
-    """Whether `x` has a view in a format, or blocks, which `view_of` makes one of."""
-    return find_view(x, tensor_format) is not None or find_blocks(x) is not None
+def find_integers(x, tensor_format):
+    """Returns the view in a format that `x` has, or its blocks, which `view_of` makes one of; or
+    None."""
+    return find_view(x, tensor_format) or find_blocks(x)
 
 
 def attach_blocks(x, blocks):
@@ -145,11 +146,10 @@ def sum_gradients(dy, tensor_format, y=None, activation=None):
         activation: None, "relu" or "relu6".
     """
     summands = current().summands(dy) or [dy]
-    views = [find_view(part, tensor_format) for part in summands]
     operands = [] if y is None else [y.data, y.scale]
     parts = [operand(part, tensor_format) for part in summands]
     operands += [array for arrays in parts for array in arrays]
-    is_kept = len(views) == 1 and views[0] is not None
+    is_kept = len(summands) == 1 and find_view(summands[0], tensor_format) is not None
     lengths = [len(arrays) for arrays in parts]
     kernel = functools.partial(_sum_gradients, tensor_format, activation, lengths, is_kept)
     return call_for_view(kernel, operands, dy.shape, tensor_format)
@@ -157,7 +157,7 @@ def sum_gradients(dy, tensor_format, y=None, activation=None):
 
 def operand(x, tensor_format):
     """Returns the list of a tensor's integers or blocks and their scale, or of itself."""
-    view = find_view(x, tensor_format) or find_blocks(x)
+    view = find_integers(x, tensor_format)
     return [x] if view is None else [view.data, view.scale]
 
 
@@ -165,7 +165,7 @@ def named_operand(name, x, tensor_format):
     """Like `operand`, as a dict of operands by name; empty for None."""
     if x is None:
         return {}
-    view = find_view(x, tensor_format) or find_blocks(x)
+    view = find_integers(x, tensor_format)
     return {name: x} if view is None else named_view(name, view)
 
 

@@ -63,9 +63,8 @@ typedef struct {
     /* Where forward puts the smallest and largest number of each output channel, or both NULL. A
      * channel that holds only NaN gets Inf and -Inf. */
     float *minimum, *maximum;
-    /* Where forward and backward_data put their result if it is wanted in blocks instead of FP32:
-     * INT16, and the scale of every block; or both NULL. The channels of a group are a multiple of
-     * 16. */
+    /* Where forward and backward_data put their result if it is wanted in blocks, and `result` is
+     * NULL: INT16, and the scale of every block. The channels of a group are a multiple of 16. */
     int16_t *block_integers;
     float *block_scales;
 } dfp_conv;

@@ -12,17 +12,24 @@ static dfp_block_result dfp_blocks_of(const dfp_conv *c, int64_t group_channels)
     return (dfp_block_result){c->block_integers, c->block_scales, dfp_block_shift(group_channels)};
 }
 
-/* The magnitude bits of the largest of `width` numbers: see dfp_largest_bits. */
-DFP_INLINE uint32_t dfp_block_largest(const float *numbers, int64_t width) {
+/* The bits of max|x|. Without their signs, FP32 numbers are ordered like their bits, and NaN and
+ * Inf are the largest. */
+DFP_INLINE int32_t dfp_largest_bits(const float *x, int64_t n) {
     uint32_t lanes[DFP_LANES], largest = 0;
     dfp_vi most = dfp_zero();
-    for (int64_t i = 0; i < width; i += DFP_LANES) {
-        dfp_vf magnitude = dfp_absolute_float(dfp_load_float(numbers + i));
+    int64_t i = 0;
+    for (; i + DFP_LANES <= n; i += DFP_LANES) {
+        dfp_vf magnitude = dfp_absolute_float(dfp_load_float(x + i));
         most = dfp_largest(most, dfp_float_bits(magnitude));
     }
     dfp_store_sums(lanes, most);
-    for (int i = 0; i < DFP_LANES; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-    return largest;
+    for (int lane = 0; lane < DFP_LANES; ++lane)
+        largest = lanes[lane] > largest ? lanes[lane] : largest;
+    for (const uint32_t *bits = (const uint32_t *)x; i < n; ++i) {
+        uint32_t magnitude = bits[i] & 0x7fffffff;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return (int32_t)largest;
 }
 
 /* numbers[i] / scale, rounded, to q; and, if `keep`, what that stands for to `numbers`. */
@@ -49,8 +56,8 @@ DFP_INLINE void dfp_round_block(float *numbers, int64_t width, float inverse, fl
 
 /* One block; NaN in `scale` if it holds NaN or Inf. */
 DFP_INLINE void dfp_write_block(float *numbers, int64_t width, int keep, int16_t *q, float *scale) {
-    uint32_t largest = dfp_block_largest(numbers, width);
-    int32_t field = (int32_t)(largest >> 23) - (DFP_MAX_BITS - 1);
+    int32_t largest = dfp_largest_bits(numbers, width);
+    int32_t field = (largest >> 23) - (DFP_MAX_BITS - 1);
     if (largest >= 0x7f800000) {
         *scale = NAN;
         memset(q, 0, (size_t)width * sizeof *q);

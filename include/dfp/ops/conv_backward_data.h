@@ -196,7 +196,7 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
         .inner_stride = 1,
         .column_stride = c->out_channels,
         .group_stride = group_out,
-        .out = c->block_integers ? NULL : dx,
+        .out = dx,
         .blocks = dfp_blocks_of(c, group_in),
         .out_image = c->in_h * c->in_w * c->in_channels,
         .out_row = c->stride_h * c->in_w * c->in_channels,

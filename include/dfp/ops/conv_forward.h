@@ -38,7 +38,7 @@ static dfp_status dfp_conv_forward(const dfp_conv *c, const dfp_tensor *x, const
         .inner_stride = c->out_channels,
         .column_stride = 1,
         .group_stride = group_out,
-        .out = c->block_integers ? NULL : y,
+        .out = y,
         .blocks = dfp_blocks_of(c, group_out),
         .out_image = c->out_h * c->out_w * c->out_channels,
         .out_row = c->out_w * c->out_channels,

@@ -298,7 +298,7 @@ static dfp_status dfp_depthwise_forward(const dfp_conv *c, const dfp_tensor *x, 
         .kernel_w = c->kernel_w,
         .max_in = x->max_abs,
         .scale = dfp_power_of_two(x->exponent + w->exponent),
-        .out = c->block_integers ? NULL : y,
+        .out = y,
         .blocks = dfp_blocks_of(c, c->out_channels),
     };
     dfp_status status = DFP_OUT_OF_MEMORY;
@@ -345,7 +345,7 @@ static dfp_status dfp_depthwise_backward_data(const dfp_conv *c, const dfp_tenso
         .kernel_w = c->kernel_w,
         .max_in = dy->max_abs,
         .scale = dfp_power_of_two(dy->exponent + w->exponent),
-        .out = c->block_integers ? NULL : dx,
+        .out = dx,
         .blocks = dfp_blocks_of(c, c->in_channels),
     };
     dfp_status status = DFP_OUT_OF_MEMORY;

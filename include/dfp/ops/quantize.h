@@ -18,18 +18,6 @@ typedef struct {
     int32_t *chunk_max;
 } dfp_quantization;
 
-/* The bits of max|x|. Without their signs, FP32 numbers are ordered like their bits, and NaN and
- * Inf are the largest. */
-static int32_t dfp_largest_bits(const float *x, int64_t n) {
-    const int32_t *bits = (const int32_t *)x;
-    int32_t largest = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        int32_t magnitude = bits[i] & 0x7fffffff;
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    return largest;
-}
-
 /* The numbers of elements first to last of an operand as FP32: its own, or in `piece`. */
 static const float *dfp_floats_of(const dfp_operand *x, int64_t first, int64_t last, float *piece) {
     if (x->floats) return x->floats + first;
@@ -192,22 +180,6 @@ static dfp_status dfp_quantize(const dfp_operand *x, int64_t n, int32_t bits, df
 }
 
 typedef struct {
-    const int16_t *q;
-    float *x;
-    int64_t n;
-    dfp_power scale;
-} dfp_dequantization;
-
-static void dfp_dequantize_task(void *context, int64_t task, int worker) {
-    const dfp_dequantization *d = context;
-    int64_t first = task * DFP_CHUNK, last = first + DFP_CHUNK < d->n ? first + DFP_CHUNK : d->n;
-    (void)worker;
-    for (int64_t i = first; i < last; ++i)
-        d->x[i] = (float)d->q[i] * d->scale.first * d->scale.second;
-}
-
-/* Blocks to FP32. */
-typedef struct {
     const dfp_operand *x;
     float *to;
     int64_t n;
@@ -227,10 +199,14 @@ static void dfp_expand_blocks(const dfp_operand *x, int64_t n, float *to) {
     dfp_end();
 }
 
+/* DFP16 is one block, whose scale may be subnormal: products are rounded once all the same. */
 static void dfp_dequantize(const int16_t *q, int64_t n, int32_t exponent, float *x) {
-    dfp_dequantization job = {q, x, n, dfp_power_of_two(exponent)};
+    float scale;
+    dfp_operand o = {{q, 0, 0}, NULL, &scale, DFP_ONE_BLOCK};
+    dfp_expansion job = {&o, x, n};
     dfp_begin();
-    dfp_parallel(DFP_CHUNKS(n), dfp_dequantize_task, &job);
+    scale = (float)dfp_exp2_double(exponent);
+    dfp_parallel(DFP_CHUNKS(n), dfp_expand_task, &job);
     dfp_end();
 }
 

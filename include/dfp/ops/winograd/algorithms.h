@@ -45,7 +45,7 @@ static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const d
     v.in.pad_left = c->pad_left;
     v.in.bits = t->image_bits;
     v.weights = dfp_winograd_kernels(t, w, c);
-    v.out = c->block_integers ? NULL : y;
+    v.out = y;
     v.blocks = dfp_blocks_of(c, c->out_channels);
     v.epilogue = (dfp_epilogue){1, dfp_power_of_two(x->exponent + w->exponent), c->bias};
     v.ranges = (dfp_channel_ranges){c->out_channels, c->minimum, c->maximum, NULL, 0};
@@ -67,7 +67,7 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
     v.weights = dfp_winograd_kernels(t, w, c);
     v.weights.rotated = 1;
     v.transposed = 1;
-    v.out = c->block_integers ? NULL : dx;
+    v.out = dx;
     v.blocks = dfp_blocks_of(c, c->in_channels);
     v.epilogue = (dfp_epilogue){1, dfp_power_of_two(dy->exponent + w->exponent), NULL};
     dfp_begin();
