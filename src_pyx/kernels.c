@@ -26,6 +26,7 @@
 #include "formats/int8.h"
 #include "engine/transpose.h"
 #include "engine/channel_range.h"
+#include "engine/nontemporal.h"
 #include "engine/block_results.h"
 #include "engine/tap_convolution.h"
 #include "engine/few_rows.h"

@@ -43,12 +43,20 @@ static atomic_int num_threads = 1;
 static area shared_area, worker_area;
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 
+/* No other order holds for them: see engine/nontemporal.h. */
+static void finish_nontemporal_stores(void) {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
 static void run_tasks(const job *j, int worker) {
     for (;;) {
         int64_t task = atomic_fetch_add(&next_task, 1);
         if (task >= j->tasks) break;
         j->fn(j->context, task, worker);
     }
+    finish_nontemporal_stores();
 }
 
 static void pause_briefly(void) {

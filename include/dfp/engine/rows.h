@@ -17,6 +17,7 @@ typedef struct {
     int64_t channels, elements;
     int64_t length; /* elements of a row; the last one may be shorter */
     int64_t part_rows, parts;
+    int large; /* see dfp_is_large */
 } dfp_rows;
 
 /* `rows` rows of `length` elements, side by side from element `first` on. */
@@ -34,6 +35,7 @@ static int64_t dfp_row_pixels(int64_t channels) {
 
 static dfp_rows dfp_cut_rows(int64_t pixels, int64_t channels) {
     dfp_rows r = {.channels = channels, .elements = pixels * channels};
+    r.large = dfp_is_large(r.elements);
     r.length = dfp_row_pixels(channels) * channels;
     r.part_rows = DFP_PART / r.length;
     if (r.part_rows < DFP_LEAST_PART_ROWS) r.part_rows = DFP_LEAST_PART_ROWS;
@@ -149,10 +151,11 @@ DFP_INLINE dfp_vi dfp_round_between(const dfp_vf v[2], float low, float high) {
                       dfp_round(dfp_max_float(dfp_min_float(v[1], most), least)));
 }
 
-/* Stores `count` elements of a step; returns their magnitudes or `largest`, the larger by lanes. */
-DFP_INLINE dfp_vi dfp_emit(int16_t *to, dfp_vi q, int64_t count, dfp_vi largest) {
+/* Stores `count` elements of a step of a result, which may be large; returns their magnitudes or
+ * `largest`, the larger by lanes. */
+DFP_INLINE dfp_vi dfp_emit(int16_t *to, dfp_vi q, int64_t count, int large, dfp_vi largest) {
     if (count == DFP_STEP) {
-        dfp_store(to, q);
+        dfp_store_result(to, q, large);
     } else {
         int16_t step[DFP_STEP];
         dfp_store(step, q);

@@ -360,9 +360,8 @@ static void dfp_tap_integers(const dfp_tap_convolution *t, int64_t group, int64_
         dfp_row_list rows = {left < DFP_STAGED_PIXELS ? left : DFP_STAGED_PIXELS,
                              pixels->window + first, pixels->out};
         dfp_tap_block(t, group, block, &rows, 0, columns);
-        for (int64_t i = 0; i < rows.count; ++i)
-            dfp_write_blocks(&t->blocks, rows.c[i], columns, keep,
-                             pixels->place[first + i] + column);
+        dfp_write_pixels(&t->blocks, rows.c, pixels->place + first, rows.count, column, columns,
+                         keep);
         dfp_find_channel_range(t, group * t->out_columns + column, &rows, 0, columns, worker);
     }
 }

@@ -8,7 +8,8 @@
  *   dfp_round, dfp_clamp, dfp_store_narrow                     quantisation
  *   dfp_absolute, dfp_add, dfp_largest, dfp_load_sums, dfp_store_sums
  *                                                              the flush schedule
- *   dfp_float_bits                                             results in blocks
+ *   dfp_float_bits, dfp_narrow_symmetric                       results in blocks
+ *   dfp_store_nontemporal                                      large results
  *   dfp_load_widen, dfp_narrow, dfp_store, dfp_max_int16, dfp_min_float, dfp_max_float,
  *   dfp_absolute_float, dfp_keep_between                       batch normalisation
  *   dfp_replace_equal, dfp_keep_equal, dfp_widen_low, dfp_widen_high
@@ -146,8 +147,16 @@ static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
 
 static inline void dfp_store(int16_t *p, dfp_vi v) { memcpy(p, &v, sizeof v); }
 
+/* The same past the caches, where a machine has such stores; p is aligned to the vector. */
+static inline void dfp_store_nontemporal(int16_t *p, dfp_vi v) { dfp_store(p, v); }
+
 static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
     dfp_store(p, dfp_narrow(low, high));
+}
+
+/* dfp_narrow of any values, clamped to -INT16_MAX to INT16_MAX. */
+static inline dfp_vi dfp_narrow_symmetric(dfp_vi low, dfp_vi high) {
+    return dfp_narrow(dfp_clamp(low, INT16_MAX), dfp_clamp(high, INT16_MAX));
 }
 
 /* DFP_LANES INT16 as INT32. */

@@ -69,8 +69,16 @@ static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
 
 static inline void dfp_store(int16_t *p, dfp_vi v) { _mm256_storeu_si256((__m256i *)p, v); }
 
+static inline void dfp_store_nontemporal(int16_t *p, dfp_vi v) {
+    _mm256_stream_si256((__m256i *)p, v);
+}
+
 static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
     dfp_store(p, dfp_narrow(low, high));
+}
+
+static inline dfp_vi dfp_narrow_symmetric(dfp_vi low, dfp_vi high) {
+    return _mm256_max_epi16(dfp_narrow(low, high), _mm256_set1_epi16(-INT16_MAX));
 }
 
 static inline dfp_vi dfp_load_widen(const int16_t *p) {

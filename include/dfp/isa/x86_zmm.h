@@ -66,8 +66,16 @@ static inline dfp_vi dfp_narrow(dfp_vi low, dfp_vi high) {
 
 static inline void dfp_store(int16_t *p, dfp_vi v) { _mm512_storeu_si512(p, v); }
 
+static inline void dfp_store_nontemporal(int16_t *p, dfp_vi v) {
+    _mm512_stream_si512((void *)p, v);
+}
+
 static inline void dfp_store_narrow(int16_t *p, dfp_vi low, dfp_vi high) {
     dfp_store(p, dfp_narrow(low, high));
+}
+
+static inline dfp_vi dfp_narrow_symmetric(dfp_vi low, dfp_vi high) {
+    return _mm512_max_epi16(dfp_narrow(low, high), _mm512_set1_epi16(-INT16_MAX));
 }
 
 static inline dfp_vi dfp_load_widen(const int16_t *p) {

@@ -59,7 +59,8 @@ DFP_INLINE dfp_vi dfp_average_row(const dfp_average_pool *a, int whole, int64_t 
         for (int64_t c = 0; c < channels; c += DFP_STEP) {
             float factor = a->row_factors[o] * a->column_factors[w];
             dfp_vi q = dfp_average_step(a, whole, image, rows, a->extents[w], c, factor);
-            largest = dfp_emit(y + c, q, dfp_step_channels(channels, whole, c), largest);
+            largest =
+                dfp_emit(y + c, q, dfp_step_channels(channels, whole, c), a->tasks.large, largest);
         }
     }
     return largest;
@@ -93,7 +94,8 @@ DFP_INLINE dfp_vi dfp_average_gradient_row(const dfp_average_pool *a, int whole,
     for (int64_t w = 0; w < p->columns.in; ++w, dx += channels) {
         for (int64_t c = 0; c < channels; c += DFP_STEP) {
             dfp_vi q = dfp_average_gradient_step(a, whole, image, rows, a->extents[w], c);
-            largest = dfp_emit(dx + c, q, dfp_step_channels(channels, whole, c), largest);
+            largest =
+                dfp_emit(dx + c, q, dfp_step_channels(channels, whole, c), a->tasks.large, largest);
         }
     }
     return largest;

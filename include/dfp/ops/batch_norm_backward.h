@@ -65,9 +65,11 @@ DFP_INLINE void dfp_backward_step(const dfp_backward *b, const dfp_gradient_sour
                                   int64_t to, int64_t c, int64_t count, dfp_written *written) {
     dfp_vf dz[2] = {dfp_load_dz(s, dy_kind, masked, i),
                     dfp_load_dz(s, dy_kind, masked, i + DFP_LANES)};
-    if (b->dz) written->dz = dfp_emit(b->dz + to, dfp_dz_step(b, dz), count, written->dz);
+    int large = b->rows.large;
+    if (b->dz) written->dz = dfp_emit(b->dz + to, dfp_dz_step(b, dz), count, large, written->dz);
     if (b->dx)
-        written->dx = dfp_emit(b->dx + to, dfp_dx_step(b, dz, s, x_kind, i, c), count, written->dx);
+        written->dx =
+            dfp_emit(b->dx + to, dfp_dx_step(b, dz, s, x_kind, i, c), count, large, written->dx);
 }
 
 DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int masked,

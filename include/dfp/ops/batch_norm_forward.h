@@ -83,11 +83,12 @@ DFP_INLINE void dfp_forward_emit(const dfp_forward *f, const dfp_operand *x, dfp
                                  dfp_forward_written *written) {
     if (f->y) {
         dfp_vi q = dfp_forward_step(f, x, x_kind, residual, residual_kind, i, c);
-        written->y = dfp_emit(f->y + to, q, count, written->y);
+        written->y = dfp_emit(f->y + to, q, count, f->rows.large, written->y);
     }
     if (f->normalized) {
         dfp_vi q = dfp_normalized_step(f, x, x_kind, i, c);
-        written->normalized = dfp_emit(f->normalized + to, q, count, written->normalized);
+        written->normalized =
+            dfp_emit(f->normalized + to, q, count, f->rows.large, written->normalized);
     }
 }
 

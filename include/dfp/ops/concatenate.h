@@ -13,7 +13,7 @@ typedef struct {
 
 /* A row of one part. */
 DFP_INLINE void dfp_rescale_row(const dfp_operand *o, dfp_kind kind, int64_t from, int64_t count,
-                                dfp_vf factor, float limit, int16_t *to) {
+                                dfp_vf factor, float limit, int large, int16_t *to) {
     for (int64_t i = 0; i < count; i += DFP_STEP) {
         int64_t left = count - i < DFP_STEP ? count - i : DFP_STEP, at = from + i;
         dfp_operand here = *o;
@@ -24,7 +24,7 @@ DFP_INLINE void dfp_rescale_row(const dfp_operand *o, dfp_kind kind, int64_t fro
         }
         dfp_vf v[2] = {dfp_multiply_float(dfp_load_operand(&here, kind, at), factor),
                        dfp_multiply_float(dfp_load_operand(&here, kind, at + DFP_LANES), factor)};
-        dfp_emit(to + i, dfp_round_between(v, -limit, limit), left, dfp_zero());
+        dfp_emit(to + i, dfp_round_between(v, -limit, limit), left, large, dfp_zero());
     }
 }
 
@@ -34,14 +34,15 @@ static void dfp_join_part(const dfp_concatenation_plan *j, dfp_extent rows, int6
     const dfp_operand *o = &j->c->operands[i];
     dfp_vf factor = dfp_broadcast_float(j->factors[i]);
     int64_t size = j->c->sizes[i];
+    int large = j->tasks.large;
     int16_t *to = j->y + rows.first * j->row + first;
     for (int64_t row = rows.first; row < rows.end; ++row, to += j->row) {
         if (o->floats)
-            dfp_rescale_row(o, DFP_FLOATS, row * size, size, factor, j->limit, to);
+            dfp_rescale_row(o, DFP_FLOATS, row * size, size, factor, j->limit, large, to);
         else if (dfp_shares_exponent(o) && j->factors[i] == 1.0f)
             memcpy(to, o->integers.data + row * size, (size_t)size * sizeof *to);
         else
-            dfp_rescale_row(o, DFP_INTEGERS, row * size, size, factor, j->limit, to);
+            dfp_rescale_row(o, DFP_INTEGERS, row * size, size, factor, j->limit, large, to);
     }
 }
 

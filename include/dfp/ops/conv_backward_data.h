@@ -197,7 +197,7 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
         .column_stride = c->out_channels,
         .group_stride = group_out,
         .out = dx,
-        .blocks = dfp_blocks_of(c, group_in),
+        .blocks = dfp_input_blocks(c, group_in),
         .out_image = c->in_h * c->in_w * c->in_channels,
         .out_row = c->stride_h * c->in_w * c->in_channels,
         .out_pixel = c->stride_w * c->in_channels,

@@ -39,7 +39,7 @@ static dfp_status dfp_conv_forward(const dfp_conv *c, const dfp_tensor *x, const
         .column_stride = 1,
         .group_stride = group_out,
         .out = y,
-        .blocks = dfp_blocks_of(c, group_out),
+        .blocks = dfp_output_blocks(c, group_out),
         .out_image = c->out_h * c->out_w * c->out_channels,
         .out_row = c->out_w * c->out_channels,
         .out_pixel = c->out_channels,

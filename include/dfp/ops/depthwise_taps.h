@@ -299,7 +299,7 @@ static dfp_status dfp_depthwise_forward(const dfp_conv *c, const dfp_tensor *x, 
         .max_in = x->max_abs,
         .scale = dfp_power_of_two(x->exponent + w->exponent),
         .out = y,
-        .blocks = dfp_blocks_of(c, c->out_channels),
+        .blocks = dfp_output_blocks(c, c->out_channels),
     };
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();
@@ -346,7 +346,7 @@ static dfp_status dfp_depthwise_backward_data(const dfp_conv *c, const dfp_tenso
         .max_in = dy->max_abs,
         .scale = dfp_power_of_two(dy->exponent + w->exponent),
         .out = dx,
-        .blocks = dfp_blocks_of(c, c->in_channels),
+        .blocks = dfp_input_blocks(c, c->in_channels),
     };
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();

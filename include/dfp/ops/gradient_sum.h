@@ -65,7 +65,7 @@ static void dfp_summation_task(void *context, int64_t task, int worker) {
             dfp_vf both[2] = {dfp_load_float(sum + c), dfp_load_float(sum + c + DFP_LANES)};
             int64_t left = part.length - c, count = left < DFP_STEP ? left : DFP_STEP;
             largest = dfp_emit(m->dz + at + c, dfp_round_between(both, -m->limit, m->limit), count,
-                               largest);
+                               m->rows.large, largest);
         }
     }
     m->largest[task] = dfp_largest_int_lane(largest);

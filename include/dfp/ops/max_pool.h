@@ -29,7 +29,8 @@ DFP_INLINE dfp_vi dfp_max_pool_row(const dfp_max_pool *m, int whole, int64_t row
     for (int64_t o = 0; o < p->columns.out; ++o, y += channels) {
         for (int64_t c = 0; c < channels; c += DFP_STEP) {
             dfp_vi maximum = dfp_window_maximum(m, whole, image, rows, m->columns[o], c);
-            largest = dfp_emit(y + c, maximum, dfp_step_channels(channels, whole, c), largest);
+            largest = dfp_emit(y + c, maximum, dfp_step_channels(channels, whole, c),
+                               m->tasks.large, largest);
         }
     }
     return largest;
@@ -162,7 +163,8 @@ DFP_INLINE dfp_vi dfp_max_pool_gradient_row(const dfp_max_pool_gradient *g, int 
     for (int64_t w = 0; w < p->columns.in; ++w, dx += channels) {
         for (int64_t c = 0; c < channels; c += DFP_STEP) {
             dfp_vi q = dfp_max_pool_gradient_step(g, whole, worker, n, h, w, rows, c);
-            largest = dfp_emit(dx + c, q, dfp_step_channels(channels, whole, c), largest);
+            largest =
+                dfp_emit(dx + c, q, dfp_step_channels(channels, whole, c), g->tasks.large, largest);
         }
     }
     return largest;

@@ -37,11 +37,13 @@ static void dfp_fill_windows_over(const dfp_pool_axis *a, dfp_extent *table) {
 /* Rows [batch * height] of a tensor, shared out to tasks. */
 typedef struct {
     int64_t rows, per_task, count;
+    int large; /* whether the tensor is, see dfp_is_large */
 } dfp_row_tasks;
 
 static dfp_row_tasks dfp_share_rows(int64_t rows, int64_t row_elements, int64_t task_elements) {
     dfp_row_tasks t = {.rows = rows, .per_task = dfp_ceil_div(task_elements, row_elements)};
     t.count = dfp_ceil_div(rows, t.per_task);
+    t.large = dfp_is_large(rows * row_elements);
     return t;
 }
 
@@ -51,8 +53,11 @@ static dfp_row_tasks dfp_share_input_rows(const dfp_pooling *p) {
 }
 
 static dfp_row_tasks dfp_share_output_rows(const dfp_pooling *p) {
-    return dfp_share_rows(p->batch * p->rows.out, p->rows.stride * p->columns.in * p->channels,
-                          DFP_POOL_TASK);
+    int64_t rows = p->batch * p->rows.out;
+    dfp_row_tasks t =
+        dfp_share_rows(rows, p->rows.stride * p->columns.in * p->channels, DFP_POOL_TASK);
+    t.large = dfp_is_large(rows * p->columns.out * p->channels);
+    return t;
 }
 
 static dfp_extent dfp_rows_of(const dfp_row_tasks *t, int64_t task) {

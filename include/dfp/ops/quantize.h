@@ -14,6 +14,7 @@ typedef struct {
     int32_t limit; /* 2^bits - 1 */
     dfp_rounding rounding;
     uint64_t seed;
+    int large; /* see dfp_is_large */
     dfp_power scale;
     int32_t *chunk_max;
 } dfp_quantization;
@@ -86,27 +87,34 @@ static inline int dfp_rounds_up(dfp_rounding rounding, float fraction, uint64_t 
     return rounding == DFP_BIASED && fraction >= 0.25f;
 }
 
-/* `count` elements from `first` on, which are `x`. */
-static void dfp_convert_nearest(const dfp_quantization *q, const float *x, int64_t first,
-                                int64_t count) {
+/* `count` elements from `first` on, which are `x`; returns the largest magnitude. */
+static int32_t dfp_convert_nearest(const dfp_quantization *q, const float *x, int64_t first,
+                                   int64_t count) {
     dfp_vf s = dfp_broadcast_float(q->scale.first), t = dfp_broadcast_float(q->scale.second);
-    int16_t *to = q->q + first;
+    int16_t *to = q->q + first, lanes[DFP_STEP];
+    dfp_vi most = dfp_zero();
     int64_t i = 0;
-    for (; i + 2 * DFP_LANES <= count; i += 2 * DFP_LANES) {
+    for (; i + DFP_STEP <= count; i += DFP_STEP) {
         dfp_vf low = dfp_multiply_float(dfp_multiply_float(dfp_load_float(x + i), s), t);
         dfp_vf high = dfp_load_float(x + i + DFP_LANES);
         high = dfp_multiply_float(dfp_multiply_float(high, s), t);
-        dfp_store_narrow(to + i, dfp_clamp(dfp_round(low), q->limit),
-                         dfp_clamp(dfp_round(high), q->limit));
+        dfp_vi both =
+            dfp_narrow(dfp_clamp(dfp_round(low), q->limit), dfp_clamp(dfp_round(high), q->limit));
+        most = dfp_max_int16(most, dfp_absolute(both));
+        dfp_store_result(to + i, both, q->large);
     }
-    for (; i < count; ++i) {
-        int32_t v = (int32_t)lrintf(x[i] * q->scale.first * q->scale.second);
-        to[i] = (int16_t)(v > q->limit ? q->limit : v < -q->limit ? -q->limit : v);
+    for (int64_t rest = i; rest < count; ++rest) {
+        int32_t v = (int32_t)lrintf(x[rest] * q->scale.first * q->scale.second);
+        to[rest] = (int16_t)(v > q->limit ? q->limit : v < -q->limit ? -q->limit : v);
     }
+    dfp_store(lanes, most);
+    int32_t largest = dfp_largest_int16(lanes, DFP_STEP);
+    int32_t of_rest = dfp_largest_int16(to + i, count - i);
+    return largest > of_rest ? largest : of_rest;
 }
 
-static void dfp_convert_otherwise(const dfp_quantization *q, const float *x, int64_t first,
-                                  int64_t count) {
+static int32_t dfp_convert_otherwise(const dfp_quantization *q, const float *x, int64_t first,
+                                     int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
         float scaled = x[i] * q->scale.first * q->scale.second;
         float magnitude = fabsf(scaled);
@@ -115,22 +123,24 @@ static void dfp_convert_otherwise(const dfp_quantization *q, const float *x, int
         v = v > q->limit ? q->limit : v;
         q->q[first + i] = (int16_t)(scaled < 0 ? -v : v);
     }
+    return dfp_largest_int16(q->q + first, count);
 }
 
 static void dfp_convert_task(void *context, int64_t task, int worker) {
     const dfp_quantization *q = context;
-    int64_t begin = task * DFP_CHUNK, last = begin + DFP_CHUNK < q->n ? begin + DFP_CHUNK : q->n;
+    int64_t first = task * DFP_CHUNK, last = first + DFP_CHUNK < q->n ? first + DFP_CHUNK : q->n;
+    int32_t largest = 0;
     float piece[DFP_EXPANDED];
     (void)worker;
-    for (int64_t first = begin, end; first < last; first = end) {
+    for (int64_t end; first < last; first = end) {
         end = dfp_piece_end(&q->x, first, last);
         const float *x = dfp_floats_of(&q->x, first, end, piece);
-        if (q->rounding == DFP_NEAREST)
-            dfp_convert_nearest(q, x, first, end - first);
-        else
-            dfp_convert_otherwise(q, x, first, end - first);
+        int32_t of_piece = q->rounding == DFP_NEAREST
+                               ? dfp_convert_nearest(q, x, first, end - first)
+                               : dfp_convert_otherwise(q, x, first, end - first);
+        largest = of_piece > largest ? of_piece : largest;
     }
-    q->chunk_max[task] = dfp_largest_int16(q->q + begin, last - begin);
+    q->chunk_max[task] = largest;
 }
 
 static int32_t dfp_largest_of(const int32_t *v, int64_t n) {
@@ -170,8 +180,13 @@ static dfp_scale dfp_run_quantization(dfp_quantization *q, int32_t bits) {
 
 static dfp_status dfp_quantize(const dfp_operand *x, int64_t n, int32_t bits, dfp_rounding rounding,
                                uint64_t seed, int16_t *q, dfp_scale *result) {
-    dfp_quantization job = {
-        .x = *x, .q = q, .n = n, .limit = (1 << bits) - 1, .rounding = rounding, .seed = seed};
+    dfp_quantization job = {.x = *x,
+                            .q = q,
+                            .n = n,
+                            .limit = (1 << bits) - 1,
+                            .rounding = rounding,
+                            .seed = seed,
+                            .large = dfp_is_large(n)};
     dfp_begin();
     job.chunk_max = dfp_shared_workspace((size_t)(DFP_CHUNKS(n) + 1) * sizeof(int32_t));
     if (job.chunk_max) *result = dfp_run_quantization(&job, bits);

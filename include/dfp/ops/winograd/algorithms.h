@@ -46,7 +46,7 @@ static dfp_status dfp_winograd_forward(const dfp_winograd_transforms *t, const d
     v.in.bits = t->image_bits;
     v.weights = dfp_winograd_kernels(t, w, c);
     v.out = y;
-    v.blocks = dfp_blocks_of(c, c->out_channels);
+    v.blocks = dfp_output_blocks(c, c->out_channels);
     v.epilogue = (dfp_epilogue){1, dfp_power_of_two(x->exponent + w->exponent), c->bias};
     v.ranges = (dfp_channel_ranges){c->out_channels, c->minimum, c->maximum, NULL, 0};
     dfp_begin();
@@ -68,7 +68,7 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
     v.weights.rotated = 1;
     v.transposed = 1;
     v.out = dx;
-    v.blocks = dfp_blocks_of(c, c->in_channels);
+    v.blocks = dfp_input_blocks(c, c->in_channels);
     v.epilogue = (dfp_epilogue){1, dfp_power_of_two(dy->exponent + w->exponent), NULL};
     dfp_begin();
     dfp_status status = dfp_winograd_convolve(&v);

@@ -158,10 +158,9 @@ static void dfp_winograd_write_block(const dfp_winograd_convolution *w, const df
         }
         w->in.transforms->output(t->sums + i * w->tile_sums, t->scales + i * area, &epilogue,
                                  columns, pixels);
-        for (int j = 0; j < per_tile && !w->out; ++j)
-            if (pixels[j])
-                dfp_write_blocks(&w->blocks, pixels[j], columns, keep,
-                                 t->pixels[i * per_tile + j] + column);
+        if (!w->out)
+            dfp_write_pixels(&w->blocks, pixels, t->pixels + i * per_tile, per_tile, column,
+                             columns, keep);
         if (keep) dfp_widen_channel_range(inside, count, 0, columns, minimum, minimum + w->columns);
     }
 }
