@@ -36,7 +36,7 @@ ISAS = {
 }
 
 KERNELS = "src_pyx/kernels.c"
-COMMON_SOURCES = [f"src_pyx/{name}.c" for name in ("cache", "dispatch", "pool", "threads")]
+COMMON_SOURCES = [f"src_pyx/{name}.c" for name in ("arena", "cache", "dispatch", "pool", "threads")]
 HEADERS = [str(path) for path in Path("include").rglob("*.h")]
 
 

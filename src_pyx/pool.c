@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "arena.h"
+
 /* Sizes are rounded up to one of 8 steps between powers of two: at most 1/8 of a block is wasted. */
 #define STEP_BITS 3
 #define CLASSES (64 << STEP_BITS)
@@ -15,10 +17,15 @@
 
 #define POISON 0x7fc0
 
+/* Blocks from so many bytes on come from the arena. */
+#define LARGE (64 << 10)
+#define IN_ARENA (-1)
+
 /* Placed before the memory that is handed out. */
 typedef struct block {
     _Alignas(64) struct block *next;
-    int class;
+    int class;    /* or IN_ARENA */
+    size_t bytes; /* in the arena with this header */
 } block;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -61,6 +68,7 @@ static block *fresh(int class) {
     if (posix_memalign(&memory, 64, sizeof(block) + class_bytes(class))) return NULL;
     block *b = memory;
     b->class = class;
+    b->bytes = class_bytes(class);
     return b;
 }
 
@@ -70,25 +78,31 @@ static block *find_kept(int class) {
         block *b = free_blocks[i];
         if (!b) continue;
         free_blocks[i] = b->next;
-        statistics.cached -= class_bytes(i);
+        statistics.cached -= b->bytes;
         return b;
     }
     return NULL;
 }
 
-/* Takes kept blocks off the lists until no more is kept than allowed: sizes that are no longer
- * requested must not displace those that are. Called with the lock held; the caller frees the
- * blocks. */
+/* Whether more is kept than allowed. */
+static int keeps_too_much(void) {
+    size_t most = statistics.peak_in_use + statistics.peak_in_use / 2;
+    return statistics.in_use + statistics.cached + dfp_arena_cached() > most;
+}
+
+/* Drops the arena's free memory and takes kept blocks off the lists until no more is kept than
+ * allowed: sizes that are no longer requested must not displace those that are. Called with the lock
+ * held; the caller frees the blocks. */
 static block *evict(void) {
     static int next_class;
     block *evicted = NULL;
+    if (keeps_too_much()) dfp_arena_drop();
     for (int i = 0; i < CLASSES; ++i, next_class = (next_class + 1) % CLASSES) {
         while (free_blocks[next_class]) {
-            size_t most = statistics.peak_in_use + statistics.peak_in_use / 2;
-            if (statistics.in_use + statistics.cached <= most) return evicted;
+            if (!keeps_too_much()) return evicted;
             block *b = free_blocks[next_class];
             free_blocks[next_class] = b->next;
-            statistics.cached -= class_bytes(next_class);
+            statistics.cached -= b->bytes;
             b->next = evicted;
             evicted = b;
         }
@@ -107,13 +121,14 @@ static void free_all(block *blocks) {
 /* Read as float32 this is NaN, as INT16 or as an exponent a very large number. */
 static void poison(block *b) {
     uint16_t *words = (uint16_t *)(b + 1);
-    for (size_t i = 0; i < class_bytes(b->class) / sizeof *words; ++i) words[i] = POISON;
+    size_t bytes = b->class == IN_ARENA ? b->bytes - sizeof *b : b->bytes;
+    for (size_t i = 0; i < bytes / sizeof *words; ++i) words[i] = POISON;
 }
 
 static block *take_kept(int class) {
     pthread_mutex_lock(&lock);
     block *b = find_kept(class);
-    if (b) count_use(class_bytes(b->class));
+    if (b) count_use(b->bytes);
     pthread_mutex_unlock(&lock);
     return b;
 }
@@ -131,24 +146,42 @@ static block *take_fresh(int class) {
     return b;
 }
 
+static block *take_from_arena(size_t bytes) {
+    size_t size = (bytes + sizeof(block) + 63) / 64 * 64;
+    pthread_mutex_lock(&lock);
+    block *b = dfp_arena_take(size), *evicted = NULL;
+    if (b) {
+        *b = (block){NULL, IN_ARENA, size};
+        count_use(size);
+        evicted = evict();
+    }
+    pthread_mutex_unlock(&lock);
+    free_all(evicted);
+    if (b && atomic_load(&poisons)) poison(b);
+    return b;
+}
+
 void *dfp_pool_take(size_t bytes) {
     if (bytes > SIZE_MAX / 4) return NULL;
-    int class = class_of(bytes);
     pthread_once(&fork_handlers, install_fork_handlers);
-    block *b = take_kept(class);
-    if (!b) b = take_fresh(class);
+    block *b = bytes >= LARGE ? take_from_arena(bytes) : NULL;
+    if (!b) b = take_kept(class_of(bytes));
+    if (!b) b = take_fresh(class_of(bytes));
     return b ? b + 1 : NULL;
 }
 
 void dfp_pool_give(void *memory) {
     block *given = (block *)memory - 1;
-    size_t size = class_bytes(given->class);
     if (atomic_load(&poisons)) poison(given);
     pthread_mutex_lock(&lock);
-    statistics.in_use -= size;
-    given->next = free_blocks[given->class];
-    free_blocks[given->class] = given;
-    statistics.cached += size;
+    statistics.in_use -= given->bytes;
+    if (given->class == IN_ARENA) {
+        dfp_arena_give(given, given->bytes);
+    } else {
+        given->next = free_blocks[given->class];
+        free_blocks[given->class] = given;
+        statistics.cached += given->bytes;
+    }
     pthread_mutex_unlock(&lock);
 }
 
@@ -162,6 +195,7 @@ void dfp_pool_release(void) {
         free_blocks[i] = NULL;
     }
     statistics.cached = 0;
+    dfp_arena_drop();
     statistics.peak_in_use = statistics.in_use;
     pthread_mutex_unlock(&lock);
     for (int i = 0; i < CLASSES; ++i) free_all(all[i]);
@@ -170,6 +204,7 @@ void dfp_pool_release(void) {
 dfp_pool_statistics dfp_pool_read(void) {
     pthread_mutex_lock(&lock);
     dfp_pool_statistics copy = statistics;
+    copy.cached += dfp_arena_cached();
     pthread_mutex_unlock(&lock);
     return copy;
 }

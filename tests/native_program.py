@@ -66,6 +66,7 @@ def build_isa_program(folder, *flags, isas=None, link=(), compiler=None):
 def build_thread_program(folder, *flags):
     """Compiles tests/native/thread_program.c with the pools of threads and of memory."""
     program = folder / "thread_program"
-    sources = [SOURCES / "threads.c", SOURCES / "pool.c", ROOT / "tests/native/thread_program.c"]
+    sources = [SOURCES / f"{name}.c" for name in ("threads", "pool", "arena")]
+    sources.append(ROOT / "tests" / "native" / "thread_program.c")
     compile_c(*FLAGS, *flags, *sources, "-o", program, "-lm", "-pthread")
     return program

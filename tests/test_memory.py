@@ -1,6 +1,8 @@
 """The memory pool of results."""
 
 import gc
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -13,7 +15,8 @@ from poison import dangling_view, poisoned_memory
 from dfpkeras.runtime import memory
 
 LARGE = (1024, 1024)
-BYTES = 4 * 1024 * 1024
+#: What it takes of the pool, with the pool's own 64 bytes.
+BYTES = 4 * 1024 * 1024 + 64
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +80,46 @@ def test_what_is_kept_is_bounded_at_any_time(steps):
         held.append(memory.aligned_empty((size,), np.int16))
         stats = memory.memory_stats()
         assert stats["in_use"] + stats["cached"] <= 1.5 * stats["peak_in_use"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 9)), max_size=60))
+def test_blocks_keep_what_is_written_to_them(steps):
+    held = []
+    for number, (size, drop) in enumerate(steps):
+        held.append((number, memory.aligned_empty((size,), np.int32)))
+        held[-1][1].fill(number)
+        if drop < len(held):
+            del held[drop]
+        assert all((array == value).all() for value, array in held)
+
+
+def test_freed_neighbours_serve_a_larger_request():
+    memory.release_memory()
+    before = memory.memory_stats()["in_use"]
+    arrays = [memory.aligned_empty((100_000,), np.float32) for _ in range(8)]
+    del arrays
+    whole = memory.aligned_empty((700_000,), np.float32)
+    stats = memory.memory_stats()
+    assert whole.nbytes <= stats["in_use"] - before <= 1.01 * whole.nbytes
+    assert stats["in_use"] + stats["cached"] <= 1.01 * stats["peak_in_use"]
+
+
+@pytest.mark.slow
+def test_where_addresses_are_limited_no_range_is_reserved():
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
+import numpy as np
+from dfpkeras.runtime import memory
+arrays = [memory.aligned_empty((1 << 22,), np.float32) for _ in range(3)]
+for array in arrays:
+    array.fill(1)
+print(memory.memory_stats()["in_use"] // arrays[0].nbytes)
+"""
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout == "3\n", result.stderr
 
 
 @pytest.mark.slow

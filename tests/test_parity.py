@@ -53,14 +53,16 @@ def append_all(path, runs, accuracy=lambda run: 0.5):
 
 def test_runs_of_a_study():
     runs = study.network_runs(STUDY, range(2))
-    assert [(r.name, r.policy, r.seed) for r in runs[:5]] == [
+    assert [(r.name, r.policy, r.seed) for r in runs[:7]] == [
         ("small", "float32", 0),
         ("small", "dfp16", 0),
+        ("small", "dfp16(algorithm=winograd_4x4)", 0),
         ("large", "float32", 0),
         ("large", "dfp16", 0),
+        ("large", "dfp16(algorithm=winograd_4x4)", 0),
         ("small", "float32", 1),
     ]
-    assert len(runs) == 8
+    assert len(runs) == 12
     assert runs[0].options == {
         "schedule": "cosine",
         "epochs": EPOCHS,
@@ -68,13 +70,13 @@ def test_runs_of_a_study():
         "classes": 2,
         "model": "m:small",
     }
-    assert [r.name for r in study.network_runs(STUDY, [0], ["large"])] == ["large", "large"]
+    assert [r.name for r in study.network_runs(STUDY, [0], ["large"])] == 3 * ["large"]
     with pytest.raises(ValueError, match="small, large; got 'huge'"):
         study.network_runs(STUDY, [0], ["huge"])
 
 
 def test_pairs_share_a_recipe_and_changes_make_another():
-    float32, dfp16 = study.network_runs(STUDY, [0], ["small"])
+    float32, dfp16, _ = study.network_runs(STUDY, [0], ["small"])
     assert float32.recipe == dfp16.recipe and float32.key != dfp16.key
     changed = STUDY | {"common": {"schedule": "steps", "epochs": 9}}
     assert study.network_runs(changed, [0], ["small"])[0].recipe != float32.recipe
@@ -88,7 +90,7 @@ def test_the_real_study_can_be_read():
     real = study.read_study()
     runs = study.network_runs(real, range(5))
     assert {run.name for run in runs} == {"resnet20", "vgg", "googlenet", "alexnet"}
-    assert len({run.key for run in runs}) == len(runs) == 40
+    assert len({run.key for run in runs}) == len(runs) == 60
     ablation = study.ablation_runs(real, [0])
     assert len({run.directory_name for run in ablation}) == len(ablation)
 
@@ -119,7 +121,7 @@ def test_missing_runs_and_growth(tmp_path):
     rows = results.read_results(path)
     assert results.missing_runs(runs, rows) == []
     assert list(rows.columns) == results.COLUMNS and len(rows) == len(runs) * EPOCHS
-    assert len(results.missing_runs(study.network_runs(STUDY, range(3)), rows)) == 4
+    assert len(results.missing_runs(study.network_runs(STUDY, range(3)), rows)) == 6
     assert os.listdir(path.parent) == ["runs.csv"]
 
 
@@ -195,11 +197,11 @@ def test_missing_runs_are_done(tmp_path, training):
     assert results.missing_runs(runs, results.read_results(path)) == []
     left = [p.name for p in tmp_path.glob("runs/*/checkpoints/*/*")]
     assert left == ["epoch-2.keras"] * len(runs[1:])
-    assert runner.do_missing_runs(runs, path, tmp_path) == 0 and len(training) == 3
+    assert runner.do_missing_runs(runs, path, tmp_path) == 0 and len(training) == 5
 
 
 def test_a_run_that_fails_is_reported_and_left_out(tmp_path, training, capsys):
-    good, bad = study.network_runs(STUDY, [0], ["small"])
+    good, bad, _ = study.network_runs(STUDY, [0], ["small"])
     bad = study.Run(bad.name, bad.policy, bad.seed, bad.options | {"status": 2})
     assert runner.do_missing_runs([bad, good], tmp_path / "runs.csv", tmp_path) == 1
     assert f"{bad.directory_name} ended with status 2, see " in capsys.readouterr().err
@@ -268,7 +270,8 @@ def test_one_pair_has_no_interval():
 
 @pytest.fixture
 def finished(tmp_path):
-    """Two networks, three seeds; dfp16 is 1 point better in one and 1 point worse in the other."""
+    """Two networks, three seeds; dfp16 is 1 point better in one and 1 point worse in the other, its
+    Winograd as good as float32."""
     runs = study.network_runs(STUDY, range(3))
     shift = {("small", "dfp16"): 0.01, ("large", "dfp16"): -0.01}
 
@@ -282,12 +285,14 @@ def finished(tmp_path):
 def test_tables(finished):
     comparisons = report.compare_networks(*finished)
     table = report.comparison_table(comparisons).set_index("network")
-    assert table["pairs"].tolist() == [3, 3]
-    assert table["difference"].tolist() == pytest.approx([1.1, -1.1])
-    assert table["float32 sd"].tolist() == pytest.approx([5, 5])
+    assert table["policy"].tolist() == 2 * [*study.POLICIES[1:]]
+    assert table["pairs"].tolist() == 4 * [3]
+    assert table["difference"].tolist() == pytest.approx([1.1, 0, -1.1, 0])
+    assert table["float32 sd"].tolist() == pytest.approx(4 * [5])
     text = report.comparison_markdown(comparisons, STUDY)
     assert (
-        "| small | 3 | 55.00 | 5.00 | 56.10 | 5.10 | +1.10 | +0.85 to +1.35 | 0.00 | NO |" in text
+        "| small | dfp16 | 3 | 55.00 | 5.00 | 56.10 | 5.10 | +1.10 | +0.85 to +1.35 | 0.00 | NO |"
+        in text
     )
     assert "- large: 4 training and 2 test images of images, 3 epochs" in text
 
@@ -296,8 +301,10 @@ def test_a_half_finished_study_compares_its_pairs(finished):
     runs, rows = finished
     rows = rows[~((rows["name"] == "large") & (rows["policy"] == "dfp16"))]
     rows = rows[~((rows["policy"] == "float32") & (rows["seed"] == 2))]
-    (comparison,) = report.compare_networks(runs, rows)
-    assert comparison.name == "small" and len(comparison.float32) == 2
+    comparisons = report.compare_networks(runs, rows)
+    found = [(c.name, c.policy, len(c.float32)) for c in comparisons]
+    direct, winograd = study.POLICIES[1:]
+    assert found == [("small", direct, 2), ("small", winograd, 2), ("large", winograd, 2)]
 
 
 def test_ablation_table(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@
     python benchmarks/parity/parity.py ablation
     python benchmarks/parity/parity.py noise
 
-`networks` trains every network of `parity_study.toml` under both policies with the same seeds,
+`networks` trains every network of `parity_study.toml` under every policy with the same seeds,
 `ablation` a small ResNet in many number formats. Each run is a separate `dfpkeras train`, and is
 appended to `benchmarks/results/parity/*_runs.csv` as soon as it is finished. A command can be
 interrupted at any time and run again to continue: finished runs are not repeated, and an unfinished

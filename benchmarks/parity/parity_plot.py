@@ -7,13 +7,13 @@ from parity_study import BITS, DEFAULT_BITS, POLICIES, UNIFORM_BITS
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"float32": "0.2", "dfp16": "C1"}
+COLOURS = dict(zip(POLICIES, ("0.2", "C1", "C0"), strict=True))
 # Shift in bits between error bars that would otherwise overlap.
 BESIDE = 0.15
 
 
 def plot_curves(results, path):
-    """Draws mean and range over the seeds, for each network and both policies.
+    """Draws mean and range over the seeds, for each network and policy.
 
     Args:
         results: `pandas.DataFrame` of finished runs.

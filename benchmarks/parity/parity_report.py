@@ -3,17 +3,19 @@
 import pandas as pd
 from parity_results import final_rows, rows_of
 from parity_statistics import ALLOWED_POINTS, compare, deviation
-from parity_study import POLICIES
+from parity_study import POLICIES, REFERENCE
 
 
 def compare_networks(runs, results):
-    """Returns the `Comparison` of every network that has a pair of finished runs, in order."""
+    """Returns the `Comparison`s of every network and policy that have a pair of finished runs."""
     last = final_rows(rows_of(results, runs))
     comparisons = []
     for name in dict.fromkeys(run.name for run in runs):
-        of_policy = [accuracies(last, name, policy) for policy in POLICIES]
-        if set(of_policy[0].index) & set(of_policy[1].index):
-            comparisons.append(compare(name, *of_policy))
+        reference = accuracies(last, name, REFERENCE)
+        for policy in POLICIES[1:]:
+            other = accuracies(last, name, policy)
+            if set(reference.index) & set(other.index):
+                comparisons.append(compare(name, reference, other, policy))
     return comparisons
 
 
@@ -24,11 +26,12 @@ def accuracies(last, name, policy):
 
 
 def comparison_table(comparisons):
-    """Returns the comparisons as a `pandas.DataFrame`, a row for each network."""
+    """Returns the comparisons as a `pandas.DataFrame`, a row for each network and policy."""
     return pd.DataFrame(
         [
             {
                 "network": c.name,
+                "policy": c.policy,
                 "pairs": len(c.float32),
                 "float32 mean": c.float32.mean(),
                 "float32 sd": deviation(c.float32),
@@ -52,21 +55,22 @@ def comparison_markdown(comparisons, study):
         "",
         "Test accuracy in per cent after the last epoch; a pair is two runs of one seed, which "
         "decides the first weights, the order of the images and their augmentation. Difference is "
-        "dfp16 minus float32 in points, with the 95 % interval of its mean and the p of the paired "
-        f"t-test. Equal: the difference is at most {ALLOWED_POINTS} points, or the interval holds "
-        "0.",
+        "the policy minus float32 in points, with the 95 % interval of its mean and the p of the "
+        f"paired t-test. Equal: the difference is at most {ALLOWED_POINTS} points, or the "
+        "interval holds 0.",
         "",
-        "| network | pairs | float32 | sd | dfp16 | sd | difference | 95 % interval | p | equal |",
-        "|---|" + "---:|" * 9,
+        "| network | policy | pairs | float32 | sd | the policy | sd | difference | 95 % interval "
+        "| p | equal |",
+        "|---|---|" + "---:|" * 9,
     ]
     for c in comparisons:
         low, high = c.interval
         lines.append(
-            f"| {c.name} | {len(c.float32)} | {c.float32.mean():.2f} | {deviation(c.float32):.2f} "
-            f"| {c.dfp16.mean():.2f} | {deviation(c.dfp16):.2f} | {c.difference:+.2f} "
-            f"| {low:+.2f} to {high:+.2f} | {c.p_value:.2f} | {_verdict(c)} |"
+            f"| {c.name} | {c.policy} | {len(c.float32)} | {c.float32.mean():.2f} "
+            f"| {deviation(c.float32):.2f} | {c.dfp16.mean():.2f} | {deviation(c.dfp16):.2f} "
+            f"| {c.difference:+.2f} | {low:+.2f} to {high:+.2f} | {c.p_value:.2f} | {_verdict(c)} |"
         )
-    trained = [_training(c.name, study) for c in comparisons]
+    trained = [_training(name, study) for name in dict.fromkeys(c.name for c in comparisons)]
     return "\n".join([*lines, "", *trained]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Paired comparison of the two policies: the runs of one seed form a pair."""
+"""Paired comparison of a policy with float32: the runs of one seed form a pair."""
 
 import dataclasses
 
@@ -11,16 +11,18 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Test accuracies of both policies after the last epoch, in per cent.
+    """Test accuracies under float32 and under another policy after the last epoch, in per cent.
 
     Attributes:
         name: str, name of the network.
         float32, dfp16: float64 arrays (seeds,), in the same order of seeds.
+        policy: str, the other policy.
     """
 
     name: str
     float32: np.ndarray
     dfp16: np.ndarray
+    policy: str = "dfp16"
 
     @property
     def difference(self):
@@ -55,12 +57,13 @@ class Comparison:
         return abs(self.difference) <= ALLOWED_POINTS or bool(low <= 0 <= high)
 
 
-def compare(name, float32, dfp16):
+def compare(name, float32, dfp16, policy="dfp16"):
     """Pairs runs by seed; a seed that only one policy has is left out.
 
     Args:
         name: str.
         float32, dfp16: `pandas.Series` of test accuracies 0..1, indexed by seed.
+        policy: str, the other policy.
 
     Returns:
         `Comparison`.
@@ -75,6 +78,7 @@ def compare(name, float32, dfp16):
         name,
         100 * float32.loc[seeds].to_numpy(np.float64),
         100 * dfp16.loc[seeds].to_numpy(np.float64),
+        policy,
     )
 
 

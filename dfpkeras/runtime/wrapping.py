@@ -39,8 +39,10 @@ class Wrappers:
 
         wrapped._made_by = self
         # A class may only inherit it.
-        self._originals[owner, name] = vars(owner).get(name)
-        setattr(owner, name, wrapped)
+        attribute = vars(owner).get(name)
+        self._originals[owner, name] = attribute
+        is_static = isinstance(attribute, staticmethod)
+        setattr(owner, name, staticmethod(wrapped) if is_static else wrapped)
 
     def made(self, function):
         """Whether `function` is one of the wrappers that are in place."""

@@ -1,8 +1,8 @@
 /* Memory for results, 64-byte aligned and reused.
  *
  * A fresh large allocation costs a page fault for every 4 KiB, more than a kernel spends writing
- * the page. Freed blocks are therefore kept, by size; what is in use and what is kept are together
- * never more than 3/2 of the peak in use since the last release. */
+ * the page. Freed memory is therefore kept, large blocks in an arena, others by size; what is in use
+ * and what is kept are together never more than 3/2 of the peak in use since the last release. */
 #ifndef DFP_POOL_H
 #define DFP_POOL_H
 

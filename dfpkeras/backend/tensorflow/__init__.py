@@ -26,8 +26,6 @@ class TensorFlowBackend(Backend):
     wants_float32 = staticmethod(tracing.wants_float32)
     is_in_loop = staticmethod(tracing.is_in_loop)
     as_written = staticmethod(tracing.as_written)
-    install = staticmethod(tracing.install)
-    uninstall = staticmethod(tracing.uninstall)
 
     as_tensor = staticmethod(tf.convert_to_tensor)
     sizes = staticmethod(tf.shape)
@@ -39,6 +37,16 @@ class TensorFlowBackend(Backend):
     select = staticmethod(tf.cond)
     zeros = staticmethod(tf.zeros)
     broadcast_to = staticmethod(tf.broadcast_to)
+
+    @staticmethod
+    def install():
+        tracing.install()
+        kernel_calls.install()
+
+    @staticmethod
+    def uninstall():
+        tracing.uninstall()
+        kernel_calls.uninstall()
 
     @staticmethod
     def attach(x, name, value):

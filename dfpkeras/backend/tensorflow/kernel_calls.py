@@ -5,11 +5,24 @@ import threading
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops import script_ops
 
 from dfpkeras import _native
 from dfpkeras.backend.tensorflow.tracing import KERNEL_NAME
+from dfpkeras.runtime.wrapping import Wrappers
 
 _this_thread = threading.local()
+_wrappers = Wrappers()
+
+
+def install():
+    """Wraps a function of TensorFlow. Calling it again changes nothing."""
+    _wrappers.wrap(script_ops.FuncRegistry, "_convert", _returned, parameters=("value", "dtype"))
+
+
+def uninstall():
+    """Undoes `install`."""
+    _wrappers.undo()
 
 
 def call(function, operands, dtypes):
@@ -44,3 +57,13 @@ def _run(function, *arrays):
 
 def _by_name(function, names, *arrays):
     return function(**dict(zip(names, arrays, strict=True)))
+
+
+def _returned(original, value, dtype=None):
+    """What a callback returned, as TensorFlow takes it: an array of numbers as it is.
+
+    TensorFlow parses NumPy's version number for each of them: 6.5 µs (Zen 4), a thousand times in a
+    step of MobileNetV2.
+    """
+    is_plain = dtype is None and type(value) is np.ndarray and value.dtype.kind in "iuf"
+    return value if is_plain and value.flags.c_contiguous else original(value, dtype)

@@ -1,9 +1,5 @@
 /* One micro-kernel: DFP_TILE_ROWS rows by PANELS panels of 16 columns in registers. Included once
  * for every format and every PANELS that fits the registers of an instruction set. */
-#define VECTORS (PANELS * DFP_PANEL / DFP_LANES)
-#define VECTORS_PER_PANEL (DFP_PANEL / DFP_LANES)
-#define EACH_ROW DFP_UNROLL for (int r = 0; r < DFP_TILE_ROWS; ++r)
-#define EACH_VECTOR DFP_UNROLL for (int v = 0; v < VECTORS; ++v)
 
 static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_arguments) * t) {
     const DFP_ELEMENT *row0 = t->rows[0], *row1 = t->rows[1], *row2 = t->rows[2];
@@ -14,25 +10,7 @@ static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_argume
     dfp_vi sum[DFP_TILE_ROWS][VECTORS];
     EACH_ROW EACH_VECTOR sum[r][v] = DFP_NAME(dfp_first_sum)(&t->epilogue, v);
     for (const dfp_span *span = t->spans;; ++span) {
-        int64_t k_end = span->offset + row_step * span->groups;
-        for (int64_t k = span->offset; k < k_end; k += row_step) {
-            dfp_vi column[VECTORS];
-            EACH_VECTOR column[v] = DFP_LOAD(b + v / VECTORS_PER_PANEL * panel_stride +
-                                             v % VECTORS_PER_PANEL * DFP_GROUP * DFP_LANES);
-#define DFP_ROW(r)                                                                                 \
-    do {                                                                                           \
-        dfp_vi a = DFP_BROADCAST(row##r + k);                                                      \
-        EACH_VECTOR sum[r][v] = DFP_MULTIPLY_ADD(sum[r][v], a, column[v]);                         \
-    } while (0)
-            DFP_ROW(0);
-            DFP_ROW(1);
-            DFP_ROW(2);
-            DFP_ROW(3);
-            DFP_ROW(4);
-            DFP_ROW(5);
-#undef DFP_ROW
-            b += DFP_GROUP * DFP_PANEL;
-        }
+#include "engine/span_products.h"
         if (!span->flush) continue;
         /* Without this, GCC 12 stores all sums to memory in every iteration of the loop above, for
          * the sake of the conversions below. */
@@ -43,8 +21,3 @@ static void DFP_NAME(DFP_JOIN(dfp_tile_, PANELS))(const DFP_NAME(dfp_tile_argume
         from_zero = 0;
     }
 }
-
-#undef VECTORS
-#undef VECTORS_PER_PANEL
-#undef EACH_ROW
-#undef EACH_VECTOR

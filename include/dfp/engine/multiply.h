@@ -14,8 +14,10 @@ static void DFP_NAME(dfp_multiply_block)(const DFP_NAME(dfp_tile_arguments) * bl
                                          int64_t columns) {
     int64_t panels = dfp_block_panels(columns, column);
     DFP_NAME(dfp_tile_arguments) job = *block;
-    for (int64_t panel = 0; panel < panels; panel += DFP_TILE_PANELS) {
-        int64_t count = panels - panel < DFP_TILE_PANELS ? panels - panel : DFP_TILE_PANELS;
+    job.resident = dfp_has_short_runs(block->spans, block->spans_end);
+    int64_t most = job.resident ? DFP_RESIDENT_PANELS : DFP_TILE_PANELS;
+    for (int64_t panel = 0; panel < panels; panel += most) {
+        int64_t count = panels - panel < most ? panels - panel : most;
         int64_t first = column + panel * DFP_PANEL, width = columns - first;
         if (width > count * DFP_PANEL) width = count * DFP_PANEL;
         job.b = block->b + panel * block->panel_stride;

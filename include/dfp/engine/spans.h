@@ -18,6 +18,21 @@ typedef struct {
     int64_t groups;
 } dfp_segment;
 
+/* Pairs of a run, on average, up to which it is short; see docs/design/kernels.md. */
+#ifndef DFP_SHORT_RUN
+#define DFP_SHORT_RUN 24
+#endif
+
+/* Whether sums go to FP32 so often that they had better stay in registers (resident_kernel.h). */
+static int dfp_has_short_runs(const dfp_span *spans, const dfp_span *end) {
+    int64_t groups = 0, runs = 0;
+    for (; DFP_RESIDENT_PANELS && spans < end; ++spans) {
+        groups += spans->groups;
+        runs += spans->flush;
+    }
+    return runs > 1 && groups <= runs * DFP_SHORT_RUN;
+}
+
 /* Cuts the segments at the ends of the runs; `spans` has room for segments + runs entries. */
 static int64_t dfp_make_spans(const dfp_segment *segments, int64_t row_step, const int32_t *ends,
                               dfp_span *spans) {

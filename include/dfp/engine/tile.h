@@ -13,9 +13,14 @@ typedef struct {
     const DFP_ELEMENT *b;
     int64_t panel_stride;
     int from_zero; /* or from what c holds */
+    int resident;  /* whether runs are short, see resident_kernel.h */
     DFP_NAME(dfp_epilogue) epilogue;
 } DFP_NAME(dfp_tile_arguments);
 
+#define VECTORS (PANELS * DFP_PANEL / DFP_LANES)
+#define VECTORS_PER_PANEL (DFP_PANEL / DFP_LANES)
+#define EACH_ROW DFP_UNROLL for (int r = 0; r < DFP_TILE_ROWS; ++r)
+#define EACH_VECTOR DFP_UNROLL for (int v = 0; v < VECTORS; ++v)
 #define PANELS 1
 #include "engine/micro_kernel.h"
 #undef PANELS
@@ -30,9 +35,24 @@ typedef struct {
 #include "engine/micro_kernel.h"
 #undef PANELS
 #endif
+#if DFP_RESIDENT_PANELS && DFP_FLUSHES
+#define PANELS DFP_RESIDENT_PANELS
+#include "engine/resident_kernel.h"
+#undef PANELS
+#endif
+#undef VECTORS
+#undef VECTORS_PER_PANEL
+#undef EACH_ROW
+#undef EACH_VECTOR
 
 static inline void DFP_NAME(dfp_whole_tile)(const DFP_NAME(dfp_tile_arguments) * t,
                                             int64_t panels) {
+#if DFP_RESIDENT_PANELS && DFP_FLUSHES
+    if (t->resident && panels == DFP_RESIDENT_PANELS) {
+        DFP_NAME(DFP_JOIN(dfp_resident_tile_, DFP_RESIDENT_PANELS))(t);
+        return;
+    }
+#endif
 #if DFP_TILE_PANELS >= 4
     switch (panels) {
         case 4: DFP_NAME(dfp_tile_4)(t); return;

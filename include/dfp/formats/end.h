@@ -9,3 +9,4 @@
 #undef DFP_TRANSPOSE_GROUPS
 #undef DFP_RESULT
 #undef DFP_EPILOGUE
+#undef DFP_FLUSHES

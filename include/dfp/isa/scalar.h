@@ -17,7 +17,8 @@
  *   dfp_pair_channels, dfp_order_channels                      depthwise convolution
  *   dfp_subtract_float, dfp_largest_lanes                      Winograd's transforms
  *   dfp_interleave, dfp_transpose_8x8, dfp_transpose_pairs     packing
- * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold.
+ * and DFP_TILE_PANELS, the widest tile (in panels of 16 columns) that its registers hold, and
+ * DFP_RESIDENT_PANELS, the widest together with as many FP32 sums, 0 if none.
  */
 #include <math.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@
 
 #define DFP_LANES 4
 #define DFP_TILE_PANELS 1
+#define DFP_RESIDENT_PANELS 0
 
 /* The vectors that GCC and Clang know on every machine, as long as the registers of SSE2 and NEON. */
 typedef int32_t dfp_vi __attribute__((vector_size(4 * DFP_LANES)));

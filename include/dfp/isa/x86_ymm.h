@@ -7,6 +7,7 @@
 
 #define DFP_LANES 8
 #define DFP_TILE_PANELS 1
+#define DFP_RESIDENT_PANELS 0
 
 typedef __m256i dfp_vi;
 typedef __m256 dfp_vf;

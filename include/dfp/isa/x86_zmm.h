@@ -7,6 +7,7 @@
 
 #define DFP_LANES 16
 #define DFP_TILE_PANELS 4
+#define DFP_RESIDENT_PANELS 2
 
 typedef __m512i dfp_vi;
 typedef __m512 dfp_vf;

@@ -2,6 +2,7 @@
 
 #define DFP_RESULT float
 #define DFP_EPILOGUE "engine/epilogue/fp32_flush.h"
+#define DFP_FLUSHES 1
 
 /* What happens to finished FP32 sums: nothing, or multiplication by a power of two and then, unless
  * bias is NULL, the addition of one number per column. */

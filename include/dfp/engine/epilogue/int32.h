@@ -2,6 +2,7 @@
 
 #define DFP_RESULT int32_t
 #define DFP_EPILOGUE "engine/epilogue/int32_flush.h"
+#define DFP_FLUSHES 0
 
 /* The initial values of the sums of each column. */
 typedef struct {
