@@ -1,6 +1,6 @@
 """Predicts the speed of a training step on larger machines, and names what limits it.
 
-    dfpkeras bench --step --batch-size 32 --contenders dfp16 dfp16_auto --json steps.json
+    dfpkeras bench --step --batch-size 32 --contenders dfp16 dfp16_direct --json steps.json
     python benchmarks/large_machines.py steps.json > benchmarks/results/large_machines.md
 
 A model, not a measurement. Each core gets as many images as a core of the measured machine had, and
@@ -37,18 +37,18 @@ BARRIERS_OF_A_KERNEL = 4
 #: Tasks of a thread in a kernel (DFP_TASKS_PER_THREAD), the last of which end unevenly.
 TASKS_PER_THREAD = 4
 
-CONTENDERS = ("dfp16", "dfp16_auto")
+CONTENDERS = ("dfp16_direct", "dfp16")
 
 
 def convolution_bytes(network, batch_size):
-    """Bytes that the operands and results of all convolutions of a step move: INT16, FP32 for dw,
-    and as much again to fetch the lines that are written."""
+    """Bytes that the operands and results of all convolutions of a step move: INT16, and for dw
+    FP32, whose lines are fetched before they are written."""
     total = 0
     for layer, count in NETWORKS[network].items():
         x = math.prod(layer.x_shape(batch_size))
         y = math.prod(layer.y_shape(batch_size))
         w = math.prod(layer.w_shape)
-        forward, backward_data = 2 * x + 2 * w + 4 * y, 2 * y + 2 * w + 4 * x
+        forward, backward_data = 2 * x + 2 * w + 2 * y, 2 * y + 2 * w + 2 * x
         total += count * (forward + backward_data + 2 * x + 2 * y + 8 * w)
     return total
 

@@ -8,14 +8,14 @@ predicts for the loop's multiply-add instructions alone, each on its own registe
 """
 
 import argparse
-import json
 import os
 import re
 import subprocess
 import tempfile
 from pathlib import Path
 
-INCLUDE = Path(__file__).parent.parent / "include" / "dfp"
+ROOT = Path(__file__).parent.parent
+HEADERS = ROOT / "include" / "dfp"
 FLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", "-S", "-o", "-"]
 CPUS = ("icelake-server", "sapphirerapids", "znver4")
 ITERATIONS = 1000
@@ -35,31 +35,35 @@ def main():
     print("| instruction set | tile | CPU | multiply-adds/cycle | bare loop | % of it | spills |")
     print("|---|---|---|---|---|---|---|")
     for isa in MULTIPLY_ADDS:
-        for panels, loop in inner_loops(compile_kernels(isa), isa).items():
+        for tile, loop in inner_loops(compile_kernels(isa), isa).items():
             for cpu in CPUS:
-                print(table_row(llvm_mca, isa, panels, loop, cpu))
+                print(table_row(llvm_mca, isa, tile, loop, cpu))
 
 
 def compile_kernels(isa):
     """The assembly of all kernels of one instruction set."""
-    flags = json.loads((INCLUDE / "isa" / "flags.json").read_text())[isa]
-    names = [f"-DDFP_ISA={isa}", f'-DDFP_ISA_HEADER="isa/{isa}.h"', f"-I{INCLUDE}"]
+    known = (HEADERS / "isa" / "list.h").read_text()
+    flags = re.search(rf'^DFP_ISA\({isa}, .*, "(.*)", ".*"\)$', known, re.M).group(1).split()
+    names = [f"-DDFP_ISA={isa}", f'-DDFP_ISA_HEADER="isa/{isa}.h"', f"-I{HEADERS}"]
     compiler = os.environ.get("CC", "cc").split()
-    command = [*compiler, *FLAGS, *flags, *names, str(INCLUDE / "generic" / "kernels.c")]
+    command = [*compiler, *FLAGS, *flags, *names, str(ROOT / "src_pyx" / "kernels.c")]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def inner_loops(assembly, isa):
-    """{panels: instructions} of the loop with the most multiply-adds in each micro-kernel."""
+    """{tile: instructions} of the loop with the most multiply-adds in each micro-kernel of INT16;
+    tiles are named by their size, and "resident" if their FP32 sums stay in registers."""
     loops = {}
-    for name, body in re.findall(r"^dfp_tile_(\d)\S*:\n(.*?)\.cfi_endproc", assembly, re.M | re.S):
+    micro_kernel = r"^dfp_(resident_)?tile_(\d):\n(.*?)\.cfi_endproc"
+    for resident, panels, body in re.findall(micro_kernel, assembly, re.M | re.S):
         blocks = re.split(r"^(\.L\d+):\n", body, flags=re.M)
         candidates = [
             text[: text.index(label) + len(label)]
             for label, text in zip(blocks[1::2], blocks[2::2], strict=True)
             if re.search(rf"^\tj\w+\t{re.escape(label)}$", text, re.M)
         ]
-        loops[int(name)] = max(candidates, key=lambda text: multiply_adds(text, isa))
+        name = f"6x{16 * int(panels)}{', resident' if resident else ''}"
+        loops[name] = max(candidates, key=lambda text: multiply_adds(text, isa))
     return dict(sorted(loops.items()))
 
 
@@ -67,16 +71,20 @@ def multiply_adds(loop, isa):
     return loop.count(MULTIPLY_ADDS[isa][0].split()[0])
 
 
-def table_row(llvm_mca, isa, panels, loop, cpu):
+def table_row(llvm_mca, isa, tile, loop, cpu):
     count = multiply_adds(loop, isa)
     products = count * LANES * 2 * ITERATIONS
     predicted = products / cycles(llvm_mca, loop, cpu)
     limit = products / cycles(llvm_mca, bare_loop(isa, count), cpu)
-    spills = len(re.findall(r"%[re]?sp\)|%[re]?bp\)", loop))
     return (
-        f"| {isa} | 6x{16 * panels} | {cpu} | {predicted:.1f} | {limit:.1f} "
-        f"| {100 * predicted / limit:.0f} | {spills} |"
+        f"| {isa} | {tile} | {cpu} | {predicted:.1f} | {limit:.1f} "
+        f"| {100 * predicted / limit:.0f} | {spills(loop)} |"
     )
+
+
+def spills(loop):
+    """Instructions that access the stack."""
+    return len(re.findall(r"%[re]?sp\)|%[re]?bp\)", loop))
 
 
 def bare_loop(isa, count):

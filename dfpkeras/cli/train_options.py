@@ -29,7 +29,7 @@ def _add_policies(train):
         type=option_values.dtype_policy,
         metavar="NAME",
         help="dtype policy: dfp16 (the default), float32, or dfp16 with arguments "
-        'of DFP16Policy, such as "dfp16(algorithm=auto)"',
+        'of DFP16Policy, such as "dfp16(algorithm=direct)"',
     )
     policy.add_argument(
         "--compare", action="store_true", help="train under dfp16 and float32 and plot both"

@@ -61,7 +61,7 @@ class DFP16Policy(DTypePolicy):
         gradient_bits=None,
         rounding="nearest",
         flush_every=None,
-        algorithm="direct",
+        algorithm="auto",
     ):
         if name not in (POLICY_NAME, None):
             raise ValueError(

@@ -62,7 +62,7 @@ class NumberFormat:
     gradient_bits: int | None = None
     rounding: str = "nearest"
     flush_every: int | None = None
-    algorithm: str = "direct"
+    algorithm: str = "auto"
 
     def __post_init__(self):
         given = {role: getattr(self, f"{role}_bits") for role in _DEFAULTS}

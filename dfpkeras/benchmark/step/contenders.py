@@ -35,7 +35,7 @@ CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender(OURS, "tensorflow", "dfp16"),
-        Contender("dfp16_auto", "tensorflow", "dfp16(algorithm=auto)"),
+        Contender("dfp16_direct", "tensorflow", "dfp16(algorithm=direct)"),
         Contender("tensorflow", "tensorflow", "float32"),
         Contender("pytorch", "torch", "float32"),
         Contender("pytorch_compiled", "torch", "float32", compiles=True),

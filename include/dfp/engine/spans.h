@@ -19,9 +19,7 @@ typedef struct {
 } dfp_segment;
 
 /* Pairs of a run, on average, up to which it is short; see docs/design/kernels.md. */
-#ifndef DFP_SHORT_RUN
 #define DFP_SHORT_RUN 24
-#endif
 
 /* Whether sums go to FP32 so often that they had better stay in registers (resident_kernel.h). */
 static int dfp_has_short_runs(const dfp_span *spans, const dfp_span *end) {
