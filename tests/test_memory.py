@@ -99,7 +99,7 @@ def test_freed_neighbours_serve_a_larger_request():
     before = memory.memory_stats()["in_use"]
     arrays = [memory.aligned_empty((100_000,), np.float32) for _ in range(8)]
     del arrays
-    whole = memory.aligned_empty((700_000,), np.float32)
+    whole = memory.aligned_empty((300_000,), np.float32)
     stats = memory.memory_stats()
     assert whole.nbytes <= stats["in_use"] - before <= 1.01 * whole.nbytes
     assert stats["in_use"] + stats["cached"] <= 1.01 * stats["peak_in_use"]
