@@ -109,7 +109,7 @@ def test_freed_neighbours_serve_a_larger_request():
 def test_where_addresses_are_limited_no_range_is_reserved():
     program = """
 import resource
-resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
+resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
 import numpy as np
 from dfpkeras.runtime import memory
 arrays = [memory.aligned_empty((1 << 22,), np.float32) for _ in range(3)]
