@@ -139,7 +139,7 @@ static block *take_fresh(int class) {
     if (!b) return NULL;
     if (atomic_load(&poisons)) poison(b);
     pthread_mutex_lock(&lock);
-    count_use(class_bytes(class));
+    count_use(b->bytes);
     block *evicted = evict();
     pthread_mutex_unlock(&lock);
     free_all(evicted);
