@@ -1,8 +1,6 @@
 """The memory pool of results."""
 
 import gc
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -106,7 +104,7 @@ def test_freed_neighbours_serve_a_larger_request():
 
 
 @pytest.mark.slow
-def test_where_addresses_are_limited_no_range_is_reserved():
+def test_where_addresses_are_limited_no_range_is_reserved(run_python):
     program = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
@@ -117,8 +115,7 @@ for array in arrays:
     array.fill(1)
 print(memory.memory_stats()["in_use"] // arrays[0].nbytes)
 """
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = run_python(program)
     assert result.stdout == "3\n", result.stderr
 
 

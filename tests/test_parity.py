@@ -182,7 +182,7 @@ def training(monkeypatch):
         for epoch in range(EPOCHS):
             (checkpoint / f"epoch-{epoch}.keras").touch()
         history(run.dtype_policy).to_csv(directory / "history.csv", index=False)
-        return [sys.executable, "-c", f"import sys; sys.exit({run.options.get('status', 0)})"]
+        return [sys.executable, "-P", "-c", f"import sys; sys.exit({run.options.get('status', 0)})"]
 
     monkeypatch.setattr(runner, "train_command", command)
     return begun

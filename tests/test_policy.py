@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -346,13 +343,6 @@ for ask in (
 
 
 @pytest.mark.slow
-def test_another_keras_backend_gets_kernels_and_a_clear_error():
-    environment = os.environ | {"KERAS_BACKEND": "numpy"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", WITHOUT_TENSORFLOW],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def test_another_keras_backend_gets_kernels_and_a_clear_error(run_python):
+    done = run_python(WITHOUT_TENSORFLOW, KERAS_BACKEND="numpy")
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,7 @@ def test_nothing_is_missing(tmp_path):
     for name in known:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
-    command = [sys.executable, "-c", BUILD, str(tmp_path)]
+    command = [sys.executable, "-P", "-c", BUILD, str(tmp_path)]
     built = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     (archive,) = tmp_path.glob("*.tar.gz")

@@ -29,7 +29,7 @@ PACKAGE = ROOT / "dfpkeras"
 
 def lint_imports(folder):
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    command = [sys.executable, "-c", program, "--no-cache"]
+    command = [sys.executable, "-P", "-c", program, "--no-cache"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
@@ -79,6 +79,14 @@ def test_no_code_is_chosen_by_its_name():
     trying to import them."""
     allowed = {"integration/layers/__init__.py", "models/functions.py", "cli/requirements.py"}
     assert files_with(r"import_module\(|__import__\(") == allowed
+
+
+def test_programs_of_the_tests_see_the_installed_package():
+    """Without ``-P``, the sources in the current folder hide it, and they need not be built."""
+    started = re.compile(r'sys\.executable,\s*"-c"')
+    assert [
+        path.name for path in (ROOT / "tests").glob("*.py") if started.search(path.read_text())
+    ] == []
 
 
 # A layer is one file
