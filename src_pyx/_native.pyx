@@ -55,6 +55,7 @@ cdef extern from "dfp.h" nogil:
         const float *maximum
         dfp_operand residual
         dfp_activation activation
+        float alpha
         int32_t bits
         const float *unit_scale
         const float *unit_offset
@@ -64,6 +65,9 @@ cdef extern from "dfp.h" nogil:
         dfp_operand dy
         dfp_tensor y
         dfp_activation activation
+        float alpha
+        const float *scale
+        const float *offset
         dfp_operand x
         const float *mean
         const float *minimum
@@ -169,6 +173,7 @@ cdef extern from "dfp.h" nogil:
     const dfp_conv_algorithm *dfp_choose_conv(
         const dfp_kernels *, dfp_direction, const dfp_conv *, unsigned int)
     int dfp_list_known_isas(const char *const **)
+    int dfp_list_functions(const char *const **)
     int dfp_list_isas(const dfp_isa **)
     const dfp_kernels *dfp_best_isa(const char *)
     void dfp_cpu_name(char *)
@@ -392,10 +397,11 @@ def batch_norm_statistics(x, int64_t pixels, float[:, ::1] statistics):
 
 def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
                        const float[::1] minimum, const float[::1] maximum, residual,
-                       int activation, int bits, int16_t[::1] y, const float[::1] unit_scale,
+                       tuple activation, int bits, int16_t[::1] y, const float[::1] unit_scale,
                        const float[::1] unit_offset, int unit_bits, int16_t[::1] normalized):
-    """Fills y and normalized; returns (exponent, max_abs) of y, then of normalized. The ranges
-    may be None, and all that belongs to the normalised x."""
+    """Fills y and normalized; returns (exponent, max_abs) of y, then of normalized. `activation` is
+    (index, alpha). The ranges may be None, and all that belongs to the normalised x."""
+    cdef int index = activation[0]
     cdef dfp_normalization n
     cdef dfp_result result = result_in(y)
     cdef dfp_result unit_result = result_in(normalized)
@@ -405,7 +411,7 @@ def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
     n.x, n.residual = operand(x), operand(residual)
     n.scale, n.offset = address(scale), address(offset)
     n.minimum, n.maximum = address(minimum), address(maximum)
-    n.activation, n.bits = <dfp_activation>activation, bits
+    n.activation, n.alpha, n.bits = <dfp_activation>index, activation[1], bits
     n.unit_scale, n.unit_offset = address(unit_scale), address(unit_offset)
     n.unit_bits = unit_bits
     with nogil:
@@ -415,18 +421,21 @@ def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,
             (unit_result.scale.exponent, unit_result.scale.max_abs))
 
 
-cdef dfp_normalization_gradient gradient(dy, y, int activation, x, int64_t pixels,
+cdef dfp_normalization_gradient gradient(dy, y, tuple activation, x, int64_t pixels,
                                          int64_t channels) except *:
-    """`y` is (int16 data or None, exponent, max_abs)."""
+    """`y` is (int16 data or None, exponent, max_abs), `activation` (index, alpha, scale of its
+    argument or None, offset), which the caller keeps."""
     cdef dfp_normalization_gradient g
+    cdef int index = activation[0]
     g.pixels, g.channels = pixels, channels
     g.dy, g.y = operand(dy), optional(y[0], y[1], y[2])
-    g.activation = <dfp_activation>activation
+    g.activation, g.alpha = <dfp_activation>index, activation[1]
+    g.scale, g.offset = address(activation[2]), address(activation[3])
     g.x = operand(x)
     return g
 
 
-def batch_norm_backward_reduce(dy, y, int activation, x, int64_t pixels, const float[::1] mean,
+def batch_norm_backward_reduce(dy, y, tuple activation, x, int64_t pixels, const float[::1] mean,
                                double[:, ::1] sums, float[::1] max_dz):
     """Fills max_dz and the rows of `sums`: sum of dz, sum of dz * (x - mean)."""
     cdef dfp_gradient_sums s
@@ -439,7 +448,7 @@ def batch_norm_backward_reduce(dy, y, int activation, x, int64_t pixels, const f
     check(status)
 
 
-def batch_norm_backward(dy, y, int activation, x, const float[::1] mean,
+def batch_norm_backward(dy, y, tuple activation, x, const float[::1] mean,
                         const float[::1] factor_dz, const float[::1] factor_x,
                         const float[::1] constant, const float[::1] minimum,
                         const float[::1] maximum, const float[::1] max_dz, int bits,
@@ -663,6 +672,14 @@ def list_known_isas():
     """Names of all instruction sets that kernels are written for, slowest first."""
     cdef const char *const *names
     cdef int n = dfp_list_known_isas(&names)
+    return [names[i].decode() for i in range(n)]
+
+
+def list_functions():
+    """Names of the activations whose gradient needs their argument, in the order of the
+    enumeration."""
+    cdef const char *const *names
+    cdef int n = dfp_list_functions(&names)
     return [names[i].decode() for i in range(n)]
 
 

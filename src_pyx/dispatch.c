@@ -56,6 +56,14 @@ int dfp_list_known_isas(const char *const **names) {
     return KNOWN;
 }
 
+int dfp_list_functions(const char *const **names) {
+#define DFP_NAME(name) #name,
+    static const char *const functions[] = {DFP_ACTIVATIONS(DFP_NAME)};
+#undef DFP_NAME
+    *names = functions;
+    return sizeof functions / sizeof *functions;
+}
+
 int dfp_list_isas(const dfp_isa **isas) {
     static dfp_isa list[sizeof known / sizeof *known];
     int n = 0;

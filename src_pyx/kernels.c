@@ -34,6 +34,7 @@
 #include "ops/arithmetic.h"
 #include "engine/range.h"
 #include "engine/rows.h"
+#include "activations/functions.h"
 #include "ops/conv_forward.h"
 #include "ops/conv_backward_data.h"
 #include "ops/conv_backward_weights.h"

@@ -5,8 +5,15 @@ import keras
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import training_of_current_call
 from dfpkeras.integration.policy import number_format_of
+from dfpkeras.kernels.activation import Activation
 
-_ACTIVATIONS = ((keras.activations.relu, "relu"), (keras.activations.relu6, "relu6"))
+# Sigmoid and softplus stay float32: what reads them may take the logarithm of a number near 0.
+_ACTIVATIONS = (
+    *((getattr(keras.activations, name), name) for name in ("relu", "relu6", "elu", "selu")),
+    *((getattr(keras.activations, name), name) for name in ("silu", "hard_silu", "gelu", "mish")),
+    *((getattr(keras.activations, name), name) for name in ("tanh", "softsign", "hard_sigmoid")),
+    (keras.activations.leaky_relu, Activation("leaky_relu", 0.2)),
+)
 
 
 def of_product(layer, kernel):
@@ -29,7 +36,7 @@ def bias_of(layer):
 
 
 def integer_activation(layer):
-    """The name of a layer's activation if it runs on integers, or None.
+    """A layer's activation, as `dfpkeras.ops.activate` takes it, if it runs on integers, or None.
 
     By identity: a user's own activation may be an object that cannot be hashed or compared.
     """

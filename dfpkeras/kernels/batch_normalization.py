@@ -27,9 +27,10 @@ import typing
 import numpy as np
 
 from dfpkeras import _native
+from dfpkeras.kernels.activation import check_activation, is_function
 from dfpkeras.kernels.operand_checks import (
-    check_activation,
     check_activation_result,
+    check_argument,
     check_bits,
     check_channel_numbers,
     check_channels,
@@ -161,7 +162,7 @@ def batch_norm_forward(
             ``x``, as `batch_norm_statistics` finds them; values outside saturate. None to find them
             first.
         residual: None, or a `DFPTensor` or ``float32`` array of the shape of ``x`` that is added.
-        activation: None, "relu" or "relu6".
+        activation: None, a name or an `Activation`, see `dfpkeras.kernels.activation`.
         bits: magnitude bits of the result, 2 to 15.
         unit_fold: None, or the (scale, offset) of `batch_norm_fold` without ``gamma`` and ``beta``,
             to return the normalised ``x``, too, which the backward pass can read instead of ``x``.
@@ -184,7 +185,7 @@ def batch_norm_forward(
     offset = check_channel_numbers("offset", offset, channels)
     if residual is not None:
         check_operand("residual", residual, x.shape)
-    index, bits = check_activation(activation), check_bits(bits)
+    of_activation, bits = check_activation(activation), check_bits(bits)
     if minimum is None and maximum is None:
         _, _, minimum, maximum = batch_norm_statistics(x)
     minimum = check_channel_numbers("minimum", minimum, channels)
@@ -203,25 +204,27 @@ def batch_norm_forward(
     unit = unit_fold or (None, None)
     into = None if normalized is None else normalized.reshape(-1)
     result, unit_result = _native.batch_norm_forward(
-        *operands, index, bits, y.reshape(-1), *unit, MAX_BITS, into
+        *operands, of_activation, bits, y.reshape(-1), *unit, MAX_BITS, into
     )
     y = DFPTensor._wrap(y, *result)
     return y if normalized is None else (y, DFPTensor._wrap(normalized, *unit_result))
 
 
-def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
+def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None, argument=None):
     """Sums over all pixels that the gradient of a batch norm needs, in one read.
 
     ``dz`` is ``dy`` where the activation passed its argument on (``y > 0``, and ``y < 6`` for
-    "relu6", as in Keras), 0 elsewhere.
+    "relu6", as in Keras), 0 elsewhere; or of another activation, ``dy`` times its slope.
 
     Args:
         dy: `DFPTensor` or ``float32`` array of shape (..., channels).
         x: `DFPTensor` or ``float32`` array of the same shape, what was normalised.
         mean: ``float32`` array of shape (channels,).
-        y: `DFPTensor` of the same shape: the result of `batch_norm_forward`. Not used without an
-            activation.
-        activation: None, "relu" or "relu6".
+        y: `DFPTensor` of the same shape: the result of `batch_norm_forward`. Used for "relu" and
+            "relu6" only.
+        activation: as in `batch_norm_forward`.
+        argument: (scale, offset), ``float32`` arrays of shape (channels,): the argument of an
+            activation other than those two is ``x * scale + offset``.
 
     Returns:
         A `BatchNormSums`. The sum of an integer ``dz`` is exact. All NaN if ``dy``, ``x`` or ``y``
@@ -237,13 +240,14 @@ def batch_norm_backward_reduce(dy, x, mean, y=None, activation=None):
     check_operand("x", x, dy.shape)
     mean = check_channel_numbers("mean", mean, channels)
     y = check_activation_result(y, activation, x.shape)
+    argument = check_argument(argument, activation, channels)
     sums, max_dz = np.empty((2, channels)), np.empty(channels, np.float32)
     if not _pixels(dy):
         sums.fill(0)
         max_dz.fill(0)
     elif is_finite(dy, x, y):
-        index = check_activation(activation)
-        operands = parts(dy), parts(y)[:3], index, parts(x), _pixels(x), mean
+        of_activation = (*check_activation(activation), *argument)
+        operands = parts(dy), parts(y)[:3], of_activation, parts(x), _pixels(x), mean
         _native.batch_norm_backward_reduce(*operands, sums, max_dz)
     else:
         sums.fill(np.nan)
@@ -309,6 +313,7 @@ def batch_norm_backward(
     activation=None,
     bits=14,
     want_dz=False,
+    argument=None,
 ):
     """``dx = factor_dz * dz + factor_x * (x - mean) + constant`` in one pass.
 
@@ -320,15 +325,15 @@ def batch_norm_backward(
             `batch_norm_gradients`.
         minimum, maximum: ``float32`` arrays of shape (channels,), the channel range of ``x``.
         max_dz: ``float32`` array of shape (channels,), ``max|dz|``, see `BatchNormSums`.
-        y, activation: as in `batch_norm_backward_reduce`.
+        y, activation, argument: as in `batch_norm_backward_reduce`.
         bits: magnitude bits of ``dx``, and of ``dz`` if ``dy`` is a ``float32`` array, 2 to 15.
         want_dz: whether to return ``dz``, the gradient of the residual, too.
 
     Returns:
         ``dx``, a `DFPTensor`, or (dx, dz) with ``want_dz``. The exponent of ``dx`` is found as in
         `batch_norm_forward`, for the bound ``|factor_dz| * max_dz + |factor_x| * max|x - mean| +
-        |constant|``. ``dz`` has the integers and the exponent of ``dy`` if that is a `DFPTensor`.
-        A result of NaN or Inf is the non-finite tensor.
+        |constant|``. ``dz`` has the integers and the exponent of ``dy`` if that is a `DFPTensor`
+        and multiplied by no slope. A result of NaN or Inf is the non-finite tensor.
 
     Raises:
         TypeError: if an operand is of another type, or ``bits`` not an integer.
@@ -348,17 +353,27 @@ def batch_norm_backward(
         "max_dz": max_dz,
     }
     numbers = [check_channel_numbers(name, v, channels) for name, v in numbers.items()]
-    return _backward(dy, x, numbers, y, activation, bits, want_dz)
+    return _backward(dy, x, numbers, y, activation, bits, want_dz, argument)
 
 
 def batch_norm_backward_frozen(
-    dy, factor_dz, max_dz=None, y=None, activation=None, bits=14, want_dz=False
+    dy,
+    factor_dz,
+    max_dz=None,
+    y=None,
+    activation=None,
+    bits=14,
+    want_dz=False,
+    x=None,
+    argument=None,
 ):
     """``dx = factor_dz * dz``: `batch_norm_backward` with constant mean and variance.
 
     Args:
         dy, factor_dz, y, activation, bits, want_dz: as in `batch_norm_backward`.
         max_dz: as in `batch_norm_backward`; None for the largest ``|dy|`` of all channels.
+        x, argument: as in `batch_norm_backward_reduce`; used for activations that need their
+            argument.
 
     Returns:
         As `batch_norm_backward`.
@@ -372,11 +387,13 @@ def batch_norm_backward_frozen(
     if max_dz is not None:
         max_dz = check_channel_numbers("max_dz", max_dz, channels)
     numbers = [None, factor_dz, None, None, None, None, max_dz]
-    return _backward(dy, None, numbers, y, activation, bits, want_dz)
+    x = check_operand("x", x, dy.shape) if is_function(activation) else None
+    return _backward(dy, x, numbers, y, activation, bits, want_dz, argument)
 
 
-def _backward(dy, x, numbers, y, activation, bits, want_dz):
+def _backward(dy, x, numbers, y, activation, bits, want_dz, argument):
     y = check_activation_result(y, activation, dy.shape)
+    argument = check_argument(argument, activation, dy.shape[-1])
     bits = check_bits(bits)
     if not is_finite(dy, x, y):
         return (_nonfinite(dy.shape), _nonfinite(dy.shape)) if want_dz else _nonfinite(dy.shape)
@@ -388,7 +405,7 @@ def _backward(dy, x, numbers, y, activation, bits, want_dz):
     dx_scale, dz_scale = _native.batch_norm_backward(
         parts(dy),
         parts(y)[:3],
-        check_activation(activation),
+        (*check_activation(activation), *argument),
         parts(x),
         *numbers,
         bits,

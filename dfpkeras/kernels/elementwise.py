@@ -8,8 +8,8 @@ the non-finite tensor.
 import numpy as np
 
 from dfpkeras import _native
+from dfpkeras.kernels.activation import Activation, check_activation, is_function
 from dfpkeras.kernels.operand_checks import (
-    check_activation,
     check_activation_result,
     check_bits,
     check_operand,
@@ -26,7 +26,7 @@ _ONE, _ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
 @default_float_environment
 def activation_forward(
     x: DFPTensor | np.ndarray,
-    activation: str | None,
+    activation: str | Activation | None,
     bits: int = 14,
     bounds: tuple[float, float] | None = None,
 ) -> DFPTensor:
@@ -34,9 +34,9 @@ def activation_forward(
 
     Args:
         x: `DFPTensor`, or ``float32`` array, of any shape.
-        activation: None, "relu" (``max(x, 0)``) or "relu6" (``min(max(x, 0), 6)``).
-        bits: magnitude bits of the result for a ``float32`` array, 2 to 15. The result for a
-            `DFPTensor` is exact and has as many bits as ``x``.
+        activation: None, a name or an `Activation`, see `dfpkeras.kernels.activation`.
+        bits: magnitude bits of the result, 2 to 15. Of a `DFPTensor`, "relu" and "relu6" are exact
+            and have as many bits as ``x``.
         bounds: None, or a known lower and upper bound of a ``float32`` array.
 
     Returns:
@@ -48,7 +48,7 @@ def activation_forward(
     """
     check_operand("x", x)
     bits = check_bits(bits)
-    if isinstance(x, DFPTensor):
+    if isinstance(x, DFPTensor) and not is_function(activation):
         bits = max(x.max_abs.bit_length(), MIN_BITS)
     return _combine(x, None, activation, bits, bounds)
 
@@ -56,14 +56,14 @@ def activation_forward(
 def add(
     a: DFPTensor | np.ndarray,
     b: DFPTensor | np.ndarray,
-    activation: str | None = None,
+    activation: str | Activation | None = None,
     bits: int = 14,
 ) -> DFPTensor:
     """A sum, and an activation of it.
 
     Args:
         a, b: `DFPTensor` or ``float32`` array, of one shape.
-        activation: None, "relu" or "relu6".
+        activation: as in `activation_forward`.
         bits: magnitude bits of the result, 2 to 15.
 
     Returns:
@@ -80,36 +80,46 @@ def add(
 
 
 def activation_backward(
-    dy: DFPTensor | np.ndarray, y: DFPTensor | None, activation: str | None, bits: int = 14
+    dy: DFPTensor | np.ndarray,
+    y: DFPTensor | None,
+    activation: str | Activation | None,
+    bits: int = 14,
+    x: DFPTensor | np.ndarray | None = None,
 ) -> DFPTensor:
     """Gradient of an activation with respect to its argument.
 
     Args:
         dy: `DFPTensor` or ``float32`` array: the gradient of the result.
-        y: `DFPTensor` of the shape of ``dy``: the result of the activation. Not used for None.
-        activation: None, "relu" or "relu6".
-        bits: magnitude bits of the result for a ``float32`` gradient, 2 to 15.
+        y: `DFPTensor` of the shape of ``dy``: the result of "relu" or "relu6". Not used for
+            others.
+        activation: as in `activation_forward`.
+        bits: magnitude bits of the result for a ``float32`` gradient and of activations that need
+            ``x``, 2 to 15.
+        x: `DFPTensor` or ``float32`` array of the shape of ``dy``: the argument of an activation
+            other than those two.
 
     Returns:
-        A `DFPTensor`: ``dy`` where ``y > 0`` (and ``y < 6`` for "relu6"), 0 elsewhere, as in Keras.
-        The integers and the exponent of a `DFPTensor` are kept.
+        A `DFPTensor`: ``dy`` where ``y > 0`` (and ``y < 6`` for "relu6"), 0 elsewhere, as in Keras,
+        with the integers and the exponent of a `DFPTensor`; or ``dy`` times the slope at ``x``.
 
     Raises:
-        TypeError: if ``dy`` or ``y`` is of another type, or ``bits`` not an integer.
+        TypeError: if ``dy``, ``y`` or ``x`` is of another type, or ``bits`` not an integer.
         ValueError: if shapes differ, ``activation`` is unknown or ``bits`` out of range.
     """
     check_operand("dy", dy)
     y = check_activation_result(y, activation, dy.shape)
+    x = check_operand("x", x, dy.shape) if is_function(activation) else None
     bits = check_bits(bits)
-    if not is_finite(dy, y):
+    if not is_finite(dy, y, x):
         return _nonfinite(dy.shape)
     if activation is None and isinstance(dy, DFPTensor):
         return dy
     dz = aligned_empty(dy.shape, np.int16)
     if not dz.size:
         return DFPTensor._wrap(dz, 0, 0)
-    operands = parts(dy), parts(y)[:3], check_activation(activation)
-    no_normalisation = (parts(None), *(None,) * 7)
+    argument = (None, None) if x is None else (_ONE, _ZERO)
+    operands = parts(dy), parts(y)[:3], (*check_activation(activation), *argument), parts(x)
+    no_normalisation = (None,) * 7
     _, scale = _native.batch_norm_backward(
         *operands, *no_normalisation, bits, 1, None, dz.reshape(-1)
     )
@@ -153,14 +163,14 @@ def sum_gradients(
     if not dz.size:
         return DFPTensor._wrap(dz, 0, 0)
     operands = [parts(gradient) for gradient in gradients]
-    index = check_activation(activation)
+    index, _ = check_activation(activation)
     scale = _native.sum_gradients(operands, parts(y)[:3], index, bits, dz.reshape(-1))
     return DFPTensor._wrap(dz, *scale)
 
 
 def _combine(a, b, activation, bits, bounds=None):
     """activation(a + b), where b may be None: a normalisation of one channel by 1 and 0."""
-    index = check_activation(activation)
+    of_activation = check_activation(activation)
     if not is_finite(a, b):
         return _nonfinite(a.shape)
     y = aligned_empty(a.shape, np.int16)
@@ -169,6 +179,6 @@ def _combine(a, b, activation, bits, bounds=None):
     bounds = (None, None) if bounds is None else np.float32(bounds).reshape(2, 1)
     no_unit = None, None, 0, None
     scale, _ = _native.batch_norm_forward(
-        parts(a), _ONE, _ZERO, *bounds, parts(b), index, bits, y.reshape(-1), *no_unit
+        parts(a), _ONE, _ZERO, *bounds, parts(b), of_activation, bits, y.reshape(-1), *no_unit
     )
     return DFPTensor._wrap(y, *scale)

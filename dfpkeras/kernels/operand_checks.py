@@ -3,22 +3,13 @@ kernels."""
 
 import numpy as np
 
+from dfpkeras.kernels.activation import check_activation, is_function
 from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS, DFPTensor
 from dfpkeras.runtime.argument_checks import check_integer, kind_of
 
-#: Activations, in the order of the C enumeration ``dfp_activation``.
-ACTIVATIONS = (None, "relu", "relu6")
-
 #: What the native module takes for an absent operand.
 ABSENT = (None, 0, 0, None)
-
-
-def check_activation(activation):
-    """The index of an activation."""
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation: expected None, 'relu' or 'relu6', got {activation!r}")
-    return ACTIVATIONS.index(activation)
 
 
 def check_bits(bits):
@@ -48,8 +39,21 @@ def check_tensor(name, value, shape):
 
 
 def check_activation_result(y, activation, shape):
-    """Checks the activation's result, by which a gradient is masked; None without an activation."""
-    return check_tensor("y", y, shape) if check_activation(activation) else None
+    """Checks the activation's result, by which a gradient is masked; None where none is needed."""
+    index, _ = check_activation(activation)
+    return check_tensor("y", y, shape) if index and not is_function(activation) else None
+
+
+def check_argument(argument, activation, channels):
+    """Checks the scale and the offset of a function's argument; (None, None) where none is
+    needed."""
+    if not is_function(activation):
+        return None, None
+    if argument is None:
+        raise ValueError(
+            f"argument: expected (scale, offset) of the argument of {activation!r}, got None"
+        )
+    return tuple(check_channel_numbers("argument", v, channels) for v in argument)
 
 
 def check_channels(name, value):

@@ -14,6 +14,7 @@ import numpy as np
 
 from dfpkeras import kernels
 from dfpkeras.backend import current
+from dfpkeras.kernels.activation import is_function
 from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.ops.activation_gradient import activation_gradient, float32_activation
@@ -69,8 +70,8 @@ class _Normalization(typing.NamedTuple):
 
 
 class _MaskedGradient(typing.NamedTuple):
-    """How the gradient of an activation was made: `dy` masked by the result `y` of `activation`.
-    The gradient of a batch norm can apply the mask itself."""
+    """How the gradient of an activation was made: `dy` masked by the result `y` of `activation`, or
+    times the slope of a function. The gradient of a batch norm can do that itself."""
 
     dy: typing.Any
     y: QuantizedView | None = None
@@ -123,7 +124,7 @@ def batch_norm(x, gamma, beta, moving_mean, moving_variance, *, epsilon, trainin
 
 @operation
 def fuse_activation(x, activation, number_format):
-    """Returns "relu" or "relu6" of `x`, or None if `x` is not the result of a batch norm."""
+    """Returns an activation of `x`, or None if `x` is not the result of a batch norm."""
     made = _made_by(x)
     if made is None:
         return None
@@ -132,7 +133,9 @@ def fuse_activation(x, activation, number_format):
     def gradient(dy):
         dx = activation_gradient(x, y, activation, number_format, dy)
         # With a residual, its gradient needs dx anyway.
-        return dx if made.residual is not None else _remember_masked(dx, dy, y, activation)
+        if made.residual is not None:
+            return dx
+        return _remember_masked(dx, dy, None if is_function(activation) else y, activation)
 
     return quantized_result(y, [x], gradient, float32_activation(activation))
 
@@ -307,16 +310,26 @@ def _backward_kernel(
     dy = from_arrays(dy, optional.get("dy_scale"))
     y = from_arrays(optional.get("y"), optional.get("y_scale"))
     channel_range = optional.get("channel_range")
+    argument = None
+    if is_function(activation):
+        argument = kernels.batch_norm_fold(gamma, optional.get("beta"), mean, variance, epsilon)
     if normalized:
         scale, offset = kernels.batch_norm_fold(None, None, mean, variance, epsilon)
         mean, channel_range = np.zeros_like(mean), channel_range * scale + offset
-    sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation)
+        argument = argument and _parameters(gamma, optional.get("beta"), mean)
+    sums = kernels.batch_norm_backward_reduce(dy, x, mean, y, activation, argument)
     pixels = math.prod(x.shape[:-1])
     g = kernels.batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training, normalized)
-    mask = {"y": y, "activation": activation, "bits": tensor_format.written_bits}
+    mask = {"y": y, "activation": activation, "argument": argument}
+    mask["bits"] = tensor_format.written_bits
     if training:
         factors = g.factor_dz, g.factor_x, g.constant
         dx = kernels.batch_norm_backward(dy, x, mean, *factors, *channel_range, sums.max_dz, **mask)
     else:
-        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **mask)
+        dx = kernels.batch_norm_backward_frozen(dy, g.factor_dz, sums.max_dz, **mask, x=x)
     return [*pack(round_to(dx, tensor_format)), g.dgamma, g.dbeta, g.sum_dx]
+
+
+def _parameters(gamma, beta, zeros):
+    """Gamma and beta, 1 and 0 where there is none."""
+    return zeros + 1 if gamma is None else gamma, zeros if beta is None else beta

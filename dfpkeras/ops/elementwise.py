@@ -8,6 +8,8 @@ import functools
 
 from dfpkeras import kernels
 from dfpkeras.backend import current
+from dfpkeras.kernels.activation import is_function
+from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.ops.activation_gradient import activation_gradient, float32_activation
 from dfpkeras.ops.addition_gradient import addition_gradient, may_have_one_shape
@@ -25,7 +27,7 @@ def activate(x, activation, *, number_format):
 
     Args:
         x: float32 tensor of any shape.
-        activation: "relu" or "relu6".
+        activation: name or `dfpkeras.kernels.activation.Activation`.
         number_format: `NumberFormat`.
 
     Returns:
@@ -78,7 +80,9 @@ def _activation_kernel(activation, tensor_format, x, x_scale=None, channel_range
     bounds = None if channel_range is None else (channel_range[0].min(), channel_range[1].max())
     x = from_arrays(x, x_scale)
     y = kernels.activation_forward(x, activation, tensor_format.written_bits, bounds)
-    return pack(round_to(y, tensor_format) if x_scale is None else y)
+    # ReLU leaves the integers of a tensor as they are.
+    is_exact = isinstance(x, DFPTensor) and not is_function(activation)
+    return pack(y if is_exact else round_to(y, tensor_format))
 
 
 def _addition_kernel(tensor_format, a, b, a_scale=None, b_scale=None):

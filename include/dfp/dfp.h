@@ -81,6 +81,10 @@ const dfp_conv_algorithm *dfp_choose_conv(const dfp_kernels *kernels, dfp_direct
  * their number. */
 int dfp_list_known_isas(const char *const **names);
 
+/* The names of the activations that are functions (activations/list.h), in the order of
+ * dfp_activation. Returns their number. */
+int dfp_list_functions(const char *const **names);
+
 /* The instruction sets compiled into this library, slowest first; `runs` says whether this CPU and
  * operating system can execute it. Returns their number. */
 typedef struct {

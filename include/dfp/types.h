@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "activations/list.h"
+
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "dfpkeras runs on little-endian machines only: its kernels read two INT16 as one INT32"
 #endif
@@ -96,8 +98,18 @@ typedef struct {
     int count;
 } dfp_conv_algorithms;
 
-/* What follows a normalisation or an addition: nothing, max(z, 0), or min(max(z, 0), 6). */
-typedef enum { DFP_LINEAR, DFP_RELU, DFP_RELU6 } dfp_activation;
+/* What follows a normalisation or an addition: nothing, max(z, 0), min(max(z, 0), 6), or a function of
+ * the list, from DFP_FIRST_FUNCTION on. The gradient of the first three follows from the result,
+ * that of a function from its argument. */
+#define DFP_ENUMERATOR(name) DFP_FUNCTION_##name,
+typedef enum {
+    DFP_LINEAR,
+    DFP_RELU,
+    DFP_RELU6,
+    DFP_ACTIVATIONS(DFP_ENUMERATOR) DFP_ACTIVATION_COUNT,
+    DFP_FIRST_FUNCTION = DFP_RELU6 + 1
+} dfp_activation;
+#undef DFP_ENUMERATOR
 
 /* An operand in FP32 if `floats` is not NULL, else in integers; absent if integers.data is NULL as well.
  * Element i of integers.data is multiplied by scales[i >> block_shift]: in DFP16 that is 1, and the
@@ -132,19 +144,23 @@ typedef struct {
     const float *minimum, *maximum; /* of x; both NULL for -max|x| and max|x| */
     dfp_operand residual;           /* may be absent */
     dfp_activation activation;
+    float alpha; /* the activation's parameter */
     int32_t bits;
     /* If not NULL, x * unit_scale + unit_offset is wanted as well, in unit_bits bits. */
     const float *unit_scale, *unit_offset;
     int32_t unit_bits;
 } dfp_normalization;
 
-/* dz = dy where the activation passed its argument on, else 0;
+/* dz = dy where the activation passed its argument on, else 0, or dy times the slope of a function at
+ * x * scale + offset;
  * dx = factor_dz * dz + factor_x * (x - mean) + constant, or factor_dz * dz if x is absent. */
 typedef struct {
     int64_t pixels, channels;
     dfp_operand dy;
-    dfp_tensor y; /* the result of forward; data may be NULL without an activation */
+    dfp_tensor y; /* the result of forward; data may be NULL unless it is needed for dz */
     dfp_activation activation;
+    float alpha;
+    const float *scale, *offset; /* NULL unless the activation is a function */
     dfp_operand x;
     const float *mean, *minimum, *maximum;
     const float *factor_dz, *factor_x, *constant;
@@ -163,8 +179,8 @@ typedef struct {
 typedef struct {
     int64_t elements, count;
     const dfp_operand *gradients;
-    dfp_tensor y; /* the activation's result; data is NULL without an activation */
-    dfp_activation activation;
+    dfp_tensor y;              /* the activation's result; data is NULL without an activation */
+    dfp_activation activation; /* not a function */
     int32_t bits;
 } dfp_gradient_sum;
 

@@ -3,11 +3,11 @@
 Images are channels-last, the only layout that TensorFlow convolves and pools on every CPU.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
-relu = tf.nn.relu
-relu6 = tf.nn.relu6
 rsqrt = tf.math.rsqrt
 moments = tf.nn.moments
 mean = tf.reduce_mean
@@ -17,6 +17,18 @@ concatenate = tf.concat
 split = tf.split
 pad = tf.pad
 matmul = keras.ops.matmul
+
+
+def activation(name, alpha):
+    """The function that `dfpkeras.kernels.activation.Activation` describes."""
+    parameters = {
+        "elu": {"alpha": alpha},
+        "leaky_relu": {"negative_slope": alpha},
+        "gelu": {"approximate": False},
+        "gelu_tanh": {"approximate": True},
+    }
+    function = getattr(keras.activations, name.removesuffix("_tanh"))
+    return functools.partial(function, **parameters.get(name, {}))
 
 
 def convolution(x, w, groups, **arguments):

@@ -56,7 +56,7 @@ register(
         kernels=("batch_norm_",),
         float32_operations=("FusedBatchNorm",),
         layers="`BatchNormalization` without a mask, renorm or synchronisation; fused with a "
-        '`ReLU`, `Activation("relu")` or ReLU6 and an `Add` of two tensors after it',
+        "activation and an `Add` of two tensors after it",
         computation="INT16 out, forward and backward, one fused pass",
     )
 )

@@ -1,10 +1,14 @@
-/* dz: the gradient dy where the activation passed its argument on, 0 elsewhere. */
+/* dz: the gradient dy where the activation passed its argument on, 0 elsewhere; or dy times the slope of
+ * a function at x * scale + offset. */
 
 /* What the kernels read: tensors [pixels][channels], x and y absent where they are not needed. */
 typedef struct {
     dfp_operand dy, y, x;
-    int32_t top;   /* y passes from 1 to top */
-    float x_scale; /* the value of 1 in an integer x */
+    int32_t top;                  /* y passes from 1 to top */
+    float x_scale;                /* the value of 1 in an integer x */
+    const dfp_function *function; /* or NULL */
+    float alpha;
+    float *scale, *offset; /* of a row: from x's numbers to the function's argument */
 } dfp_gradient_source;
 
 /* As in Keras, the gradient at 0 and at 6 is 0. */
@@ -17,10 +21,41 @@ static int32_t dfp_largest_passing(dfp_activation activation, int32_t y_exponent
 
 static dfp_gradient_source dfp_source_of(const dfp_normalization_gradient *g) {
     dfp_gradient_source s = {.dy = g->dy, .x = g->x, .x_scale = (float)dfp_operand_unit(&g->x)};
-    if (g->activation == DFP_LINEAR) return s;
+    s.function = dfp_function_of(g->activation);
+    s.alpha = g->alpha;
+    if (g->activation == DFP_LINEAR || s.function) return s;
     s.y = dfp_operand_of(g->y);
     s.top = dfp_largest_passing(g->activation, g->y.exponent);
     return s;
+}
+
+/* Fills the rows of a function's scale and offset, for which `memory` has room. */
+static void dfp_repeat_argument(dfp_gradient_source *s, const dfp_rows *rows,
+                                const dfp_normalization_gradient *g, char *memory) {
+    if (!s->function) return;
+    s->scale = dfp_take(&memory, dfp_row_bytes(rows));
+    s->offset = dfp_take(&memory, dfp_row_bytes(rows));
+    dfp_repeat(rows, g->scale, s->x_scale, s->scale);
+    dfp_repeat(rows, g->offset, 1.0, s->offset);
+}
+
+/* dz, in units of dy's numbers, for `count` columns of a row from c on. */
+DFP_INLINE void dfp_fill_dz(const dfp_gradient_source *s, dfp_kind dy_kind, dfp_kind x_kind,
+                            int64_t at, int64_t c, int64_t count, float *dz) {
+    int64_t i = 0;
+    for (; i + DFP_LANES <= count; i += DFP_LANES) {
+        dfp_vf z = dfp_load_operand(&s->x, x_kind, at + i) * dfp_load_float(s->scale + c + i);
+        dfp_store_float(dz + i, z + dfp_load_float(s->offset + c + i));
+    }
+    for (int64_t k = i; k < count; ++k)
+        dz[k] = dfp_element(&s->x, x_kind, at + k) * s->scale[c + k] + s->offset[c + k];
+    /* What fills the last step up. */
+    size_t rest = dfp_round_up((size_t)count, DFP_STEP) - (size_t)count;
+    memset(dz + count, 0, rest * sizeof *dz);
+    s->function->slope(dz, count, s->alpha);
+    for (i = 0; i + DFP_LANES <= count; i += DFP_LANES)
+        dfp_store_float(dz + i, dfp_load_float(dz + i) * dfp_load_operand(&s->dy, dy_kind, at + i));
+    for (; i < count; ++i) dz[i] *= dfp_element(&s->dy, dy_kind, at + i);
 }
 
 /* The same for `count` elements from `first` on, copied into `tails`: see dfp_copy_tail. */

@@ -1,6 +1,6 @@
 /* dx = factor_dz * dz + factor_x * (x - mean) + constant, and dz itself, in one pass, rounded to
  * nearest-even INT16. The exponent of dx is known before the pass from a bound of each channel; dz
- * keeps the integers and the exponent of an integer dy. */
+ * keeps the integers and the exponent of an integer dy, unless it is multiplied by a function's slope. */
 
 typedef struct {
     const dfp_normalization_gradient *g;
@@ -10,7 +10,13 @@ typedef struct {
     float dx_limit, dz_limit, dz_scale;
     int16_t *dx, *dz;                 /* NULL where not wanted */
     int32_t *largest_dx, *largest_dz; /* of each part */
+    char *argument;                   /* for dfp_repeat_argument */
 } dfp_backward;
+
+/* Whether dx depends on x otherwise than by dz. */
+static int dfp_has_distance(const dfp_normalization_gradient *g) {
+    return dfp_kind_of(&g->x) != DFP_ABSENT && g->factor_x;
+}
 
 static dfp_range dfp_backward_range(const dfp_normalization_gradient *g, double dy_largest) {
     dfp_range range = {.finite = 1};
@@ -19,7 +25,7 @@ static dfp_range dfp_backward_range(const dfp_normalization_gradient *g, double 
         double max_dz = g->max_dz ? g->max_dz[c] : dy_largest;
         double bound = dfp_add_term(&range, g->factor_dz[c] * max_dz);
         dfp_add_term(&range, g->factor_dz[c] * unit);
-        if (dfp_kind_of(&g->x) != DFP_ABSENT) {
+        if (dfp_has_distance(g)) {
             double mean = g->mean[c], factor = g->factor_x[c];
             double above = dfp_add_term(&range, factor * (g->maximum[c] - mean));
             double below = dfp_add_term(&range, factor * (g->minimum[c] - mean));
@@ -59,17 +65,24 @@ DFP_INLINE dfp_vi dfp_dz_step(const dfp_backward *b, const dfp_vf dz[2]) {
     return dfp_round_between(scaled, -b->dz_limit, b->dz_limit);
 }
 
+/* `count` elements of dz, and of dx with x at `i` of the source, written at `to`. */
+DFP_INLINE void dfp_write_gradients(const dfp_backward *b, const dfp_vf dz[2],
+                                    const dfp_gradient_source *s, dfp_kind x_kind, int64_t i,
+                                    int64_t to, int64_t c, int64_t count, dfp_written *written) {
+    int large = b->rows.large;
+    if (b->dz) written->dz = dfp_emit(b->dz + to, dfp_dz_step(b, dz), count, large, written->dz);
+    if (b->dx)
+        written->dx =
+            dfp_emit(b->dx + to, dfp_dx_step(b, dz, s, x_kind, i, c), count, large, written->dx);
+}
+
 /* `count` elements, read at `i` of the source and written at `to`, for the columns from c on. */
 DFP_INLINE void dfp_backward_step(const dfp_backward *b, const dfp_gradient_source *s,
                                   dfp_kind dy_kind, int masked, dfp_kind x_kind, int64_t i,
                                   int64_t to, int64_t c, int64_t count, dfp_written *written) {
     dfp_vf dz[2] = {dfp_load_dz(s, dy_kind, masked, i),
                     dfp_load_dz(s, dy_kind, masked, i + DFP_LANES)};
-    int large = b->rows.large;
-    if (b->dz) written->dz = dfp_emit(b->dz + to, dfp_dz_step(b, dz), count, large, written->dz);
-    if (b->dx)
-        written->dx =
-            dfp_emit(b->dx + to, dfp_dx_step(b, dz, s, x_kind, i, c), count, large, written->dx);
+    dfp_write_gradients(b, dz, s, x_kind, i, to, c, count, written);
 }
 
 DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int masked,
@@ -87,6 +100,44 @@ DFP_INLINE void dfp_backward_row(const dfp_backward *b, dfp_kind dy_kind, int ma
     }
 }
 
+/* A row with a function: dz first, then the steps that write. */
+DFP_INLINE void dfp_backward_function_row(const dfp_backward *b, dfp_kind dy_kind, dfp_kind x_kind,
+                                          int64_t first, int64_t length, dfp_written *written) {
+    _Alignas(64) float dz[DFP_FUNCTION_PIECE];
+    dfp_kind distance = !dfp_has_distance(b->g) ? DFP_ABSENT : x_kind;
+    for (int64_t c = 0; c < length; c += DFP_FUNCTION_PIECE) {
+        int64_t left = length - c, count = left < DFP_FUNCTION_PIECE ? left : DFP_FUNCTION_PIECE;
+        dfp_fill_dz(&b->source, dy_kind, x_kind, first + c, c, count, dz);
+        for (int64_t i = 0; i < count; i += DFP_STEP) {
+            int64_t rest = count - i < DFP_STEP ? count - i : DFP_STEP, at = first + c + i;
+            dfp_vf both[2] = {dfp_load_float(dz + i), dfp_load_float(dz + i + DFP_LANES)};
+            if (rest == DFP_STEP) {
+                dfp_write_gradients(b, both, &b->source, distance, at, at, c + i, rest, written);
+            } else {
+                dfp_tail tail;
+                dfp_gradient_source copy = b->source;
+                copy.x = dfp_copy_tail(&b->source.x, x_kind, at, rest, &tail);
+                dfp_write_gradients(b, both, &copy, distance, 0, at, c + i, rest, written);
+            }
+        }
+    }
+}
+
+static void dfp_backward_function(const dfp_backward *b, int64_t index) {
+    dfp_part part = dfp_part_at(&b->rows, index);
+    dfp_written written = {dfp_zero(), dfp_zero()};
+    dfp_kind dy = dfp_kind_of(&b->source.dy), x = dfp_kind_of(&b->source.x);
+    for (int64_t r = 0; r < part.rows; ++r) {
+        int64_t first = part.first + r * part.length;
+        if (dy == DFP_INTEGERS && x == DFP_INTEGERS)
+            dfp_backward_function_row(b, DFP_INTEGERS, DFP_INTEGERS, first, part.length, &written);
+        else
+            dfp_backward_function_row(b, dy, x, first, part.length, &written);
+    }
+    b->largest_dx[index] = dfp_largest_int_lane(written.dx);
+    b->largest_dz[index] = dfp_largest_int_lane(written.dz);
+}
+
 DFP_INLINE void dfp_backward_part(const dfp_backward *b, dfp_kind dy_kind, int masked,
                                   dfp_kind x_kind, int64_t index) {
     dfp_part part = dfp_part_at(&b->rows, index);
@@ -102,6 +153,10 @@ static void dfp_backward_task(void *context, int64_t task, int worker) {
     const dfp_backward *b = context;
     int masked = dfp_kind_of(&b->source.y) != DFP_ABSENT;
     (void)worker;
+    if (b->source.function) {
+        dfp_backward_function(b, task);
+        return;
+    }
 #define DFP_CASE(dy, masked, x)                                                                    \
     case 6 * dy + 3 * masked + x: dfp_backward_part(b, dy, masked, x, task); break;
     switch (6 * dfp_kind_of(&b->source.dy) + 3 * masked + dfp_kind_of(&b->source.x)) {
@@ -126,7 +181,7 @@ static void dfp_repeat_factors(const dfp_backward *b, int32_t e) {
     const dfp_normalization_gradient *g = b->g;
     double unit = dfp_exp2_double(-e);
     dfp_repeat(&b->rows, g->factor_dz, dfp_operand_unit(&g->dy) * unit, b->factor_dz);
-    if (dfp_kind_of(&g->x) == DFP_ABSENT) return;
+    if (!dfp_has_distance(g)) return;
     dfp_repeat(&b->rows, g->factor_x, unit, b->factor_x);
     dfp_repeat(&b->rows, g->mean, -1.0, b->minus_mean);
     dfp_repeat(&b->rows, g->constant, unit, b->constant);
@@ -144,7 +199,8 @@ static void dfp_plan_dz(dfp_backward *b, double dy_largest, dfp_result *dz) {
     const dfp_normalization_gradient *g = b->g;
     int32_t e = g->dy.integers.exponent;
     if (!dz->data) return;
-    if (!dfp_shares_exponent(&g->dy)) {
+    int keeps = dfp_shares_exponent(&g->dy) && !b->source.function;
+    if (!keeps) {
         dfp_range range = {.finite = 1};
         for (int64_t c = 0; c < g->channels; ++c)
             dfp_add_term(&range, g->max_dz ? g->max_dz[c] : dy_largest);
@@ -152,9 +208,8 @@ static void dfp_plan_dz(dfp_backward *b, double dy_largest, dfp_result *dz) {
         e = dfp_range_exponent(&range, g->bits);
     }
     b->dz = dfp_begin_result(dz, e, b->rows.elements);
-    int shared = dfp_shares_exponent(&g->dy);
-    b->dz_limit = (float)(shared ? INT16_MAX : (1 << g->bits) - 1);
-    b->dz_scale = (float)(!shared && b->dz ? dfp_exp2_double(-e) : 1.0);
+    b->dz_limit = (float)(keeps ? INT16_MAX : (1 << g->bits) - 1);
+    b->dz_scale = (float)(!keeps && b->dz ? dfp_operand_unit(&g->dy) * dfp_exp2_double(-e) : 1.0);
 }
 
 static void dfp_run_backward(dfp_backward *b, dfp_result *dx, dfp_result *dz) {
@@ -162,9 +217,11 @@ static void dfp_run_backward(dfp_backward *b, dfp_result *dx, dfp_result *dz) {
     b->source = dfp_source_of(g);
     double dy_largest =
         g->max_dz ? 0 : dfp_operand_largest(&g->dy, b->rows.elements, b->largest_dx);
+    if (b->source.function) dy_largest *= b->source.function->steepest(g->alpha);
     dfp_plan_dx(b, dy_largest, dx);
     dfp_plan_dz(b, dy_largest, dz);
     if (!b->dx && !b->dz) return;
+    dfp_repeat_argument(&b->source, &b->rows, g, b->argument);
     dfp_parallel(b->rows.parts, dfp_backward_task, b);
     if (b->dx) dx->scale.max_abs = dfp_largest_of(b->largest_dx, b->rows.parts);
     if (b->dz) dz->scale.max_abs = dfp_largest_of(b->largest_dz, b->rows.parts);
@@ -176,8 +233,9 @@ static dfp_status dfp_batch_norm_backward(const dfp_normalization_gradient *g, d
     size_t row = dfp_row_bytes(&b.rows);
     size_t maxima = (size_t)(DFP_CHUNKS(b.rows.elements) + b.rows.parts) * sizeof(int32_t);
     dfp_begin();
-    char *memory = dfp_shared_workspace(4 * row + 2 * dfp_round_up(maxima, 64));
+    char *memory = dfp_shared_workspace(6 * row + 2 * dfp_round_up(maxima, 64));
     if (memory) {
+        b.argument = dfp_take(&memory, 2 * row);
         b.factor_dz = dfp_take(&memory, row);
         b.factor_x = dfp_take(&memory, row);
         b.minus_mean = dfp_take(&memory, row);

@@ -1,14 +1,17 @@
 /* y = activation(x * scale + offset + residual) in one pass, rounded to nearest-even INT16.
  *
  * FP32 multiplication and addition are monotone, so the largest result follows from the ranges of
- * each channel, and with it the exponent, before the pass; 2^-exponent is part of scale and offset.
+ * each channel, and with it the exponent, before the pass; 2^-exponent is part of scale and offset,
+ * unless the activation is a function: then its values are multiplied by it.
  * Values that round up beyond the largest integer are clamped. The same pass can write the
  * normalised x, which takes half of x's memory until the backward pass. */
 
 typedef struct {
     const dfp_normalization *n;
     dfp_rows rows;
-    float *scale, *offset; /* of a row, times 2^-exponent */
+    const dfp_function *function; /* or NULL */
+    float unit;                   /* 2^-exponent if there is a function, else 1 */
+    float *scale, *offset;        /* of a row, times 2^-exponent if there is none */
     float residual_scale;
     float low, high;
     float *unit_scale, *unit_offset; /* of a row, times 2^-exponent of the normalised x */
@@ -21,6 +24,14 @@ typedef struct {
 typedef struct {
     dfp_vi y, normalized;
 } dfp_forward_written;
+
+/* The largest magnitude of the activation's results of arguments in [bottom, top]. */
+static double dfp_largest_result(const dfp_normalization *n, double bottom, double top) {
+    const dfp_function *function = dfp_function_of(n->activation);
+    if (function) return dfp_largest_value(function, bottom, top, n->alpha);
+    double bound = n->activation == DFP_LINEAR && -bottom > top ? -bottom : top > 0 ? top : 0.0;
+    return n->activation == DFP_RELU6 && bound > 6.0 ? 6.0 : bound;
+}
 
 static dfp_range dfp_forward_range(const dfp_normalization *n, double x_largest,
                                    double residual_largest) {
@@ -42,8 +53,9 @@ static dfp_range dfp_forward_range(const dfp_normalization *n, double x_largest,
     dfp_add_term(&range, residual_largest);
     top += residual_largest;
     bottom -= residual_largest;
-    range.bound = n->activation == DFP_LINEAR && -bottom > top ? -bottom : top > 0 ? top : 0.0;
-    if (n->activation == DFP_RELU6 && range.bound > 6.0) range.bound = 6.0;
+    /* The arguments of a function are FP32 numbers. */
+    if (dfp_function_of(n->activation)) range.finite &= range.terms < 0x1p124;
+    if (range.finite) range.bound = dfp_largest_result(n, bottom, top);
     return range;
 }
 
@@ -62,6 +74,28 @@ DFP_INLINE dfp_vi dfp_forward_step(const dfp_forward *f, const dfp_operand *x, d
         z[h] = dfp_add_float(z[h], dfp_multiply_float(r, residual_scale));
     }
     return dfp_round_between(z, f->low, f->high);
+}
+
+/* The activation's values, in units of the result, for `count` columns of a row from c on. */
+static void dfp_forward_function(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
+                                 int64_t at, int64_t c, int64_t count, float *z) {
+    const dfp_operand *x = &f->n->x, *residual = &f->n->residual;
+    dfp_vf residual_scale = dfp_broadcast_float(f->residual_scale);
+    int64_t i = 0;
+    for (; i + DFP_LANES <= count; i += DFP_LANES) {
+        dfp_vf v = dfp_load_operand(x, x_kind, at + i) * dfp_load_float(f->scale + c + i);
+        v = v + dfp_load_float(f->offset + c + i);
+        if (residual_kind != DFP_ABSENT)
+            v = v + dfp_load_operand(residual, residual_kind, at + i) * residual_scale;
+        dfp_store_float(z + i, v);
+    }
+    for (; i < count; ++i) {
+        z[i] = dfp_element(x, x_kind, at + i) * f->scale[c + i] + f->offset[c + i];
+        if (residual_kind != DFP_ABSENT)
+            z[i] += dfp_element(residual, residual_kind, at + i) * f->residual_scale;
+    }
+    f->function->value(z, count, f->n->alpha);
+    for (i = 0; i < count; i += DFP_LANES) dfp_store_float(z + i, dfp_load_float(z + i) * f->unit);
 }
 
 /* DFP_STEP numbers of the normalised x. */
@@ -109,13 +143,36 @@ DFP_INLINE void dfp_forward_row(const dfp_forward *f, dfp_kind x_kind, dfp_kind 
     }
 }
 
+/* A row with a function: its values first, then the steps that write. */
+DFP_INLINE void dfp_forward_function_row(const dfp_forward *f, dfp_kind x_kind,
+                                         dfp_kind residual_kind, int64_t first, int64_t length,
+                                         dfp_forward_written *written) {
+    _Alignas(64) float z[DFP_FUNCTION_PIECE] = {0};
+    for (int64_t c = 0; c < length; c += DFP_FUNCTION_PIECE) {
+        int64_t left = length - c, count = left < DFP_FUNCTION_PIECE ? left : DFP_FUNCTION_PIECE;
+        dfp_forward_function(f, x_kind, residual_kind, first + c, c, count, z);
+        for (int64_t i = 0; i < count; i += DFP_STEP) {
+            dfp_vf both[2] = {dfp_load_float(z + i), dfp_load_float(z + i + DFP_LANES)};
+            int64_t rest = count - i < DFP_STEP ? count - i : DFP_STEP;
+            written->y = dfp_emit(f->y + first + c + i, dfp_round_between(both, f->low, f->high),
+                                  rest, f->rows.large, written->y);
+        }
+    }
+}
+
 DFP_INLINE void dfp_forward_part(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
                                  int64_t index) {
     dfp_part part = dfp_part_at(&f->rows, index);
     dfp_forward_written written = {dfp_zero(), dfp_zero()};
-    for (int64_t r = 0; r < part.rows; ++r)
-        dfp_forward_row(f, x_kind, residual_kind, part.first + r * part.length, part.length,
-                        &written);
+    dfp_forward rest = *f;
+    if (f->function) rest.y = NULL;
+    for (int64_t r = 0; r < part.rows; ++r) {
+        int64_t first = part.first + r * part.length;
+        if (f->function && f->y)
+            dfp_forward_function_row(f, x_kind, residual_kind, first, part.length, &written);
+        if (rest.y || rest.normalized)
+            dfp_forward_row(&rest, x_kind, residual_kind, first, part.length, &written);
+    }
     f->largest[index] = dfp_largest_int_lane(written.y);
     f->largest_normalized[index] = dfp_largest_int_lane(written.normalized);
 }
@@ -144,7 +201,9 @@ static void dfp_plan_y(dfp_forward *f, double x_largest, double residual_largest
     if (!f->y) return;
     double unit = dfp_exp2_double(-e), limit = (1 << n->bits) - 1, six = 6.0 * unit;
     f->high = (float)(n->activation == DFP_RELU6 && six < limit ? six : limit);
-    f->low = n->activation == DFP_LINEAR ? -f->high : 0.0f;
+    f->low = n->activation == DFP_LINEAR || f->function ? -f->high : 0.0f;
+    f->unit = f->function ? (float)unit : 1.0f;
+    if (f->function) unit = 1.0;
     f->residual_scale = (float)(dfp_operand_unit(&n->residual) * unit);
     dfp_repeat(&f->rows, n->scale, dfp_operand_unit(&n->x) * unit, f->scale);
     dfp_repeat(&f->rows, n->offset, unit, f->offset);
@@ -183,6 +242,7 @@ static void dfp_run_forward(dfp_forward *f, dfp_result *y, dfp_result *normalize
 static dfp_status dfp_batch_norm_forward(const dfp_normalization *n, dfp_result *y,
                                          dfp_result *normalized) {
     dfp_forward f = {.n = n, .rows = dfp_cut_rows(n->pixels, n->channels)};
+    f.function = dfp_function_of(n->activation);
     size_t row = dfp_row_bytes(&f.rows);
     size_t maxima = (size_t)(DFP_CHUNKS(f.rows.elements) + f.rows.parts) * sizeof(int32_t);
     dfp_begin();

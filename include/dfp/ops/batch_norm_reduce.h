@@ -27,6 +27,14 @@ static dfp_reduction_lanes dfp_take_reduction_lanes(const dfp_rows *r, char *mem
     return l;
 }
 
+DFP_INLINE void dfp_add_to_lanes(const dfp_reduction_lanes *l, int64_t i, dfp_vf dz,
+                                 dfp_vf distance) {
+    dfp_vf product = dfp_multiply_float(dz, distance), size = dfp_absolute_float(dz);
+    dfp_store_float(l->dz + i, dfp_add_float(dfp_load_float(l->dz + i), dz));
+    dfp_store_float(l->dz_x + i, dfp_add_float(dfp_load_float(l->dz_x + i), product));
+    dfp_store_float(l->largest + i, dfp_max_float(size, dfp_load_float(l->largest + i)));
+}
+
 /* One vector of lanes: that of the gradients from `at` on, `length` elements before that of the next
  * row. */
 DFP_INLINE void dfp_add_gradients(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
@@ -36,11 +44,7 @@ DFP_INLINE void dfp_add_gradients(const dfp_gradient_source *s, dfp_kind dy_kind
     dfp_prefetch(&s->dy, dy_kind, at + length);
     if (masked) dfp_prefetch(&s->y, DFP_INTEGERS, at + length);
     dfp_vf dz = dfp_load_dz(s, dy_kind, masked, at);
-    dfp_vf distance = dfp_load_distance(s, x_kind, at, dfp_load_float(l->minus_mean + i));
-    dfp_vf product = dfp_multiply_float(dz, distance), size = dfp_absolute_float(dz);
-    dfp_store_float(l->dz + i, dfp_add_float(dfp_load_float(l->dz + i), dz));
-    dfp_store_float(l->dz_x + i, dfp_add_float(dfp_load_float(l->dz_x + i), product));
-    dfp_store_float(l->largest + i, dfp_max_float(size, dfp_load_float(l->largest + i)));
+    dfp_add_to_lanes(l, i, dz, dfp_load_distance(s, x_kind, at, dfp_load_float(l->minus_mean + i)));
 }
 
 DFP_INLINE void dfp_reduce_row(const dfp_gradient_source *s, dfp_kind dy_kind, int masked,
@@ -56,6 +60,36 @@ DFP_INLINE void dfp_reduce_row(const dfp_gradient_source *s, dfp_kind dy_kind, i
     }
 }
 
+/* A row with a function: dz first, then the sums. */
+DFP_INLINE void dfp_reduce_function_row(const dfp_gradient_source *s, dfp_kind dy_kind,
+                                        dfp_kind x_kind, int64_t first, int64_t length,
+                                        const dfp_reduction_lanes *l) {
+    _Alignas(64) float dz[DFP_FUNCTION_PIECE];
+    for (int64_t c = 0; c < length; c += DFP_FUNCTION_PIECE) {
+        int64_t left = length - c, count = left < DFP_FUNCTION_PIECE ? left : DFP_FUNCTION_PIECE;
+        int64_t at = first + c, whole = count - count % DFP_LANES, i = 0;
+        dfp_fill_dz(s, dy_kind, x_kind, at, c, count, dz);
+        for (; i < whole; i += DFP_LANES)
+            dfp_add_to_lanes(
+                l, c + i, dfp_load_float(dz + i),
+                dfp_load_distance(s, x_kind, at + i, dfp_load_float(l->minus_mean + c + i)));
+        if (i == count) continue;
+        dfp_tail tail;
+        dfp_gradient_source copy = *s;
+        copy.x = dfp_copy_tail(&s->x, x_kind, at + i, count - i, &tail);
+        dfp_add_to_lanes(
+            l, c + i, dfp_load_float(dz + i),
+            dfp_load_distance(&copy, x_kind, 0, dfp_load_float(l->minus_mean + c + i)));
+    }
+}
+
+DFP_INLINE void dfp_reduce_function(const dfp_reduction *d, dfp_kind dy_kind, dfp_kind x_kind,
+                                    dfp_part part, const dfp_reduction_lanes *l) {
+    for (int64_t r = 0; r < part.rows; ++r)
+        dfp_reduce_function_row(&d->source, dy_kind, x_kind, part.first + r * part.length,
+                                part.length, l);
+}
+
 DFP_INLINE void dfp_reduce_part(const dfp_reduction *d, dfp_kind dy_kind, int masked,
                                 dfp_kind x_kind, dfp_part part, const dfp_reduction_lanes *l) {
     for (int64_t r = 0; r < part.rows; ++r)
@@ -65,6 +99,14 @@ DFP_INLINE void dfp_reduce_part(const dfp_reduction *d, dfp_kind dy_kind, int ma
 
 static void dfp_reduce_kinds(const dfp_reduction *d, dfp_part part, const dfp_reduction_lanes *l) {
     int masked = dfp_kind_of(&d->source.y) != DFP_ABSENT;
+    if (d->source.function) {
+        dfp_kind dy = dfp_kind_of(&d->source.dy), x = dfp_kind_of(&d->source.x);
+        if (dy == DFP_INTEGERS && x == DFP_INTEGERS)
+            dfp_reduce_function(d, DFP_INTEGERS, DFP_INTEGERS, part, l);
+        else
+            dfp_reduce_function(d, dy, x, part, l);
+        return;
+    }
 #define DFP_CASE(dy, masked, x)                                                                    \
     case 6 * dy + 3 * masked + x: dfp_reduce_part(d, dy, masked, x, part, l); break;
     switch (6 * dfp_kind_of(&d->source.dy) + 3 * masked + dfp_kind_of(&d->source.x)) {
@@ -138,13 +180,15 @@ static dfp_status dfp_batch_norm_backward_reduce(const dfp_normalization_gradien
     d.worker_bytes = 6 * dfp_row_bytes(&d.rows);
     d.workers = dfp_worker_workspace(d.worker_bytes);
     char *memory = dfp_shared_workspace(2 * dfp_round_up(numbers * sizeof(double), 64) +
-                                        numbers * sizeof(float));
+                                        dfp_round_up(numbers * sizeof(float), 64) +
+                                        2 * dfp_row_bytes(&d.rows));
     int ready = d.workers && memory;
     if (ready) {
         d.source = dfp_source_of(g);
         d.sum_dz = dfp_take(&memory, numbers * sizeof(double));
         d.sum_dz_x = dfp_take(&memory, numbers * sizeof(double));
         d.max_dz = dfp_take(&memory, numbers * sizeof(float));
+        dfp_repeat_argument(&d.source, &d.rows, g, memory);
         dfp_run_reduction(&d, sums);
     }
     dfp_end();
