@@ -87,6 +87,11 @@ cdef extern from "dfp.h" nogil:
         dfp_tensor y
         dfp_activation activation
         int32_t bits
+    ctypedef struct dfp_product:
+        int64_t groups, pixels, channels
+        dfp_operand a, b
+        const float *factors
+        int32_t bits
     ctypedef struct dfp_result:
         int16_t *data
         dfp_scale scale
@@ -135,6 +140,8 @@ cdef extern from "dfp.h" nogil:
         dfp_status (*batch_norm_backward)(
             const dfp_normalization_gradient *, dfp_result *, dfp_result *) noexcept nogil
         dfp_status (*sum_gradients)(const dfp_gradient_sum *, dfp_result *) noexcept nogil
+        dfp_status (*multiply_tensors)(const dfp_product *, dfp_result *) noexcept nogil
+        dfp_status (*sum_products)(const dfp_product *, float *) noexcept nogil
         dfp_status (*max_pool_forward)(
             const dfp_pooling *, const dfp_tensor *, dfp_result *) noexcept nogil
         dfp_status (*max_pool_backward)(
@@ -578,6 +585,35 @@ def spread(const int16_t[:, ::1] dy, const int16_t[::1] x, const int16_t[:, ::1]
     with nogil:
         kernels.spread(&dy[0, 0], x_data, y_data, batch, dx.shape[0] // (batch * channels),
                        channels, &dx[0])
+
+
+cdef dfp_product product(shape, a, b) except *:
+    cdef dfp_product p
+    p.groups, p.pixels, p.channels = shape
+    p.a, p.b = operand(a), operand(b)
+    return p
+
+
+def multiply_tensors(shape, a, b, const float[::1] factors, int bits, int16_t[::1] y):
+    """Fills y; returns (exponent, max_abs). `shape` is (groups, pixels, channels); either b or
+    factors are absent."""
+    cdef dfp_product p = product(shape, a, b)
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    p.factors, p.bits = address(factors), bits
+    with nogil:
+        status = kernels.multiply_tensors(&p, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def sum_products(shape, a, b, float[::1] sums):
+    """Fills `sums` (groups * channels)."""
+    cdef dfp_product p = product(shape, a, b)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.sum_products(&p, &sums[0])
+    check(status)
 
 
 def pad_and_crop(description, const int16_t[::1] x, int16_t[::1] y):

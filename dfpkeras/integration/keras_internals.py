@@ -18,6 +18,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.layers.merging.base_merge import Merge
 from keras.src.layers.pooling.base_global_pooling import BaseGlobalPooling
 from keras.src.layers.pooling.base_pooling import BasePooling
+from keras.src.layers.regularization.spatial_dropout import BaseSpatialDropout
 from keras.src.models.functional import Functional
 from keras.src.trainers import trainer
 
@@ -30,6 +31,7 @@ __all__ = [
     "BaseGlobalPooling",
     "BasePooling",
     "BaseSeparableConv",
+    "BaseSpatialDropout",
     "DTypePolicy",
     "DTypePolicyMap",
     "FloatDTypePolicy",

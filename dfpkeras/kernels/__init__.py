@@ -45,6 +45,7 @@ from dfpkeras.kernels.pooling import (
     max_pool,
     max_pool_backward,
 )
+from dfpkeras.kernels.product import multiply, sum_products
 from dfpkeras.runtime.isa import available_isas, get_isa, set_isa
 from dfpkeras.runtime.machine import info
 
@@ -80,9 +81,11 @@ __all__ = [
     "matmul_int8",
     "max_pool",
     "max_pool_backward",
+    "multiply",
     "set_isa",
     "split",
     "sum_channels",
     "sum_gradients",
+    "sum_products",
     "zero_pad",
 ]

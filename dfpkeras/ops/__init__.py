@@ -11,6 +11,7 @@ from dfpkeras.ops.elementwise import activate, add
 from dfpkeras.ops.integer_convolution import convolution, depthwise_convolution
 from dfpkeras.ops.integer_matrix_product import matmul
 from dfpkeras.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
+from dfpkeras.ops.product import multiply, multiply_by
 
 __all__ = [
     "activate",
@@ -25,6 +26,8 @@ __all__ = [
     "global_max_pool",
     "matmul",
     "max_pool",
+    "multiply",
+    "multiply_by",
     "reshape",
     "transpose",
     "zero_pad",

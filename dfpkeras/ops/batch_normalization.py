@@ -133,9 +133,7 @@ def fuse_activation(x, activation, number_format):
     def gradient(dy):
         dx = activation_gradient(x, y, activation, number_format, dy)
         # With a residual, its gradient needs dx anyway.
-        if made.residual is not None:
-            return dx
-        return _remember_masked(dx, dy, None if is_function(activation) else y, activation)
+        return dx if made.residual is not None else _remember_masked(dx, dy, y, activation)
 
     return quantized_result(y, [x], gradient, float32_activation(activation))
 
@@ -192,8 +190,14 @@ def _forward(made, number_format, activation=None):
 
 def _remember_masked(dx, dy, y, activation):
     """Returns `dx`; a batch norm need not read its value, which is then never computed."""
-    if current().is_lazy() and current().summands(dy) is None:
-        current().attach(dx, _GRADIENT_NAME, _MaskedGradient(dy, y, activation))
+    backend = current()
+    if is_function(activation):
+        masked = _MaskedGradient(dy, None, activation)
+    else:
+        # Summands are added up and masked in one pass.
+        masked = None if backend.summands(dy) is not None else _MaskedGradient(dy, y, activation)
+    if masked is not None and backend.is_lazy():
+        backend.attach(dx, _GRADIENT_NAME, masked)
     return dx
 
 
@@ -226,8 +230,8 @@ def _backward_operands(made, dy):
     if masked is None or not backend.is_in_scope(masked.dy):
         masked = _MaskedGradient(dy)
     of_gradient = named_operand("dy", masked.dy, tensor_format)
-    if backend.summands(dy) is not None:
-        of_gradient = named_view("dy", view_of(dy, tensor_format))
+    if backend.summands(masked.dy) is not None:
+        of_gradient = named_view("dy", view_of(masked.dy, tensor_format))
     of_activation = {} if masked.y is None else named_view("y", masked.y)
     normalized = bool(made.kept) and backend.is_in_scope(made.kept[0].data)
     of_input = named_view("x", made.kept[0]) if normalized else _input(made)

@@ -33,6 +33,9 @@ typedef struct {
     dfp_status (*batch_norm_backward)(const dfp_normalization_gradient *g, dfp_result *dx,
                                       dfp_result *dz);
     dfp_status (*sum_gradients)(const dfp_gradient_sum *s, dfp_result *dz);
+    dfp_status (*multiply_tensors)(const dfp_product *p, dfp_result *y);
+    /* sums[group][c] = sum over the group's pixels of a * b; uses neither factors nor bits. */
+    dfp_status (*sum_products)(const dfp_product *p, float *sums);
     /* dx receives dy of each window at the first of its pixels where x equals y, in row-major order. */
     dfp_status (*max_pool_forward)(const dfp_pooling *p, const dfp_tensor *x, dfp_result *y);
     dfp_status (*max_pool_backward)(const dfp_pooling *p, const dfp_tensor *dy, const dfp_tensor *x,

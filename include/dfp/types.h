@@ -184,6 +184,15 @@ typedef struct {
     int32_t bits;
 } dfp_gradient_sum;
 
+/* y = a * b, all [groups][pixels][channels]; or b has one number for all pixels of a group and channel,
+ * factors[groups][channels], and is absent. */
+typedef struct {
+    int64_t groups, pixels, channels;
+    dfp_operand a, b;
+    const float *factors;
+    int32_t bits;
+} dfp_product;
+
 /* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
 typedef struct {
     int16_t *data;

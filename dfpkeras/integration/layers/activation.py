@@ -49,8 +49,8 @@ register(
         relatives=(keras.layers.PReLU, keras.layers.Softmax),
         kernels=("activation_",),
         float32_operations=("Relu", "Elu", "Selu", "Softsign", "Tanh"),
-        layers="`ReLU`, `LeakyReLU`, `ELU`, `Activation` and `activation=` of a layer: ReLU6, SELU, "
-        "SiLU (swish), hard SiLU, hard sigmoid, GELU, Mish, tanh, softsign",
+        layers="`ReLU`, `LeakyReLU`, `ELU`, `Activation` and `activation=` of a layer: ReLU6, "
+        "SELU, SiLU (swish), hard SiLU, hard sigmoid, GELU, Mish, tanh, softsign",
         computation="INT16 out, one pass",
     )
 )

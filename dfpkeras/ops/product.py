@@ -1,0 +1,151 @@
+"""Differentiable products of tensors, element by element."""
+
+import functools
+
+from dfpkeras import kernels
+from dfpkeras.backend import current
+from dfpkeras.kernels.tensor_format import round_to
+from dfpkeras.ops.addition_gradient import may_have_one_shape
+from dfpkeras.ops.kernel_arguments import from_arrays, pack
+from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.operation import operation
+from dfpkeras.ops.views import (
+    call_for_view,
+    find_integers,
+    named_operand,
+    named_view,
+    quantized_result,
+    view_of,
+)
+
+
+@operation
+def multiply(a, b, *, number_format):
+    """A product.
+
+    Args:
+        a, b: float32 tensors of one shape; or one of them has one number for all pixels of a
+            channel or of an image, such as the result of squeeze-and-excite.
+        number_format: `NumberFormat`.
+
+    Returns:
+        float32 tensor of the larger shape, with a quantised view; or None if shapes do not fit, or
+        the larger tensor has no integers.
+    """
+    backend = current()
+    if backend.unsupported(a) or backend.unsupported(b):
+        return None
+    a, b = backend.in_scope(a), backend.in_scope(b)
+    if _is_factor(a, b):
+        a, b = b, a
+    elif not _is_factor(b, a) and not _have_one_shape(a, b):
+        return None
+    if find_integers(a, number_format.activation) is None:
+        return None
+    return _multiply(a, b, number_format)
+
+
+@operation
+def multiply_by(x, make_factor, *, number_format):
+    """A product by a factor that is made for it.
+
+    Args:
+        x: float32 tensor.
+        make_factor: function of the number of images, a scalar tensor, that returns the factor: see
+            `multiply`. It is called if there is a result.
+        number_format: `NumberFormat`.
+
+    Returns:
+        As `multiply`.
+    """
+    backend = current()
+    if backend.unsupported(x):
+        return None
+    integers = find_integers(backend.in_scope(x), number_format.activation)
+    if integers is None:
+        return None
+    # Not those of x, whose float32 value nobody may need.
+    images = backend.sizes(integers.data)[0]
+    return multiply(x, make_factor(images), number_format=number_format)
+
+
+def _is_factor(factor, x):
+    """Whether `factor` has one number for all pixels of `x`, and `x` several pixels."""
+    factor, x = tuple(factor.shape), tuple(x.shape)
+    if len(factor) != len(x) or len(x) < 3 or any(size != 1 for size in factor[1:-1]):
+        return False
+    fits = factor[0] in (1, x[0]) and factor[-1] in (1, x[-1])
+    return fits and x[-1] is not None and x[1:-1] != factor[1:-1]
+
+
+def _have_one_shape(a, b):
+    return may_have_one_shape(a, b) and tuple(a.shape)[:1] != (None,)
+
+
+def _multiply(a, b, number_format):
+    tensor_format = number_format.activation
+    operands = named_operand("a", a, tensor_format) | named_operand("b", b, tensor_format)
+    y = call_for_view(
+        functools.partial(_product_kernel, tensor_format), operands, a.shape, tensor_format
+    )
+    gradient = functools.partial(_gradients, a, b, number_format)
+    return quantized_result(y, [a, b], gradient, lambda a, b: a * b)
+
+
+def _gradients(a, b, number_format, dy):
+    dy = current().as_tensor(dy)
+    # As the gradient is bilinear in dy and the factors, float32 products have its derivatives.
+    da = _times(dy, b, dy.shape, number_format)
+    if tuple(a.shape) == tuple(b.shape):
+        return [da, _times(dy, a, dy.shape, number_format)]
+    return [da, _summed(dy, a, b, number_format)]
+
+
+def _gradient_operand(dy, tensor_format):
+    if current().summands(dy) is not None:
+        return named_view("a", view_of(dy, tensor_format))
+    return named_operand("a", dy, tensor_format)
+
+
+def _times(dy, factor, shape, number_format):
+    """The view of dy * factor."""
+    tensor_format = number_format.gradient
+    operands = _gradient_operand(dy, tensor_format)
+    operands |= named_operand("b", factor, number_format.activation)
+    kernel = functools.partial(_product_kernel, tensor_format)
+    view = call_for_view(kernel, operands, shape, tensor_format)
+
+    def gradient(upstream):
+        return current().float32_gradient(lambda a, b: a * b, [dy, factor], [upstream])
+
+    return quantized_result(view, [dy, factor], gradient, lambda a, b: a * b)
+
+
+def _summed(dy, x, factor, number_format):
+    """The gradient of a factor: float32, the sums of dy * x."""
+    backend = current()
+    operands = _gradient_operand(dy, number_format.gradient)
+    operands |= named_operand("b", x, number_format.activation)
+    operands["shape"] = backend.sizes(factor)
+    (sums,) = backend.call(_sums_kernel, operands, [backend.float32])
+
+    def float32_values(dy, x):
+        return backend.float32_gradient(lambda f: x * f, [factor], [dy])[0]
+
+    def gradient(upstream):
+        return current().float32_gradient(float32_values, [dy, x], [upstream])
+
+    sums = backend.with_shape(sums, factor.shape)
+    return backend.differentiable(sums, [dy, x], gradient, float32_values)
+
+
+def _product_kernel(tensor_format, a, b, a_scale=None, b_scale=None):
+    hits.add("multiply")
+    a, b = from_arrays(a, a_scale), from_arrays(b, b_scale)
+    return pack(round_to(kernels.multiply(a, b, tensor_format.written_bits), tensor_format))
+
+
+def _sums_kernel(a, b, shape, a_scale=None, b_scale=None):
+    hits.add("sum_products")
+    shape = tuple(int(size) for size in shape)
+    return [kernels.sum_products(from_arrays(a, a_scale), from_arrays(b, b_scale), shape)]
