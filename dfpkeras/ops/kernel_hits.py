@@ -14,7 +14,8 @@ class KernelHits(collections.Counter):
     ``batch_norm_forward``, ``batch_norm_backward``, ``activation_forward``, ``add``,
     ``activation_backward``, ``sum_gradients``,
     ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``, each also with
-    ``_backward``, ``concatenate``, ``split``, ``zero_pad``, ``crop``.
+    ``_backward``, ``concatenate``, ``split``, ``zero_pad``, ``crop``, ``multiply``,
+    ``sum_products``.
 
     Attributes:
         observer: function of a name that is called, in the kernel's thread, as the kernel begins;

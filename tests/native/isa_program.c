@@ -371,19 +371,20 @@ static dfp_tensor normalize(const dfp_kernels *k, const batch_norm *b, int numbe
     dfp_result y = {.data = guarded((size_t)n * 2)}, unit = {.data = guarded((size_t)n * 2)};
     if (k->batch_norm_statistics(&b->x, b->pixels, channels, &found)) exit(2);
     print_hash("batch_norm_statistics", number, s, (size_t)channels * 16);
-    dfp_normalization job = {b->pixels,
-                             channels,
-                             b->x,
-                             b->scale,
-                             b->offset,
-                             found.minimum,
-                             found.maximum,
-                             b->residual,
-                             b->activation,
-                             14,
-                             number % 2 ? b->offset : NULL,
-                             b->scale,
-                             15};
+    dfp_normalization job = {.pixels = b->pixels,
+                             .channels = channels,
+                             .x = b->x,
+                             .scale = b->scale,
+                             .offset = b->offset,
+                             .minimum = found.minimum,
+                             .maximum = found.maximum,
+                             .residual = b->residual,
+                             .activation = b->activation,
+                             .alpha = 0.25f,
+                             .bits = 14,
+                             .unit_scale = number % 2 ? b->offset : NULL,
+                             .unit_offset = b->scale,
+                             .unit_bits = 15};
     if (k->batch_norm_forward(&job, &y, &unit)) exit(2);
     if (job.unit_scale) print_hash("normalized", number, unit.data, (size_t)n * 2);
     print_hash("batch_norm_forward", number, y.data, (size_t)n * 2);
@@ -404,6 +405,9 @@ static void differentiate(const dfp_kernels *k, const batch_norm *b, dfp_tensor 
         .dy = b->dy,
         .y = y,
         .activation = b->activation,
+        .alpha = 0.25f,
+        .scale = b->scale,
+        .offset = b->offset,
         .x = b->x,
         .mean = s,
         .minimum = s + 2 * channels,
@@ -419,7 +423,8 @@ static void differentiate(const dfp_kernels *k, const batch_norm *b, dfp_tensor 
     print_hash("batch_norm_max_dz", number, max_dz, (size_t)channels * 4);
     for (int frozen = 0; frozen < 2; ++frozen) {
         if (frozen) {
-            g.x = (dfp_operand){.floats = NULL};
+            if (b->activation < DFP_FIRST_FUNCTION) g.x = (dfp_operand){.floats = NULL};
+            g.factor_x = NULL;
             g.max_dz = NULL;
         }
         if (k->batch_norm_backward(&g, &dx, &dz)) exit(2);
@@ -436,6 +441,52 @@ static void run_batch_norms(const dfp_kernels *k) {
         for (int variant = 0; variant < 12; variant += i == 6 ? 5 : 1, ++number) {
             batch_norm b = make_batch_norm(batch_norms[i], variant);
             differentiate(k, &b, normalize(k, &b, number), number);
+        }
+    }
+}
+
+/* Every function, with every kind of operands among the shapes. */
+static void run_functions(const dfp_kernels *k) {
+    int number = 0;
+    suffix = "_functions";
+    for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
+        const int64_t *shape = batch_norms[i];
+        for (int f = DFP_FIRST_FUNCTION; f < DFP_ACTIVATION_COUNT; ++f, ++number) {
+            batch_norm b = make_batch_norm(shape, (f + i) % 12);
+            b.activation = (dfp_activation)f;
+            if (shape[1] % 16 == 0 && f % 3 == 0)
+                b.x = block_operand(shape[0] * shape[1], shape[1]);
+            differentiate(k, &b, normalize(k, &b, number), number);
+        }
+    }
+    suffix = "";
+}
+
+static dfp_operand any_operand(int64_t n, int64_t channels, int kind) {
+    if (kind == 2 && channels % 16 == 0) return block_operand(n, channels);
+    return kind ? integer_operand(n) : float_operand(n);
+}
+
+static void run_products(const dfp_kernels *k) {
+    /* groups, pixels, channels */
+    static const int64_t shapes[][3] = {{1, 1, 1},   {3, 7, 5},   {2, 16, 32},  {4, 11, 17},
+                                        {2, 333, 3}, {1, 9, 528}, {2, 1030, 64}};
+    for (int i = 0; i < 7; ++i) {
+        int64_t channels = shapes[i][2], n = shapes[i][0] * shapes[i][1] * channels;
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            dfp_product p = {.groups = shapes[i][0], .pixels = shapes[i][1], .channels = channels};
+            dfp_result y = {.data = guarded((size_t)n * 2)};
+            float *sums = guarded((size_t)(p.groups * channels) * 4);
+            p.a = any_operand(n, channels, kinds / 3);
+            p.b = any_operand(n, channels, kinds % 3);
+            p.bits = 15;
+            if (k->multiply_tensors(&p, &y) || k->sum_products(&p, sums)) exit(2);
+            print_result("product", 9 * i + kinds, &y, n);
+            print_hash("sum_products", 9 * i + kinds, sums, (size_t)(p.groups * channels) * 4);
+            p.b = (dfp_operand){.floats = NULL};
+            p.factors = numbers(p.groups * channels);
+            if (k->multiply_tensors(&p, &y)) exit(2);
+            print_result("product_of_channels", 9 * i + kinds, &y, n);
         }
     }
 }
@@ -482,21 +533,14 @@ static void run_additions(const dfp_kernels *k) {
     static const float one = 1, zero = 0;
     for (int i = 0; i < 6; ++i) {
         int64_t n = 77 + 500 * i;
-        dfp_normalization job = {n,
-                                 1,
-                                 integer_operand(n),
-                                 &one,
-                                 &zero,
-                                 NULL,
-                                 NULL,
-                                 i % 3 == 0   ? (dfp_operand){.floats = NULL}
-                                 : i % 3 == 1 ? integer_operand(n)
-                                              : float_operand(n),
-                                 (dfp_activation)(i / 2),
-                                 15,
-                                 NULL,
-                                 NULL,
-                                 0};
+        dfp_normalization job = {.pixels = n,
+                                 .channels = 1,
+                                 .x = integer_operand(n),
+                                 .scale = &one,
+                                 .offset = &zero,
+                                 .activation = (dfp_activation)(i / 2),
+                                 .bits = 15};
+        if (i % 3) job.residual = i % 3 == 1 ? integer_operand(n) : float_operand(n);
         dfp_result y = {.data = guarded((size_t)n * 2)}, unit = {.data = NULL};
         if (k->batch_norm_forward(&job, &y, &unit)) exit(2);
         print_hash("addition", i, y.data, (size_t)n * 2);
@@ -623,16 +667,37 @@ static void normalize_repeatedly(const dfp_kernels *k) {
     int16_t *y = malloc(sizeof x / 2), *dx = malloc(sizeof x / 2), *unit = malloc(sizeof x / 2);
     dfp_statistics statistics = {s[0], s[1], s[2], s[3]};
     dfp_gradient_sums found = {sums[0], sums[1], max_dz};
-    dfp_normalization n = {PIXELS,   CHANNELS, {.floats = x}, one, one, s[2], s[3], {.floats = x},
-                           DFP_RELU, 14,       one,           one, 15};
+    dfp_normalization n = {.pixels = PIXELS,
+                           .channels = CHANNELS,
+                           .x = {.floats = x},
+                           .scale = one,
+                           .offset = one,
+                           .minimum = s[2],
+                           .maximum = s[3],
+                           .residual = {.floats = x},
+                           .activation = DFP_RELU,
+                           .bits = 14,
+                           .unit_scale = one,
+                           .unit_offset = one,
+                           .unit_bits = 15};
     dfp_result unit_result = {.data = unit}, y_result = {.data = y}, dx_result = {.data = dx},
                dz_result = {.data = NULL};
     for (int i = 0; i < 10 && y && dx && unit; ++i) {
         k->batch_norm_statistics(&n.x, PIXELS, CHANNELS, &statistics);
         k->batch_norm_forward(&n, &y_result, &unit_result);
-        dfp_normalization_gradient g = {PIXELS, CHANNELS, {.floats = x}, {y, 0, 0}, DFP_RELU,
-                                        n.x,    s[0],     s[2],          s[3],      one,
-                                        one,    one,      NULL,          14};
+        dfp_normalization_gradient g = {.pixels = PIXELS,
+                                        .channels = CHANNELS,
+                                        .dy = {.floats = x},
+                                        .y = {y, 0, 0},
+                                        .activation = DFP_RELU,
+                                        .x = n.x,
+                                        .mean = s[0],
+                                        .minimum = s[2],
+                                        .maximum = s[3],
+                                        .factor_dz = one,
+                                        .factor_x = one,
+                                        .constant = one,
+                                        .bits = 14};
         k->batch_norm_backward_reduce(&g, &found);
         k->batch_norm_backward(&g, &dx_result, &dz_result);
     }
@@ -698,6 +763,8 @@ static void run_all(const dfp_kernels *k) {
     run_convolutions_in_blocks(k);
     run_batch_norms_in_blocks(k);
     run_depthwise_in_blocks(k);
+    run_functions(k);
+    run_products(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */

@@ -9,7 +9,9 @@ DFP_INLINE dfp_vf dfp_selu(dfp_vf v, float alpha) {
     return DFP_SELU_SCALE * dfp_elu(v, DFP_SELU_ALPHA);
 }
 
+/* As in Keras, the slope at 0 is that above it. */
 DFP_INLINE dfp_vf dfp_selu_slope(dfp_vf v, float alpha) {
     (void)alpha;
-    return DFP_SELU_SCALE * dfp_elu_slope(v, DFP_SELU_ALPHA);
+    dfp_vf below = DFP_SELU_SCALE * DFP_SELU_ALPHA * dfp_exp_float(v);
+    return dfp_choose(v < 0.0f, below, dfp_constant(DFP_SELU_SCALE));
 }
