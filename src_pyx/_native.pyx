@@ -305,8 +305,9 @@ cdef class ConvolutionPlan:
 
     def run(self, a, a_exponent, a_max, b, b_exponent, b_max, result, bias=None,
             channel_range=None):
-        """a and b are x and w, dy and w, or x and dy. Forward adds `bias` and fills the rows of
-        `channel_range` with the minimum and maximum by channel, unless they are None."""
+        """a and b are x and w, dy and w, or x and dy. Forward and backward_data add `bias`, and
+        forward fills the rows of `channel_range` with the minimum and maximum by channel, unless
+        they are None."""
         convolve(self.chosen.run, self.description, a, a_exponent, a_max, b, b_exponent, b_max,
                  bias, channel_range, result)
 

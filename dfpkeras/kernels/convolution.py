@@ -78,15 +78,17 @@ def conv2d_backward_data(
     dilation_rate: int | tuple[int, int] = 1,
     groups: int = 1,
     flush_every: int | None = None,
+    bias: np.ndarray | None = None,
     algorithm: str = "direct",
     in_blocks: bool = False,
 ) -> np.ndarray | BlockTensor:
-    """Gradient of `conv2d_forward` with respect to ``x``.
+    """Gradient of `conv2d_forward` with respect to ``x``: a transposed convolution of ``dy``.
 
     Args:
         dy: `DFPTensor` of the shape of the forward result.
         w: `DFPTensor` of shape (kernel height, kernel width, channels / groups, filters).
         input_shape: shape of ``x``: (batch, height, width, channels).
+        bias: None, or a ``float32`` array of shape (channels,) that is added to the FP32 result.
         strides, padding, dilation_rate, groups, flush_every, algorithm, in_blocks: as in
             `conv2d_forward`.
 
@@ -103,7 +105,8 @@ def conv2d_backward_data(
     arguments = strides, padding, dilation_rate, groups
     plan = plan_of("backward_data", shapes, names, arguments, flush_every, algorithm)
     check_output(dy.shape, plan.output_shape, "input_shape", shape)
-    return _convolve(plan, dy, w, result_for(shape, groups, in_blocks))
+    extra = (check_bias(bias, shape[3]), None)
+    return _convolve(plan, dy, w, result_for(shape, groups, in_blocks), extra)
 
 
 def conv2d_backward_weights(

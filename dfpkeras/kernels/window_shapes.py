@@ -136,3 +136,30 @@ def layer_output_shape(shape, window, strides, padding, dilation_rate, data_form
         )
     channels = filters or shape[-1 if channels_last else 1]
     return (shape[0], *sizes, channels) if channels_last else (shape[0], channels, *sizes)
+
+
+def transposed_sizes(sizes, window, strides, padding, output_padding, dilation_rate):
+    """The spatial sizes of a transposed convolution's result, as Keras defines them.
+
+    Args:
+        sizes: sizes of the input, with None for unknown ones.
+        window, strides, dilation_rate: tuples of as many ints.
+        padding: "valid" or "same".
+        output_padding: tuple of as many ints, or None.
+
+    Returns:
+        tuple of ints and None.
+    """
+    output_padding = (None,) * len(window) if output_padding is None else output_padding
+    axes = zip(sizes, window, strides, output_padding, dilation_rate, strict=True)
+    return tuple(None if axis[0] is None else _transposed_size(*axis, padding) for axis in axes)
+
+
+def _transposed_size(size, window, stride, output_padding, dilation, padding):
+    extent = (window - 1) * dilation + 1
+    if padding == "valid":
+        more = max(stride - extent, 0) if output_padding is None else output_padding
+        return (size - 1) * stride + extent + more
+    if output_padding is None:
+        return size * stride
+    return (size - 1) * stride + extent % 2 + output_padding

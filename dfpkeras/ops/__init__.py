@@ -12,6 +12,7 @@ from dfpkeras.ops.integer_convolution import convolution, depthwise_convolution
 from dfpkeras.ops.integer_matrix_product import matmul
 from dfpkeras.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from dfpkeras.ops.product import multiply, multiply_by
+from dfpkeras.ops.transposed_convolution import transposed_convolution
 
 __all__ = [
     "activate",
@@ -30,5 +31,6 @@ __all__ = [
     "multiply_by",
     "reshape",
     "transpose",
+    "transposed_convolution",
     "zero_pad",
 ]

@@ -63,7 +63,7 @@ def convolution(
     Raises:
         ValueError: the output would be empty in a spatial dimension.
     """
-    product = _Convolution(
+    product = Convolution(
         number_format, tuple(strides), padding, tuple(dilation_rate), groups, data_format
     )
     return forward_of_layer(product, x, w, bias, variable, training)
@@ -97,14 +97,14 @@ def depthwise_convolution(
     Raises:
         ValueError: the output would be empty in a spatial dimension.
     """
-    product = _Convolution(
+    product = Convolution(
         number_format, tuple(strides), padding, tuple(dilation_rate), None, data_format
     )
     return forward_of_layer(product, x, w, bias, variable, training)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Convolution(BilinearProduct):
+class Convolution(BilinearProduct):
     """The three products of a 1-D or 2-D convolution, in any data format.
 
     The kernels take 2-D, channels-last operands; the INT16 data are rearranged, which are half as
@@ -121,49 +121,51 @@ class _Convolution(BilinearProduct):
     def forward(self, x, w, bias, quantizer):
         backend, shape = current(), self._output_shape(x.data, data_of(w))
         request = Request()
-        images = self._channels_last(x.data)
+        images = self.channels_last(x.data)
         operands = {"x": images, "x_scale": x.scale, **weights_operands(w), **bias}
         filters = shape[-1 if self.data_format == "channels_last" else 1]
-        in_blocks, dtypes = self._result_of(filters)
-        kernel = functools.partial(_forward, quantizer, *self._call(), in_blocks, request)
+        in_blocks, dtypes = self.result_types(filters)
+        kernel = functools.partial(
+            _forward, quantizer, *self.kernel_arguments(), in_blocks, request
+        )
         (*y, channel_range), weights = call_forward(
             kernel, operands, w, [*dtypes, backend.float32], self.number_format.weights
         )
         channel_range = backend.with_shape(channel_range, [2, filters])
         knows = self.groups is not None and self.data_format == "channels_last"
         channel_range = ChannelRange(request, channel_range) if knows else None
-        return Forward(*self._result(y, shape), weights, channel_range)
+        return Forward(*self.result(y, shape), weights, channel_range)
 
     def backward_data(self, dy, w, x_shape):
         operands = {
-            "dy": self._channels_last(dy.data),
+            "dy": self.channels_last(dy.data),
             "dy_scale": dy.scale,
-            "w": self._kernel(w.data),
+            "w": self.images_of_kernel(w.data),
             "w_scale": w.scale,
             "input_shape": x_shape.sizes,
         }
         channels = x_shape.known[-1 if self.data_format == "channels_last" else 1]
         makes_copies = self.groups is None and w.data.shape[-1] > 1
-        in_blocks, dtypes = self._result_of(0 if makes_copies else channels)
-        kernel = functools.partial(_backward_data, *self._call(), in_blocks)
-        return self._result(current().call(kernel, operands, dtypes), x_shape.known)
+        in_blocks, dtypes = self.result_types(0 if makes_copies else channels)
+        kernel = functools.partial(_backward_data, *self.kernel_arguments(), in_blocks)
+        return self.result(current().call(kernel, operands, dtypes), x_shape.known)
 
     def backward_weights(self, x, dy, w_shape):
         operands = {
-            "x": self._channels_last(x.data),
+            "x": self.channels_last(x.data),
             "x_scale": x.scale,
-            "dy": self._channels_last(dy.data),
+            "dy": self.channels_last(dy.data),
             "dy_scale": dy.scale,
         }
         kernel_shape = (1,) * (2 - len(self.strides)) + tuple(w_shape)
-        kernel = functools.partial(_backward_weights, *self._call(), kernel_shape)
+        kernel = functools.partial(_backward_weights, *self.kernel_arguments(), kernel_shape)
         (dw,) = current().call(kernel, operands, [current().float32])
         return current().reshape(dw, w_shape)
 
     def bias_gradient(self, dy):
         if dy.channel_sums is not None and self.data_format == "channels_last":
             return dy.channel_sums
-        return sum_channels(self._channels_last(dy.data), dy.scale)
+        return sum_channels(self.channels_last(dy.data), dy.scale)
 
     def broadcast_bias(self, bias, sizes):
         if self.data_format == "channels_first":
@@ -171,16 +173,16 @@ class _Convolution(BilinearProduct):
         return current().broadcast_to(bias, sizes)
 
     def shape_of(self, x):
-        return Shape(x.data.shape, current().sizes(self._channels_last(x.data)))
+        return Shape(x.data.shape, current().sizes(self.channels_last(x.data)))
 
     def zeros(self, x_shape):
-        return self._restore(current().zeros(x_shape.sizes), x_shape.known)
+        return self.restored(current().zeros(x_shape.sizes), x_shape.known)
 
     def float32_forward(self, x, w, bias=None):
-        images, kernel = self._channels_last(x), self._kernel(w)
-        arguments = {"groups": None, **self._arguments()}
+        images, kernel = self.channels_last(x), self.images_of_kernel(w)
+        arguments = {"groups": None, **self.arguments_of_images()}
         y = current().float32_operations.convolution(images, kernel, **arguments)
-        return self._restore(y if bias is None else y + bias, self._output_shape(x, w))
+        return self.restored(y if bias is None else y + bias, self._output_shape(x, w))
 
     def _output_shape(self, x, w):
         return layer_output_shape(
@@ -193,15 +195,16 @@ class _Convolution(BilinearProduct):
             filters=w.shape[-1] * (w.shape[-2] if self.groups is None else 1),
         )
 
-    def _call(self):
+    def kernel_arguments(self):
         """The arguments of every kernel of this layer."""
         formats = self.number_format
-        return self._arguments(), {
+        return self.arguments_of_images(), {
             "flush_every": formats.flush_every,
             "algorithm": formats.algorithm,
         }
 
-    def _arguments(self):
+    def arguments_of_images(self):
+        """The arguments of a convolution of images."""
         one = (1,) * (2 - len(self.strides))
         grouping = {} if self.groups is None else {"groups": self.groups}
         return grouping | {
@@ -210,30 +213,33 @@ class _Convolution(BilinearProduct):
             "dilation_rate": one + self.dilation_rate,
         }
 
-    def _result_of(self, channels):
+    def result_types(self, channels):
         """Whether the kernel returns a result with so many channels in blocks, and the types of its
         arrays. 0 channels stand for a result that is added up from others."""
         if not channels or not block_of(channels // (self.groups or 1)):
             return False, [current().float32]
         return True, [current().int16, current().float32]
 
-    def _result(self, arrays, shape):
+    def result(self, arrays, shape):
         """The float32 tensor, and its `BlocksView` or None, of what the kernel returned."""
         if len(arrays) == 1:
-            return self._restore(arrays[0], shape), None
+            return self.restored(arrays[0], shape), None
         if self.data_format == "channels_first":  # blocks lie along the last dimension
-            return self._restore(dequantized(BlocksView(*arrays)), shape), None
+            return self.restored(dequantized(BlocksView(*arrays)), shape), None
         data, scale = arrays
-        blocks = BlocksView(self._restore(data, shape), scale)
+        blocks = BlocksView(self.restored(data, shape), scale)
         return dequantized(blocks), blocks
 
-    def _channels_last(self, x):
+    def channels_last(self, x):
+        """`x` as 2-D images (N, H, W, C)."""
         return channels_last(x, self.data_format)
 
-    def _kernel(self, w):
+    def images_of_kernel(self, w):
+        """`w` as the kernel of images."""
         return current().expand_dims(w, 0) if len(self.strides) == 1 else w
 
-    def _restore(self, images, shape):
+    def restored(self, images, shape):
+        """The inverse of `channels_last`, for a tensor of this shape."""
         return restored(images, shape, self.data_format)
 
 

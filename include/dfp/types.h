@@ -61,7 +61,9 @@ typedef struct {
     int64_t pad_top, pad_left;
     int64_t groups;
     int64_t flush_every;
-    const float *bias; /* out_channels numbers that forward adds, or NULL */
+    /* out_channels numbers that forward adds, in_channels that backward_data adds (as the forward
+     * pass of a transposed convolution), or NULL. */
+    const float *bias;
     /* Where forward puts the smallest and largest number of each output channel, or both NULL. A
      * channel that holds only NaN gets Inf and -Inf. */
     float *minimum, *maximum;

@@ -38,6 +38,11 @@ def convolution(x, w, groups, **arguments):
     return keras.ops.conv(x, w, **arguments, data_format="channels_last")
 
 
+def transposed_convolution(x, w, groups, **arguments):
+    """Transposed convolution, of one group."""
+    return keras.ops.conv_transpose(x, w, **arguments, data_format="channels_last")
+
+
 def max_pool(x, **arguments):
     """The maximum of each window."""
     return keras.ops.max_pool(x, **arguments, data_format="channels_last")

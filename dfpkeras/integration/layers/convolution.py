@@ -3,7 +3,7 @@
 import keras
 
 from dfpkeras import ops
-from dfpkeras.integration.keras_internals import BaseConv, BaseConvTranspose
+from dfpkeras.integration.keras_internals import BaseConv
 from dfpkeras.integration.layer_support import activated, bias_of, input_sizes, of_product
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
@@ -75,7 +75,6 @@ register(
         has_weights=True,
         operation=_operation,
         algorithms=_algorithms,
-        relatives=(BaseConvTranspose,),
         kernels=("conv_", "bias_gradient"),
         float32_operations=("Conv2D",),
         layers="`Conv2D`, `Conv1D` (strides, dilation, groups, both data formats), and subclasses "

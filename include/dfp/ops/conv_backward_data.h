@@ -1,4 +1,4 @@
-/* dx = transposed convolution of dy with w. For strides (sh, sw) the input pixels fall into sh * sw
+/* dx = transposed convolution of dy with w, plus a bias if there is one. For strides (sh, sw) the input pixels fall into sh * sw
  * phases (row % sh, column % sw); within one phase every pixel sees the same taps at the same offsets
  * in dy, so each phase is a tap convolution of stride 1. */
 
@@ -24,18 +24,26 @@ static int64_t dfp_phase_extent(int64_t extent, int64_t phase, int64_t stride) {
     return phase < extent ? dfp_ceil_div(extent - phase, stride) : 0;
 }
 
-/* No tap reaches this phase: one row of it is zero. */
-static void dfp_zero_row_task(void *context, int64_t task, int worker) {
+/* One pixel that is the bias, or zero. */
+static void dfp_write_bias(const dfp_tap_convolution *t, int64_t at, int64_t channels) {
+    float block[DFP_BLOCK];
+    int64_t width = (int64_t)1 << t->blocks.shift;
+    if (t->out && t->bias) memcpy(t->out + at, t->bias, (size_t)channels * sizeof(float));
+    if (t->out && !t->bias) memset(t->out + at, 0, (size_t)channels * sizeof(float));
+    if (!t->out && !t->bias) dfp_write_zero_blocks(&t->blocks, at, channels);
+    for (int64_t c = 0; !t->out && t->bias && c < channels; c += width) {
+        memcpy(block, t->bias + c, (size_t)width * sizeof(float));
+        dfp_write_block(&t->blocks, block, width, 0, at + c);
+    }
+}
+
+/* No tap reaches this phase: one row of it. */
+static void dfp_bias_row_task(void *context, int64_t task, int worker) {
     const dfp_tap_convolution *t = context;
     int64_t row = task / t->grid_h * t->out_image + task % t->grid_h * t->out_row + t->out_first;
-    int64_t channels = t->groups * t->out_columns;
     (void)worker;
-    for (int64_t j = 0; j < t->grid_w; ++j, row += t->out_pixel) {
-        if (t->out)
-            memset(t->out + row, 0, (size_t)channels * sizeof(float));
-        else
-            dfp_write_zero_blocks(&t->blocks, row, channels);
-    }
+    for (int64_t j = 0; j < t->grid_w; ++j, row += t->out_pixel)
+        dfp_write_bias(t, row, t->groups * t->out_columns);
 }
 
 static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char *memory) {
@@ -49,7 +57,7 @@ static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char
             t->out_first = (row * c->in_w + column) * c->in_channels;
             if (!t->grid_h || !t->grid_w) continue;
             if (!t->rows.count || !t->columns.count) {
-                dfp_parallel(t->batch * t->grid_h, dfp_zero_row_task, t);
+                dfp_parallel(t->batch * t->grid_h, dfp_bias_row_task, t);
                 continue;
             }
             dfp_status status = dfp_tap_run(t, memory);
@@ -160,6 +168,9 @@ static dfp_status dfp_run_cells(const dfp_conv *c, dfp_tap_convolution *t, dfp_c
     int16_t *weights = dfp_take(&memory, (size_t)values * sizeof(int16_t));
     dfp_expand_weights(c, t, t->weights, weights);
     t->weights = weights;
+    float *bias = dfp_take(&memory, DFP_BLOCK * sizeof(float));
+    for (int64_t i = 0; t->bias && i < t->out_columns; ++i) bias[i] = t->bias[i % c->in_channels];
+    if (t->bias) t->bias = bias;
     return dfp_tap_run(t, memory);
 }
 
@@ -170,7 +181,8 @@ static size_t dfp_backward_data_bytes(const dfp_conv *c, const dfp_tap_convoluti
     size_t phases = dfp_tap_plan_bytes(t, taps);
     cells.out_columns = DFP_BLOCK;
     size_t expanded = (size_t)(4 * taps * c->out_channels * DFP_BLOCK) * sizeof(int16_t);
-    size_t cell_bytes = dfp_tap_plan_bytes(&cells, 4 * taps) + dfp_round_up(expanded, 64);
+    size_t cell_bytes = dfp_tap_plan_bytes(&cells, 4 * taps) + dfp_round_up(expanded, 64) +
+                        DFP_BLOCK * sizeof(float);
     int small = c->groups == 1 && c->stride_h * c->stride_w * c->in_channels <= DFP_BLOCK;
     return small && cell_bytes > phases ? cell_bytes : phases;
 }
@@ -202,6 +214,7 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
         .out_row = c->stride_h * c->in_w * c->in_channels,
         .out_pixel = c->stride_w * c->in_channels,
         .scale = dfp_power_of_two(dy->exponent + w->exponent),
+        .bias = c->bias,
     };
     size_t bytes = dfp_backward_data_bytes(c, &t) + dfp_taps_bytes(2 * c->kernel_h) +
                    dfp_taps_bytes(2 * c->kernel_w);

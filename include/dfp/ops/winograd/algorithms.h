@@ -69,7 +69,7 @@ static dfp_status dfp_winograd_backward_data(const dfp_winograd_transforms *t, c
     v.transposed = 1;
     v.out = dx;
     v.blocks = dfp_input_blocks(c, c->in_channels);
-    v.epilogue = (dfp_epilogue){1, dfp_power_of_two(dy->exponent + w->exponent), NULL};
+    v.epilogue = (dfp_epilogue){1, dfp_power_of_two(dy->exponent + w->exponent), c->bias};
     dfp_begin();
     dfp_status status = dfp_winograd_convolve(&v);
     dfp_end();

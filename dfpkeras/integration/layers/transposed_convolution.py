@@ -1,0 +1,38 @@
+"""Conv1DTranspose and Conv2DTranspose."""
+
+from dfpkeras import ops
+from dfpkeras.integration.keras_internals import BaseConvTranspose
+from dfpkeras.integration.layer_support import activated, bias_of, of_product
+from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
+
+
+def _call(layer, inputs):
+    outputs = ops.transposed_convolution(
+        inputs,
+        layer.kernel,
+        bias_of(layer),
+        strides=layer.strides,
+        padding=layer.padding,
+        output_padding=layer.output_padding,
+        dilation_rate=layer.dilation_rate,
+        data_format=layer.data_format,
+        **of_product(layer, layer.kernel),
+    )
+    return NotImplemented if outputs is None else activated(layer, outputs)
+
+
+def _operation(layer):
+    return f"{layer.rank}-D transposed convolution" if layer.rank in (1, 2) else None
+
+
+register(
+    LayerFamily(
+        kind="convolution",
+        methods=(IntegerMethod(BaseConvTranspose, "call", _call),),
+        has_weights=True,
+        operation=_operation,
+        kernels=("transposed_conv_", "bias_gradient"),
+        layers="`Conv2DTranspose`, `Conv1DTranspose`, and subclasses of them",
+        computation="INT16 kernels in all three directions",
+    )
+)
