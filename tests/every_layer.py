@@ -62,9 +62,34 @@ MODELS = {
         lambda: layers.DepthwiseConv2D(2), lambda: layers.SeparableConv2D(4, 2)
     ),
     "activations": _on_images(layers.ReLU, lambda: layers.Conv2D(4, 3, activation="relu6")),
+    "functions": _on_images(
+        layers.BatchNormalization,
+        lambda: layers.Activation("silu"),
+        lambda: layers.Conv2D(4, 1, activation="gelu"),
+        lambda: layers.Conv2D(4, 1),
+        layers.LeakyReLU,
+        lambda: layers.Conv2D(4, 1),
+        layers.ELU,
+    ),
     "batch_norm": _on_images(layers.BatchNormalization, layers.ReLU),
     "batch_norm_axis": _on_images(lambda: layers.BatchNormalization(axis=1)),
     "add": _merging(layers.Add),
+    "multiply": _merging(layers.Multiply, layers.ReLU),
+    "gate": _merging(
+        layers.Multiply, layers.ReLU, lambda: layers.GlobalAveragePooling2D(keepdims=True)
+    ),
+    "dropout": _on_images(
+        layers.ReLU,
+        lambda: layers.SpatialDropout2D(0.3),
+        lambda: layers.Dropout(0.3, noise_shape=(None, 1, 1, 1)),
+    ),
+    "dropout_1d": _on_sequences(layers.ReLU, lambda: layers.SpatialDropout1D(0.3)),
+    "transposed_convolution": _on_images(lambda: layers.Conv2DTranspose(4, 3, strides=2)),
+    "transposed_convolution_1d": _on_sequences(lambda: layers.Conv1DTranspose(4, 3)),
+    "einsum": _on_sequences(
+        lambda: layers.EinsumDense("abc,cde->abde", (4, 2, 4), bias_axes="de"),
+        lambda: layers.EinsumDense("abde,dec->abc", (4, 4), bias_axes="c"),
+    ),
     "batch_norm_add": _merging(layers.Add, layers.BatchNormalization),
     "concatenate": _merging(layers.Concatenate),
     "pooling": _on_images(

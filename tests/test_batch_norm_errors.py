@@ -163,7 +163,9 @@ def test_half_of_a_channel_range(given):
 @pytest.mark.parametrize(("function", "name"), arguments_of("activation"))
 @pytest.mark.parametrize("value", ["relu7", "linear", "", 0, max])
 def test_an_unknown_activation(function, name, value):
-    with pytest.raises(ValueError, match="activation: expected one of None, 'relu', 'relu6', 'elu'") as error:
+    with pytest.raises(
+        ValueError, match="activation: expected one of None, 'relu', 'relu6', 'elu'"
+    ) as error:
         call(function, **{name: value})
     assert repr(value) in str(error.value)
 

@@ -151,9 +151,12 @@ def test_activations_that_have_no_integer_form_are_keras_own():
     x = tf.constant(random_array(3, 7))
     with dtype_policy():
         for layer in (
-            layers.Activation("tanh"),
-            layers.ReLU(negative_slope=0.1),
+            layers.Activation("sigmoid"),
+            layers.Activation("softplus"),
+            layers.Activation("exponential"),
+            layers.PReLU(),
             layers.ReLU(max_value=3.0),
+            layers.ReLU(max_value=6.0, negative_slope=0.1),
             layers.ReLU(threshold=0.5),
         ):
             hits.reset()

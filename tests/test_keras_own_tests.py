@@ -31,17 +31,25 @@ FOLDER = pathlib.Path(__file__).with_name("keras_own_tests")
 # Layers with an integer path, layers that must be left alone, and what handles any layer.
 MODULES = [
     "keras.src.layers.activations.activation_test",
+    "keras.src.layers.activations.elu_test",
+    "keras.src.layers.activations.leaky_relu_test",
     "keras.src.layers.activations.relu_test",
+    "keras.src.layers.attention.grouped_query_attention_test",
+    "keras.src.layers.attention.multi_head_attention_test",
     "keras.src.layers.convolutional.conv_test",
+    "keras.src.layers.convolutional.conv_transpose_test",
     "keras.src.layers.convolutional.depthwise_conv_test",
     "keras.src.layers.convolutional.separable_conv_test",
     "keras.src.layers.core.dense_test",
+    "keras.src.layers.core.einsum_dense_test",
     "keras.src.layers.merging.merging_test",
     "keras.src.layers.normalization.batch_normalization_test",
     "keras.src.layers.pooling.average_pooling_test",
     "keras.src.layers.pooling.global_average_pooling_test",
     "keras.src.layers.pooling.global_max_pooling_test",
     "keras.src.layers.pooling.max_pooling_test",
+    "keras.src.layers.regularization.dropout_test",
+    "keras.src.layers.regularization.spatial_dropout_test",
     "keras.src.layers.reshaping.cropping1d_test",
     "keras.src.layers.reshaping.cropping2d_test",
     "keras.src.layers.reshaping.flatten_test",
@@ -60,11 +68,16 @@ MODULES = [
 # Tests that compute with a layer that has weights, and a kernel that each of them must run.
 KERNELS = {
     r"conv_test\.py::Conv(Basic|Correctness)Test::test_conv[12]d": "conv_forward",
+    r"conv_transpose_test\.py::ConvTranspose(Basic|Correctness)Test::test_conv[12]d_transpose": (
+        "transposed_conv_forward"
+    ),
     r"depthwise_conv_test\.py::Depthwise.*::test_depthwise_conv[12]d": "depthwise_forward",
     r"separable_conv_test\.py::Separable.*::test_separable_conv[12]d": "depthwise_forward",
     r"dense_test\.py::DenseTest::test_dense_(basics|correctness|no_activation|with_activation)": (
         "dense_forward"
     ),
+    r"einsum_dense_test\.py::EinsumDenseTest::test_enable_lora_with_alpha": "dense_forward",
+    r"multi_head_attention_test\.py::.*::test_(basics\d*|masking[01])$": "dense_forward",
     r"batch_normalization_test\.py::.*::test_bn_basics": "batch_norm_backward",
     r"batch_normalization_test\.py::.*::test_(trainable_behavior|correctness[0-7]$)": (
         "batch_norm_forward"
@@ -80,6 +93,9 @@ KERNELS = {
 LAYERS = {
     r"activation_test\.py::.*::test_activation_basics": "Activation",
     r"relu_test\.py::.*::test_(default_relu|relu_(all|multi|none))": "ReLU",
+    r"elu_test\.py::ELUTest::test_elu$": "ELU",
+    r"leaky_relu_test\.py::.*::test_leaky_relu$": "LeakyReLU",
+    r"merging_test\.py::.*::test_(basic|correctness_static)_multiply$": "Multiply",
     r"merging_test\.py::.*::test_(basic|correctness_static|correctness_dynamic)_add$": "Add",
     r"merging_test\.py::.*::test_(basic|correctness_static|correctness_dynamic)_concat$": (
         "Concatenate"

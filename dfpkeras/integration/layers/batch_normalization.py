@@ -55,7 +55,7 @@ register(
         operation=_operation,
         kernels=("batch_norm_",),
         float32_operations=("FusedBatchNorm",),
-        layers="`BatchNormalization` without a mask, renorm or synchronisation; fused with a "
+        layers="`BatchNormalization` without a mask, renorm or synchronisation; fused with an "
         "activation and an `Add` of two tensors after it",
         computation="INT16 out, forward and backward, one fused pass",
     )

@@ -1,0 +1,327 @@
+"""Layers with activations that are functions, products, dropout of channels, transposed
+convolutions and EinsumDense, against Keras' own in float32."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from keras import layers
+from keras_support import (
+    QUANTIZATION_TOLERANCE,
+    assert_no_lost_gradient,
+    dtype_policy,
+    float32_twin,
+    random_array,
+    relative_error,
+)
+
+import dfpkeras
+from dfpkeras.ops.kernel_hits import hits
+
+FUNCTIONS = ("silu", "hard_silu", "gelu", "elu", "selu", "tanh", "softsign", "mish", "hard_sigmoid")
+
+
+def outputs_and_gradients(model, x, training, traced):
+    """The output of a model, and the gradients of x and of all weights."""
+
+    def compute(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = model(x, training=training)
+            loss = tf.reduce_sum(y * y)
+        weights = [weight.value for weight in model.trainable_weights]
+        return [y, *tape.gradient(loss, [x, *weights])]
+
+    run = tf.function(compute) if traced else compute
+    return [np.array(v) for v in run(tf.constant(x))]
+
+
+def assert_like_float32(model, shape, training=True, traced=True):
+    """Returns the kernels that ran."""
+    for index, weight in enumerate(model.trainable_weights):
+        weight.assign(random_array(*weight.shape, seed=10 + index) / 2)
+    twin, x = float32_twin(model), random_array(*shape)
+    hits.reset()
+    ours = outputs_and_gradients(model, x, training, traced)
+    ran = dict(hits)
+    theirs = outputs_and_gradients(twin, x, training, traced)
+    assert relative_error(ours[0], theirs[0]) < QUANTIZATION_TOLERANCE
+    assert_no_lost_gradient(ours[1:], theirs[1:])
+    assert relative_error(ours[1], theirs[1]) < 2 * QUANTIZATION_TOLERANCE
+    return ran
+
+
+def sequential(*made, shape=(6, 6, 3)):
+    return keras.Sequential([keras.Input(shape), *made, layers.Flatten(), layers.Dense(3)])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_function_after_a_batch_norm(name, traced):
+    with dtype_policy():
+        model = sequential(
+            layers.Conv2D(16, 3), layers.BatchNormalization(), layers.Activation(name)
+        )
+        ran = assert_like_float32(model, (4, 6, 6, 3), traced=traced)
+    if traced:  # one pass each way
+        assert ran["batch_norm_forward"] == ran["batch_norm_backward"] == 1
+        assert "activation_forward" not in ran and "activation_backward" not in ran
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_function_of_a_convolution(name, traced):
+    with dtype_policy():
+        model = sequential(layers.Conv2D(16, 3, activation=name), layers.Conv2D(4, 2))
+        ran = assert_like_float32(model, (4, 6, 6, 3), traced=traced)
+    assert ran["activation_forward"] == ran["activation_backward"] == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("channels", [5, 16])
+def test_a_function_after_batch_norms_of_every_kind(training, center, scale, channels):
+    """With and without parameters, of batch or moving statistics, of float32 or blocks."""
+    with dtype_policy():
+        norm = layers.BatchNormalization(center=center, scale=scale)
+        model = sequential(layers.Conv2D(channels, 3), norm, layers.Activation("silu"))
+        model.build()
+        norm.moving_mean.assign(random_array(channels, seed=1))
+        norm.moving_variance.assign(1 + random_array(channels, seed=2) ** 2)
+        assert_like_float32(model, (4, 6, 6, 3), training)
+
+
+def test_a_function_of_a_sum_after_a_batch_norm():
+    with dtype_policy():
+        inputs = keras.Input((6, 6, 3))
+        a, b = (layers.Conv2D(16, 3, padding="same")(inputs) for _ in range(2))
+        x = layers.Add()([layers.BatchNormalization()(a), b])
+        outputs = layers.Dense(3)(layers.Flatten()(layers.Activation("silu")(x)))
+        assert_like_float32(keras.Model(inputs, outputs), (4, 6, 6, 3))
+
+
+def test_a_function_read_twice_needs_no_unfused_result():
+    with dtype_policy():
+        inputs = keras.Input((6, 6, 3))
+        x = layers.BatchNormalization()(layers.Conv2D(16, 3)(inputs))
+        x = layers.Activation("silu")(x)
+        x = layers.Add()([layers.Conv2D(16, 1)(x), layers.Conv2D(16, 1)(x)])
+        model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+        ran = assert_like_float32(model, (4, 6, 6, 3))
+    assert ran["batch_norm_forward"] == 1
+    assert "activation_backward" not in ran
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.LeakyReLU(0.1),
+        lambda: layers.ReLU(negative_slope=0.1),
+        lambda: layers.Activation("leaky_relu"),
+        lambda: layers.ELU(0.7),
+    ],
+)
+def test_layers_with_a_parameter(layer):
+    with dtype_policy():
+        model = sequential(layers.Conv2D(16, 3), layer(), layers.Conv2D(4, 1))
+        ran = assert_like_float32(model, (4, 6, 6, 3))
+    assert ran["activation_forward"] == ran["activation_backward"] == 1
+
+
+def test_second_order_gradients_of_a_function():
+    x = tf.constant(random_array(3, 7))
+    with dtype_policy():
+        results = []
+        for policy in ("dfp16", "float32"):
+            layer = layers.Activation("silu", dtype=policy)
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.reduce_sum(layer(x) ** 2)
+                dx = inner.gradient(y, x)
+                squares = tf.reduce_sum(dx**2)
+            results.append(outer.gradient(squares, x))
+    assert relative_error(*results) < QUANTIZATION_TOLERANCE
+
+
+def squeeze_and_excite(inputs, keepdims=True):
+    gate = layers.GlobalAveragePooling2D(keepdims=keepdims)(inputs)
+    gate = layers.Conv2D(4, 1, activation="silu")(gate)
+    gate = layers.Conv2D(inputs.shape[-1], 1, activation="sigmoid")(gate)
+    return layers.Multiply()([inputs, gate])
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_squeeze_and_excite(traced):
+    with dtype_policy():
+        inputs = keras.Input((6, 6, 3))
+        x = layers.Conv2D(16, 3, activation="silu")(inputs)
+        x = layers.Conv2D(4, 3)(squeeze_and_excite(x))
+        model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+        ran = assert_like_float32(model, (4, 6, 6, 3), traced=traced)
+    assert (ran["multiply"], ran["sum_products"]) == (2, 1)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_products_of_one_shape(count):
+    with dtype_policy():
+        inputs = keras.Input((6, 6, 3))
+        factors = [layers.Conv2D(16, 3, activation="relu")(inputs) for _ in range(count)]
+        x = layers.Multiply()(factors)
+        model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+        model(random_array(4, 6, 6, 3))
+        assert_like_float32(model, (4, 6, 6, 3), traced=False)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 1, 6), (4, 5, 1)])
+def test_products_that_keras_computes(shape):
+    """Of tensors without integers, and of shapes that broadcast in another way."""
+    a, b = tf.constant(random_array(4, 5, 6)), tf.constant(random_array(*shape))
+    b = b[..., None] if len(shape) == 2 else b
+    with dtype_policy():
+        np.testing.assert_array_equal(layers.Multiply()([a, b]), a * b)
+    assert not hits["multiply"]
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        lambda: layers.Dropout(0.5, noise_shape=(None, 1, 1, 1), seed=3),
+        lambda: layers.Dropout(0.5, noise_shape=(None, 1, 1, 16), seed=3),
+        lambda: layers.SpatialDropout2D(0.5, seed=3),
+    ],
+)
+def test_dropout_of_images_and_channels(dropout, traced):
+    """The random numbers are those that Keras draws."""
+    with dtype_policy():
+        model = sequential(layers.Conv2D(16, 3, activation="relu"), dropout(), layers.Conv2D(4, 1))
+        ran = assert_like_float32(model, (8, 6, 6, 3), traced=traced)
+        assert ran["multiply"] >= 2
+        assert_like_float32(model, (8, 6, 6, 3), training=False)
+
+
+def test_dropout_of_elements_is_keras_own():
+    with dtype_policy():
+        layer = layers.Dropout(0.5, seed=1)
+        x = tf.constant(random_array(4, 6, 6, 3))
+        expected = layers.Dropout(0.5, seed=1, dtype="float32")(x, training=True)
+        np.testing.assert_array_equal(layer(x, training=True), expected)
+    assert not hits["multiply"]
+
+
+@st.composite
+def transposed(draw):
+    """Arguments of a transposed convolution, and the shape of its input."""
+    rank = draw(st.integers(1, 2))
+    strides, dilation_rate = draw(st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2)]))
+    arguments = {
+        "filters": draw(st.sampled_from([1, 3, 16, 40])),
+        "kernel_size": draw(st.integers(1, 4)),
+        "strides": strides,
+        "dilation_rate": dilation_rate,
+        "padding": draw(st.sampled_from(["valid", "same"])),
+        "output_padding": draw(st.sampled_from([None, *range(strides)])),
+        "use_bias": draw(st.booleans()),
+        "bias_initializer": "normal",
+    }
+    size = [draw(st.integers(1, 6)) for _ in range(rank)]
+    channels = draw(st.sampled_from([1, 3, 16]))
+    return rank, arguments, (draw(st.integers(1, 3)), *size, channels)
+
+
+@pytest.mark.slow
+@given(transposed())
+def test_transposed_convolutions(case):
+    rank, arguments, shape = case
+    make = layers.Conv2DTranspose if rank == 2 else layers.Conv1DTranspose
+    with dtype_policy():
+        layer = make(**arguments)
+        twin = make(**arguments, dtype="float32")
+        x = tf.constant(random_array(*shape))
+        try:
+            expected = twin(x)
+        except (ValueError, tf.errors.OpError):  # Keras' own output_padding does not fit.
+            assume(False)
+        assume(tf.size(expected))
+        layer.build(shape)
+        layer.set_weights(twin.get_weights())
+        hits.reset()
+        results = []
+        for each in (layer, twin):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = each(x)
+                loss = tf.reduce_sum(y * y)
+            weights = [weight.value for weight in each.trainable_weights]
+            results.append([y, *tape.gradient(loss, [x, *weights])])
+    assert hits["transposed_conv_forward"] == hits["transposed_conv_backward_data"] == 1
+    assert hits["conv_backward_weights"] == 1
+    assert relative_error(results[0][0], expected) < QUANTIZATION_TOLERANCE
+    for ours, theirs in zip(*results, strict=True):
+        assert np.abs(ours - theirs).max() <= 2 * QUANTIZATION_TOLERANCE * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_transposed_convolutions_of_unknown_sizes(data_format):
+    shape = (None, None, 16) if data_format == "channels_last" else (16, None, None)
+    with dtype_policy():
+        inputs = keras.Input(shape)
+        outputs = layers.Conv2DTranspose(16, 3, 2, "same", data_format=data_format)(inputs)
+        model = keras.Model(inputs, outputs)
+        for size in (3, 5):
+            given_shape = [size if n is None else n for n in shape]
+            assert_like_float32(model, (2, *given_shape))
+
+
+EQUATIONS = {
+    "abc,cd->abd": ((None, 5), "d"),
+    "abc,cde->abde": ((None, 3, 4), "de"),
+    "abc,cde->abde ": ((None, 3, 4), "e"),
+    "ab,bcd->acd": ((3, 4), None),
+    "...c,cd->...d": (5, None),
+}
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+def test_einsum_dense(equation, activation):
+    output_shape, bias_axes = EQUATIONS[equation]
+    shape = (4, 16) if equation.startswith("ab,") else (4, 7, 16)
+    with dtype_policy():
+        layer = layers.EinsumDense(
+            equation.strip(), output_shape, activation=activation, bias_axes=bias_axes
+        )
+        ran = assert_like_float32(keras.Sequential([keras.Input(shape[1:]), layer]), shape)
+    assert ran["dense_forward"] == ran["dense_backward_data"] == 1
+
+
+def test_an_equation_of_another_kind_is_keras_own():
+    with dtype_policy():
+        layer = layers.EinsumDense("abc,ce->aeb", (4, 7))
+        layer(random_array(4, 7, 16))
+    assert not hits
+    assert dfpkeras.report(layer).rows[0].reason == "EinsumDense has no integer path yet"
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [lambda: layers.MultiHeadAttention(4, 8), lambda: layers.GroupQueryAttention(8, 4, 2)],
+)
+def test_projections_of_attention(attention):
+    with dtype_policy():
+        inputs = keras.Input((9, 16))
+        outputs = attention()(inputs, inputs)
+        model = keras.Model(inputs, outputs)
+        twin, x = float32_twin(model), random_array(2, 9, 16)
+        hits.reset()
+        ours = outputs_and_gradients(model, x, True, True)
+        assert hits["dense_forward"] == hits["dense_backward_weights"] == 4
+        theirs = outputs_and_gradients(twin, x, True, True)
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        assert relative_error(a, b) < QUANTIZATION_TOLERANCE
+    assert_no_lost_gradient(ours[2:], theirs[2:])
