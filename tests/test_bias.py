@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import reference_blocks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,38 @@ def test_a_bias_is_what_adding_it_afterwards_would_be(on_every_isa, seed, filter
     expected = kernels.conv2d_forward(x, w, groups=groups) + bias
     for y in on_every_isa(lambda: kernels.conv2d_forward(x, w, groups=groups, bias=bias)).values():
         np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd_2x2", "winograd_4x4"])
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([1, 3, 16, 48, 70]),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+)
+def test_a_bias_of_a_transposed_convolution(
+    on_every_isa, algorithm, seed, channels, kernel, strides, groups, in_blocks
+):
+    """In cells, in phases, and in phases that no tap reaches."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 7, 6, channels * groups)
+    out = [(size - kernel) // strides + 1 for size in shape[1:3]]
+    dy, w = random_tensor(rng, 2, *out, 8), random_tensor(rng, kernel, kernel, channels, 8)
+    bias = rng.standard_normal(channels * groups).astype(np.float32)
+    arguments = {"strides": strides, "groups": groups, "algorithm": algorithm}
+    expected = kernels.conv2d_backward_data(dy, w, shape, **arguments) + bias
+    if in_blocks and reference_blocks.block_of(channels):
+        blocks = reference_blocks.to_blocks(expected, reference_blocks.block_of(channels))
+        expected = reference_blocks.values(*blocks)
+
+    def call():
+        dx = kernels.conv2d_backward_data(dy, w, shape, bias=bias, in_blocks=in_blocks, **arguments)
+        return dx if isinstance(dx, np.ndarray) else dx.dequantize()
+
+    for dx in on_every_isa(call).values():
+        np.testing.assert_array_equal(dx, expected)
 
 
 @pytest.mark.parametrize("k", [0, 1, 9])
