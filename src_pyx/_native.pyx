@@ -87,6 +87,15 @@ cdef extern from "dfp.h" nogil:
         dfp_tensor y
         dfp_activation activation
         int32_t bits
+    ctypedef struct dfp_layer_norm:
+        int64_t pixels, channels
+        dfp_operand x, dy
+        const float *gamma
+        const float *beta
+        double epsilon
+        float *mean
+        float *rstd
+        int32_t bits
     ctypedef struct dfp_product:
         int64_t groups, pixels, channels
         dfp_operand a, b
@@ -140,6 +149,9 @@ cdef extern from "dfp.h" nogil:
         dfp_status (*batch_norm_backward)(
             const dfp_normalization_gradient *, dfp_result *, dfp_result *) noexcept nogil
         dfp_status (*sum_gradients)(const dfp_gradient_sum *, dfp_result *) noexcept nogil
+        dfp_status (*layer_norm_forward)(const dfp_layer_norm *, dfp_result *) noexcept nogil
+        dfp_status (*layer_norm_backward)(const dfp_layer_norm *, dfp_result *, float *,
+                                          float *) noexcept nogil
         dfp_status (*multiply_tensors)(const dfp_product *, dfp_result *) noexcept nogil
         dfp_status (*sum_products)(const dfp_product *, float *) noexcept nogil
         dfp_status (*max_pool_forward)(
@@ -586,6 +598,45 @@ def spread(const int16_t[:, ::1] dy, const int16_t[::1] x, const int16_t[:, ::1]
     with nogil:
         kernels.spread(&dy[0, 0], x_data, y_data, batch, dx.shape[0] // (batch * channels),
                        channels, &dx[0])
+
+
+cdef dfp_layer_norm layer_norm(x, const float[::1] gamma, int bits, float[:, ::1] statistics,
+                               int64_t elements) except *:
+    """`statistics` has the rows mean and 1 / deviation."""
+    cdef dfp_layer_norm n
+    n.x, n.gamma, n.bits = operand(x), address(gamma), bits
+    n.pixels = statistics.shape[1]
+    n.channels = elements // n.pixels
+    n.mean, n.rstd = &statistics[0, 0], &statistics[1, 0]
+    return n
+
+
+def layer_norm_forward(x, const float[::1] gamma, const float[::1] beta, double epsilon, int bits,
+                       float[:, ::1] statistics, int16_t[::1] y):
+    """Fills y and the rows of `statistics`; returns (exponent, max_abs). gamma and beta may be
+    None."""
+    cdef dfp_layer_norm n = layer_norm(x, gamma, bits, statistics, y.shape[0])
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    n.beta, n.epsilon = address(beta), epsilon
+    with nogil:
+        status = kernels.layer_norm_forward(&n, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def layer_norm_backward(x, dy, const float[::1] gamma, int bits, float[:, ::1] statistics,
+                        int16_t[::1] dx, float[:, ::1] parameters):
+    """Fills dx and the rows of `parameters`, the gradients of gamma and beta; returns (exponent,
+    max_abs) of dx."""
+    cdef dfp_layer_norm n = layer_norm(x, gamma, bits, statistics, dx.shape[0])
+    cdef dfp_result result = result_in(dx)
+    cdef dfp_status status
+    n.dy, n.beta, n.epsilon = operand(dy), NULL, 0
+    with nogil:
+        status = kernels.layer_norm_backward(&n, &result, &parameters[0, 0], &parameters[1, 0])
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
 
 
 cdef dfp_product product(shape, a, b) except *:

@@ -53,6 +53,7 @@
 #include "ops/batch_norm_backward.h"
 #include "ops/gradient_sum.h"
 #include "ops/product.h"
+#include "ops/layer_norm.h"
 #include "ops/pooling_windows.h"
 #include "ops/max_pool.h"
 #include "ops/average_pool.h"
@@ -81,6 +82,8 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .batch_norm_backward_reduce = dfp_batch_norm_backward_reduce,
     .batch_norm_backward = dfp_batch_norm_backward,
     .sum_gradients = dfp_sum_gradients,
+    .layer_norm_forward = dfp_layer_norm_forward,
+    .layer_norm_backward = dfp_layer_norm_backward,
     .multiply_tensors = dfp_multiply_tensors,
     .sum_products = dfp_sum_products,
     .max_pool_forward = dfp_max_pool_forward,

@@ -34,6 +34,7 @@ from dfpkeras.kernels.depthwise_convolution import (
 )
 from dfpkeras.kernels.elementwise import activation_backward, activation_forward, add, sum_gradients
 from dfpkeras.kernels.int8_matrix_product import matmul_int8
+from dfpkeras.kernels.layer_normalization import layer_norm_backward, layer_norm_forward
 from dfpkeras.kernels.matrix_product import matmul, sum_channels
 from dfpkeras.kernels.pooling import (
     average_pool,
@@ -77,6 +78,8 @@ __all__ = [
     "global_max_pool",
     "global_max_pool_backward",
     "info",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "matmul",
     "matmul_int8",
     "max_pool",

@@ -10,6 +10,7 @@ from dfpkeras.ops.data_movement import concatenate, crop, reshape, transpose, ze
 from dfpkeras.ops.elementwise import activate, add
 from dfpkeras.ops.integer_convolution import convolution, depthwise_convolution
 from dfpkeras.ops.integer_matrix_product import matmul
+from dfpkeras.ops.layer_normalization import layer_norm
 from dfpkeras.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from dfpkeras.ops.product import multiply, multiply_by
 from dfpkeras.ops.transposed_convolution import transposed_convolution
@@ -25,6 +26,7 @@ __all__ = [
     "depthwise_convolution",
     "global_average_pool",
     "global_max_pool",
+    "layer_norm",
     "matmul",
     "max_pool",
     "multiply",

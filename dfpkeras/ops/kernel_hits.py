@@ -11,7 +11,8 @@ class KernelHits(collections.Counter):
     ``dequantize``, ``bias_gradient``, for each of ``conv``, ``depthwise`` and ``dense``:
     ``<kind>_forward``, ``<kind>_backward_data``, ``<kind>_backward_weights``, and
     ``batch_norm_statistics``,
-    ``batch_norm_forward``, ``batch_norm_backward``, ``activation_forward``, ``add``,
+    ``batch_norm_forward``, ``batch_norm_backward``, ``layer_norm_forward``,
+    ``layer_norm_backward``, ``activation_forward``, ``add``,
     ``activation_backward``, ``sum_gradients``,
     ``max_pool``, ``average_pool``, ``global_average_pool``, ``global_max_pool``, each also with
     ``_backward``, ``concatenate``, ``split``, ``zero_pad``, ``crop``, ``multiply``,

@@ -33,6 +33,9 @@ typedef struct {
     dfp_status (*batch_norm_backward)(const dfp_normalization_gradient *g, dfp_result *dx,
                                       dfp_result *dz);
     dfp_status (*sum_gradients)(const dfp_gradient_sum *s, dfp_result *dz);
+    dfp_status (*layer_norm_forward)(const dfp_layer_norm *n, dfp_result *y);
+    dfp_status (*layer_norm_backward)(const dfp_layer_norm *n, dfp_result *dx, float *dgamma,
+                                      float *dbeta);
     dfp_status (*multiply_tensors)(const dfp_product *p, dfp_result *y);
     /* sums[group][c] = sum over the group's pixels of a * b; uses neither factors nor bits. */
     dfp_status (*sum_products)(const dfp_product *p, float *sums);

@@ -195,6 +195,18 @@ typedef struct {
     int32_t bits;
 } dfp_product;
 
+/* A layer normalisation of x [pixels][channels] and, for its gradient, dy. mean and rstd (1 / deviation)
+ * have one number per pixel: forward writes them, backward reads them. gamma and beta may be NULL for 1
+ * and 0. */
+typedef struct {
+    int64_t pixels, channels;
+    dfp_operand x, dy;
+    const float *gamma, *beta;
+    double epsilon;
+    float *mean, *rstd;
+    int32_t bits;
+} dfp_layer_norm;
+
 /* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
 typedef struct {
     int16_t *data;

@@ -1,0 +1,113 @@
+"""Layer normalisation over the last axis, and its gradient."""
+
+import math
+import typing
+
+import numpy as np
+
+from dfpkeras import _native
+from dfpkeras.kernels.operand_checks import (
+    check_bits,
+    check_channel_numbers,
+    check_channels,
+    check_operand,
+    is_finite,
+    parts,
+)
+from dfpkeras.kernels.quantized_tensor import DFPTensor, _nonfinite
+from dfpkeras.runtime.float_environment import default_float_environment
+from dfpkeras.runtime.memory import aligned_empty
+
+
+class LayerNormGradients(typing.NamedTuple):
+    """The gradients of a layer normalisation.
+
+    Attributes:
+        dx: `DFPTensor` of the shape of ``x``.
+        dgamma, dbeta: ``float32`` arrays of shape (channels,).
+    """
+
+    dx: DFPTensor
+    dgamma: np.ndarray
+    dbeta: np.ndarray
+
+
+@default_float_environment
+def layer_norm_forward(x, gamma=None, beta=None, epsilon=1e-3, bits=14):
+    """``y = (x - mean) / sqrt(variance + epsilon) * gamma + beta``, statistics of each pixel.
+
+    Args:
+        x: `DFPTensor` or ``float32`` array of shape (..., channels).
+        gamma, beta: ``float32`` arrays of shape (channels,), or None for 1 and 0.
+        epsilon: float that is added to the variance.
+        bits: magnitude bits of the result, 2 to 15.
+
+    Returns:
+        (y, statistics): a `DFPTensor` of the shape of ``x``, whose exponent is that of its largest
+        magnitude, and a ``float32`` array of shape (2, pixels): mean and ``1 / sqrt(variance +
+        epsilon)``. The non-finite tensor and NaN if ``x`` holds NaN or Inf.
+
+    Raises:
+        TypeError: if ``x`` is of another type, or ``bits`` not an integer.
+        ValueError: if an array does not fit, there is no channel or ``bits`` is out of range.
+    """
+    check_operand("x", x)
+    channels, bits = check_channels("x", x), check_bits(bits)
+    gamma, beta = _optional("gamma", gamma, channels), _optional("beta", beta, channels)
+    statistics = aligned_empty((2, math.prod(x.shape[:-1])), np.float32)
+    if not is_finite(x):
+        statistics.fill(np.nan)
+        return _nonfinite(x.shape), statistics
+    y = aligned_empty(x.shape, np.int16)
+    if not y.size:
+        return DFPTensor._wrap(y, 0, 0), statistics
+    scale = _native.layer_norm_forward(
+        parts(x), gamma, beta, epsilon, bits, statistics, y.reshape(-1)
+    )
+    return DFPTensor._wrap(y, *scale), statistics
+
+
+@default_float_environment
+def layer_norm_backward(dy, x, statistics, gamma=None, bits=14):
+    """The gradients of `layer_norm_forward`.
+
+    Args:
+        dy: `DFPTensor` or ``float32`` array of shape (..., channels).
+        x: `DFPTensor` or ``float32`` array of the same shape, what was normalised.
+        statistics: what `layer_norm_forward` returned with its result.
+        gamma: ``float32`` array of shape (channels,), or None for 1.
+        bits: magnitude bits of ``dx``, 2 to 15.
+
+    Returns:
+        A `LayerNormGradients`: the non-finite tensor and NaN if an operand holds NaN or Inf.
+
+    Raises:
+        TypeError: if an operand is of another type, or ``bits`` not an integer.
+        ValueError: if an array does not fit, there is no channel or ``bits`` is out of range.
+    """
+    check_operand("dy", dy)
+    channels, bits = check_channels("dy", dy), check_bits(bits)
+    check_operand("x", x, dy.shape)
+    gamma = _optional("gamma", gamma, channels)
+    pixels = math.prod(dy.shape[:-1])
+    if statistics.shape != (2, pixels) or statistics.dtype != np.float32:
+        raise ValueError(
+            f"statistics: expected a float32 array of shape (2, {pixels}), got {statistics.dtype} "
+            f"of shape {statistics.shape}"
+        )
+    parameters = np.zeros((2, channels), np.float32)
+    if not is_finite(dy, x):
+        parameters.fill(np.nan)
+        return LayerNormGradients(_nonfinite(dy.shape), *parameters)
+    dx = aligned_empty(dy.shape, np.int16)
+    if not dx.size:
+        return LayerNormGradients(DFPTensor._wrap(dx, 0, 0), *parameters)
+    statistics = np.array(statistics, np.float32, order="C")
+    scale = _native.layer_norm_backward(
+        parts(x), parts(dy), gamma, bits, statistics, dx.reshape(-1), parameters
+    )
+    return LayerNormGradients(DFPTensor._wrap(dx, *scale), *parameters)
+
+
+def _optional(name, value, channels):
+    return None if value is None else check_channel_numbers(name, value, channels)
