@@ -73,6 +73,7 @@ MODELS = {
     ),
     "batch_norm": _on_images(layers.BatchNormalization, layers.ReLU),
     "batch_norm_axis": _on_images(lambda: layers.BatchNormalization(axis=1)),
+    "layer_norm": _on_images(layers.LayerNormalization),
     "add": _merging(layers.Add),
     "multiply": _merging(layers.Multiply, layers.ReLU),
     "gate": _merging(

@@ -351,3 +351,42 @@ def test_projections_of_attention(attention):
     for a, b in zip(ours[:2], theirs[:2], strict=True):
         assert relative_error(a, b) < QUANTIZATION_TOLERANCE
     assert_no_lost_gradient(ours[2:], theirs[2:])
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}, {"axis": 2}])
+@pytest.mark.parametrize("channels", [24, 5])
+def test_layer_normalization(channels, options, traced):
+    with dtype_policy():
+        norm = layers.LayerNormalization(**options)
+        model = keras.Sequential(
+            [keras.Input((7, 16)), layers.Dense(channels), norm, layers.Dense(5)]
+        )
+        ran = assert_like_float32(model, (4, 7, 16), traced=traced)
+    assert ran["layer_norm_forward"] == ran["layer_norm_backward"] == 1
+
+
+@pytest.mark.parametrize("options", [{"axis": 1}, {"axis": [1, 2]}])
+def test_layer_normalization_of_other_axes_is_keras_own(options):
+    x = random_array(4, 7, 16)
+    with dtype_policy():
+        layer = layers.LayerNormalization(**options)
+        twin = layers.LayerNormalization(**options, dtype="float32")
+        np.testing.assert_array_equal(layer(x), twin(x))
+    assert not hits
+
+
+def test_second_order_gradients_of_a_layer_normalization():
+    x = tf.constant(random_array(4, 7, 16))
+    with dtype_policy():
+        results = []
+        for policy in ("dfp16", "float32"):
+            layer = layers.LayerNormalization(dtype=policy)
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.reduce_sum(layer(x) ** 3)
+                squares = tf.reduce_sum(inner.gradient(y, x) ** 2)
+            results.append(outer.gradient(squares, x))
+    assert relative_error(*results) < 2 * QUANTIZATION_TOLERANCE

@@ -491,6 +491,67 @@ static void run_products(const dfp_kernels *k) {
     }
 }
 
+static void run_layer_norms(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
+        int64_t pixels = batch_norms[i][0], channels = batch_norms[i][1], n = pixels * channels;
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            float *statistics = guarded((size_t)pixels * 8);
+            float *parameters = guarded((size_t)channels * 8);
+            dfp_layer_norm job = {.pixels = pixels, .channels = channels, .bits = 14};
+            dfp_result y = {.data = guarded((size_t)n * 2)}, dx = {.data = guarded((size_t)n * 2)};
+            job.x = any_operand(n, channels, kinds / 3);
+            job.dy = any_operand(n, channels, kinds % 3);
+            job.gamma = kinds % 2 ? numbers(channels) : NULL;
+            job.beta = kinds % 4 > 1 ? numbers(channels) : NULL;
+            job.epsilon = 1e-3;
+            job.mean = statistics;
+            job.rstd = statistics + pixels;
+            if (k->layer_norm_forward(&job, &y)) exit(2);
+            print_result("layer_norm", 9 * i + kinds, &y, n);
+            print_hash("layer_norm_statistics", 9 * i + kinds, statistics, (size_t)pixels * 8);
+            if (k->layer_norm_backward(&job, &dx, parameters, parameters + channels)) exit(2);
+            print_result("layer_norm_dx", 9 * i + kinds, &dx, n);
+            print_hash("layer_norm_parameters", 9 * i + kinds, parameters, (size_t)channels * 8);
+        }
+    }
+}
+
+/* A transposed convolution with a bias: backward_data in cells, phases, and phases without taps. */
+static void run_transposed(const dfp_kernels *k) {
+    static const int64_t channels[] = {3, 16, 70};
+    for (int i = 0; i < 27; ++i) {
+        int64_t kernel = 1 + i % 3, stride = 1 + i / 3 % 3, in = channels[i / 9];
+        int64_t out = (7 - kernel) / stride + 1, n = 2 * 49 * in;
+        dfp_conv c = {.batch = 2,
+                      .in_h = 7,
+                      .in_w = 7,
+                      .in_channels = in,
+                      .out_h = out,
+                      .out_w = out,
+                      .out_channels = 5,
+                      .kernel_h = kernel,
+                      .kernel_w = kernel,
+                      .stride_h = stride,
+                      .stride_w = stride,
+                      .dilation_h = 1,
+                      .dilation_w = 1,
+                      .groups = 1,
+                      .bias = numbers(in)};
+        dfp_tensor dy = tensor(2 * out * out * 5, 14, RANDOM);
+        dfp_tensor w = tensor(kernel * kernel * in * 5, 13, RANDOM);
+        float *dx = guarded((size_t)n * 4);
+        const dfp_conv_algorithm *chosen = dfp_choose_conv(k, DFP_BACKWARD_DATA, &c, ~0u);
+        if (chosen->run(&c, &dy, &w, dx)) exit(2);
+        print_hash("transposed", i, dx, (size_t)n * 4);
+        if (in % 16) continue;
+        c.block_integers = guarded((size_t)n * 2);
+        c.block_scales = guarded((size_t)(n / in) * 4);
+        if (chosen->run(&c, &dy, &w, NULL)) exit(2);
+        print_hash("transposed", 27 + i, c.block_integers, (size_t)n * 2);
+        print_hash("transposed", 27 + i, c.block_scales, (size_t)(n / in) * 4);
+    }
+}
+
 /* What becomes of operands in blocks outside of batch norms. */
 static void combine_blocks(const dfp_kernels *k, const dfp_operand operands[3], int64_t rows,
                            int64_t channels, int number) {
@@ -765,6 +826,8 @@ static void run_all(const dfp_kernels *k) {
     run_depthwise_in_blocks(k);
     run_functions(k);
     run_products(k);
+    run_layer_norms(k);
+    run_transposed(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */

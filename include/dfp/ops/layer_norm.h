@@ -112,7 +112,7 @@ static void dfp_normalize_pixel(const dfp_norm_run *r, int64_t pixel, int measur
     dfp_shift_row(row, n->channels, r->padded, n->mean[pixel], 1.0f);
     if (measure) {
         double variance = dfp_sum_of_products(row, row, r->padded) / (double)n->channels;
-        n->rstd[pixel] = (float)(1.0 / sqrt(variance + n->epsilon));
+        n->rstd[pixel] = isfinite(variance) ? (float)(1.0 / sqrt(variance + n->epsilon)) : NAN;
     }
     dfp_shift_row(row, n->channels, r->padded, 0.0f, n->rstd[pixel]);
 }
