@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 if install():
     from dfpkeras import layers, training
     from dfpkeras.backend.float32_only import float32_only
+    from dfpkeras.integration.conversion import to_float32
     from dfpkeras.integration.policy import DFP16Policy
     from dfpkeras.integration.report import report
 
@@ -45,6 +46,7 @@ __all__ = [
     "release_memory",
     "report",
     "set_num_threads",
+    "to_float32",
     "training",
     "uninstall",
 ]

@@ -41,7 +41,7 @@ def open_sizes():
 
 
 def without_kernels():
-    return keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten(), layers.LayerNormalization()])
+    return keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten(), layers.UnitNormalization()])
 
 
 def nested():
@@ -70,3 +70,21 @@ def all_layers():
     flat = layers.Dense(7, activation="sigmoid")(layers.BatchNormalization(center=False)(flat))
     mean = layers.Dense(7)(layers.GlobalAveragePooling2D()(branch))
     return keras.Model(image, [layers.Add()([flat, mean]), x])
+
+
+def squeeze_and_excite():
+    """What EfficientNet and MobileNetV3 have besides `all_layers`, with sums and products that are
+    no layers."""
+    image = keras.Input((9, 9, 3))
+    x = layers.Rescaling(0.5, 0.25)(image)
+    x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])(x)
+    x = shortcut = layers.Conv2D(8, 3, activation="hard_silu")(x)
+    gate = layers.Reshape((1, 1, 8))(layers.GlobalAveragePooling2D()(x))
+    gate = layers.Conv2D(4, 1, activation="gelu")(gate)
+    gate = layers.ReLU(6.0)(layers.Conv2D(8, 1)(gate) + 3.0) * (1.0 / 6.0)
+    x = layers.Multiply()([x, gate])
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(
+        layers.GlobalAveragePooling2D(keepdims=True)(x)
+    )
+    x = layers.Dropout(0.0, noise_shape=(None, 1, 1, 1))(layers.multiply([x, gate]))
+    return keras.Model(image, layers.Dense(5)(layers.Flatten()(layers.Add()([x, shortcut]))))

@@ -9,6 +9,7 @@ from float_environments import MODES, float_mode, linux_only, mode_in_force
 
 from dfpkeras import kernels
 from dfpkeras.backend.tensorflow.kernel_calls import call
+from dfpkeras.kernels.activation import FUNCTIONS
 from dfpkeras.kernels.quantized_tensor import ROUNDINGS, DFPTensor, quantize
 
 pytestmark = linux_only
@@ -31,6 +32,9 @@ class Operands:
         self.sums = kernels.batch_norm_backward_reduce(self.dy, self.x, self.channels[0])
         # Products of two of these have results of that magnitude.
         self.a, self.b = (self.integers(2, 6, 6, 20, parts=2) for _ in range(2))
+        # Where functions are not almost linear.
+        self.near_1 = np.linspace(-9, 9, self.x.size, dtype=np.float32).reshape(self.x.shape)
+        self.factors = self.floats(2, 1, 1, 20)
         self.matrix = self.integers(20, 20, parts=2)
         self.kernel, self.taps = self.integers(3, 3, 20, 20, parts=2), self.integers(3, 3, 20, 2)
 
@@ -53,8 +57,15 @@ _SAME = {"padding": "same"}
 
 #: The calls of each kernel.
 CALLS = {
-    "activation_backward": lambda k, o: k(o.dy, o.xq, "relu6"),
-    "activation_forward": lambda k, o: [k(o.x, "relu"), k(o.x, None, bounds=(-1 / 3, 1 / 3))],
+    "activation_backward": lambda k, o: [
+        k(o.dy, o.xq, "relu6"),
+        *(k(o.dy, None, name, x=o.near_1) for name in FUNCTIONS),
+    ],
+    "activation_forward": lambda k, o: [
+        k(o.x, "relu"),
+        k(o.x, None, bounds=(-1 / 3, 1 / 3)),
+        *(k(x, name) for name in FUNCTIONS for x in (o.x, o.near_1)),
+    ],
     "add": lambda k, o: [k(o.x, o.dyq, "relu"), k(o.x, o.dy)],
     "average_pool": lambda k, o: k(o.xq, 3, 2, "same"),
     "average_pool_backward": lambda k, o: k(o.pooled, o.x.shape, 3, 2, "same"),
@@ -91,6 +102,13 @@ CALLS = {
     "global_average_pool_backward": lambda k, o: k(o.one_pixel, o.x.shape),
     "global_max_pool": lambda k, o: k(o.xq),
     "global_max_pool_backward": lambda k, o: k(o.one_pixel, o.xq, kernels.global_max_pool(o.xq)),
+    "layer_norm_backward": lambda k, o: k(
+        o.dyq, o.xq, kernels.layer_norm_forward(o.xq)[1], o.channels[0]
+    ),
+    "layer_norm_forward": lambda k, o: [
+        k(o.x, *o.channels[:2], 2.0**o.scale / 3),
+        k(o.xq, epsilon=4.0**o.scale / 3),
+    ],
     "matmul": lambda k, o: [
         k(o.matrix, o.matrix, bias=o.channels[0]),
         # No products: only NumPy's arithmetic is left.
@@ -100,8 +118,10 @@ CALLS = {
     "max_pool_backward": lambda k, o: k(
         o.pooled, o.xq, kernels.max_pool(o.xq, 3, 2, "same"), 3, 2, "same"
     ),
+    "multiply": lambda k, o: [k(o.a, o.b), k(o.a, o.factors)],
     "split": lambda k, o: k(o.xq, (3, 17)),
     "sum_channels": lambda k, o: k(o.xq),
+    "sum_products": lambda k, o: k(o.a, o.b, (2, 1, 1, 20)),
     "sum_gradients": lambda k, o: k([o.x, o.dyq, o.dy], o.xq, "relu"),
     "zero_pad": lambda k, o: k(o.xq, ((1, 0), (2, 1))),
     "quantize": lambda k, o: [k(o.x, 9, rounding, 7) for rounding in ROUNDINGS],

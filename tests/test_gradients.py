@@ -39,7 +39,7 @@ LAYERS = {
     "conv2d_depthwise": (lambda: layers.Conv2D(6, 3, groups=6, strides=2), (2, 9, 9, 6)),
     "depthwise2d": (lambda: layers.DepthwiseConv2D(3, strides=2, padding="same"), (2, 9, 8, 6)),
     "depthwise2d_multiplier": (
-        lambda: layers.DepthwiseConv2D((3, 2), depth_multiplier=3, activation="tanh"),
+        lambda: layers.DepthwiseConv2D((3, 2), depth_multiplier=3, activation="sigmoid"),
         (2, 7, 8, 5),
     ),
     "depthwise2d_dilation": (
@@ -55,7 +55,7 @@ LAYERS = {
         lambda: layers.Conv2D(6, 3, strides=2, padding="same", data_format="channels_first"),
         (2, 4, 8, 7),
     ),
-    "conv2d_activation": (lambda: layers.Conv2D(6, 3, activation="tanh"), (2, 6, 6, 4)),
+    "conv2d_activation": (lambda: layers.Conv2D(6, 3, activation="sigmoid"), (2, 6, 6, 4)),
     "conv1d": (lambda: layers.Conv1D(6, 3, strides=2), (2, 11, 4)),
     "conv1d_same": (lambda: layers.Conv1D(6, 3, padding="same", dilation_rate=2), (2, 9, 4)),
     "conv1d_causal": (
@@ -66,10 +66,10 @@ LAYERS = {
         lambda: layers.Conv1D(6, 3, padding="causal", data_format="channels_first"),
         (2, 4, 9),
     ),
-    "conv1d_activation": (lambda: layers.Conv1D(6, 2, activation="tanh"), (2, 9, 4)),
+    "conv1d_activation": (lambda: layers.Conv1D(6, 2, activation="sigmoid"), (2, 9, 4)),
     "dense": (lambda: layers.Dense(7), (5, 9)),
     "dense_no_bias": (lambda: layers.Dense(7, use_bias=False), (5, 9)),
-    "dense_rank_3": (lambda: layers.Dense(7, activation="tanh"), (2, 3, 9)),
+    "dense_rank_3": (lambda: layers.Dense(7, activation="sigmoid"), (2, 3, 9)),
     "dense_rank_5": (lambda: layers.Dense(7), (2, 2, 3, 2, 5)),
 }
 
@@ -188,7 +188,7 @@ def test_depthwise_is_exact_on_quantized_operands():
     ("make", "shape"),
     [
         (lambda: layers.SeparableConv2D(6, 3, strides=2, padding="same"), (2, 9, 8, 4)),
-        (lambda: layers.SeparableConv2D(6, 3, dilation_rate=2, activation="tanh"), (2, 9, 8, 4)),
+        (lambda: layers.SeparableConv2D(6, 3, dilation_rate=2, activation="sigmoid"), (2, 9, 8, 4)),
         (lambda: layers.SeparableConv1D(5, 3, depth_multiplier=2, use_bias=False), (2, 9, 4)),
     ],
 )
@@ -262,13 +262,13 @@ def test_against_numerical_differences(name):
 
 def two_layers(kind):
     if kind == "conv2d":
-        inputs, first = keras.Input((6, 6, 3)), layers.Conv2D(4, 3, activation="tanh")
+        inputs, first = keras.Input((6, 6, 3)), layers.Conv2D(4, 3, activation="sigmoid")
         second = layers.Conv2D(3, 2, strides=2, padding="same")
     elif kind == "depthwise":
-        inputs, first = keras.Input((6, 6, 3)), layers.DepthwiseConv2D(3, activation="tanh")
+        inputs, first = keras.Input((6, 6, 3)), layers.DepthwiseConv2D(3, activation="sigmoid")
         second = layers.DepthwiseConv2D(2, strides=2, padding="same", depth_multiplier=2)
     else:
-        inputs, first = keras.Input((6,)), layers.Dense(5, activation="tanh")
+        inputs, first = keras.Input((6,)), layers.Dense(5, activation="sigmoid")
         second = layers.Dense(3)
     return keras.Sequential([inputs, first, second])
 

@@ -69,7 +69,7 @@ MODULES = [
 # Tests that compute with a layer that has weights, and a kernel that each of them must run.
 KERNELS = {
     r"conv_test\.py::Conv(Basic|Correctness)Test::test_conv[12]d": "conv_forward",
-    r"conv_transpose_test\.py::ConvTranspose(Basic|Correctness)Test::test_conv[12]d_transpose": (
+    r"conv_transpose_test\.py::ConvTranspose.*Test::test_conv[12]d_transpose(_basic)?[01]$": (
         "transposed_conv_forward"
     ),
     r"depthwise_conv_test\.py::Depthwise.*::test_depthwise_conv[12]d": "depthwise_forward",
@@ -77,7 +77,7 @@ KERNELS = {
     r"dense_test\.py::DenseTest::test_dense_(basics|correctness|no_activation|with_activation)": (
         "dense_forward"
     ),
-    r"einsum_dense_test\.py::EinsumDenseTest::test_enable_lora_with_alpha": "dense_forward",
+    r"einsum_dense_test\.py::EinsumDenseTest::test_einsum_dense_basics_with_bias2": "dense_forward",
     r"multi_head_attention_test\.py::.*::test_(basics\d*|masking[01])$": "dense_forward",
     r"layer_normalization_test\.py::.*::test_ln_basics": "layer_norm_backward",
     r"batch_normalization_test\.py::.*::test_bn_basics": "batch_norm_backward",

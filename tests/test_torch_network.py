@@ -67,6 +67,39 @@ close(mean[0], want[0].numpy())
 """)
 
 
+def test_gates_and_operations_that_are_no_layers(on_torch):
+    on_torch("""
+model = step_models.squeeze_and_excite()
+rng = np.random.default_rng(0)
+model.set_weights([w + 0.1 * rng.standard_normal(w.shape) for w in model.get_weights()])
+case = Case(None, "step_models:squeeze_and_excite", 4, inference=True)
+network = TorchNetwork(model)
+close(TorchStep(case, model, network).run()[0], KerasStep(case, model).run())
+case = Case(None, "step_models:squeeze_and_excite", 4)
+close(TorchStep(case, model, network).run(), KerasStep(case, model).run())
+for p, q in zip(network.parameters(), TorchNetwork(model).parameters(), strict=True):
+    close(p.detach(), q.detach())
+
+drop = TorchNetwork(keras.Sequential([
+    keras.Input((4, 4, 3)), layers.Dropout(0.5, noise_shape=(None, 1, 1, 1))
+]))
+(y,) = drop.train()(torch.ones(200, 4, 4, 3))
+kept = y.flatten(1)
+assert set(kept.unique().tolist()) == {0.0, 2.0}
+assert (kept == kept[:, :1]).all()
+assert 60 < (kept[:, 0] > 0).sum() < 140
+assert (drop.eval()(torch.ones(2, 4, 4, 3))[0] == 1).all()
+
+image = keras.Input((8, 8, 3))
+try:
+    TorchNetwork(keras.Model(image, keras.ops.sin(image)))
+except TranslationError as error:
+    assert "is a Sin that has no translation" in str(error)
+else:
+    raise AssertionError
+""")
+
+
 def test_autocast(on_torch):
     on_torch("""
 model = step_models.all_layers()
@@ -111,7 +144,8 @@ assert network(torch.zeros(2, 8, 8, 3))[0].shape == (2, 4, 4, 4)
 
 for layer, message in (
     (layers.Conv2D(4, 2, padding="same"), "pads by 1 zeros"),
-    (layers.Conv2D(4, 3, activation="gelu"), "the activation gelu"),
+    (layers.Conv2D(4, 3, activation="softplus"), "the activation softplus"),
+    (layers.Dropout(0.5, noise_shape=(None, 1, 1, 3)), "is a Dropout that has no translation"),
     (layers.ReLU(max_value=3.0), "is a ReLU that has no translation"),
     (layers.LayerNormalization(), "is a LayerNormalization that has no translation"),
     (layers.BatchNormalization(axis=1), "normalises axis 1"),

@@ -152,6 +152,8 @@ def sum_gradients(
         raise ValueError("gradients: expected at least one, got none")
     for gradient in gradients:
         check_operand("gradients", gradient, getattr(gradients[0], "shape", None))
+    if is_function(activation):
+        raise ValueError(f"activation: expected None, 'relu' or 'relu6', got {activation!r}")
     if len(gradients) == 1:
         return activation_backward(gradients[0], y, activation, bits)
     shape = gradients[0].shape

@@ -33,7 +33,13 @@ class LayerNormGradients(typing.NamedTuple):
 
 
 @default_float_environment
-def layer_norm_forward(x, gamma=None, beta=None, epsilon=1e-3, bits=14):
+def layer_norm_forward(
+    x: DFPTensor | np.ndarray,
+    gamma: np.ndarray | None = None,
+    beta: np.ndarray | None = None,
+    epsilon: float = 1e-3,
+    bits: int = 14,
+) -> tuple[DFPTensor, np.ndarray]:
     """``y = (x - mean) / sqrt(variance + epsilon) * gamma + beta``, statistics of each pixel.
 
     Args:
@@ -68,7 +74,13 @@ def layer_norm_forward(x, gamma=None, beta=None, epsilon=1e-3, bits=14):
 
 
 @default_float_environment
-def layer_norm_backward(dy, x, statistics, gamma=None, bits=14):
+def layer_norm_backward(
+    dy: DFPTensor | np.ndarray,
+    x: DFPTensor | np.ndarray,
+    statistics: np.ndarray,
+    gamma: np.ndarray | None = None,
+    bits: int = 14,
+) -> LayerNormGradients:
     """The gradients of `layer_norm_forward`.
 
     Args:

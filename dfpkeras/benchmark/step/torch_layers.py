@@ -5,13 +5,20 @@ from keras import layers
 from torch import nn
 
 _ACTIVATIONS = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "hard_sigmoid": nn.Hardsigmoid,
+    "hard_silu": nn.Hardswish,
+    "mish": nn.Mish,
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
+    "selu": nn.SELU,
     "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
+    "softsign": nn.Softsign,
     "tanh": nn.Tanh,
 }
-_IN_PLACE = (nn.ReLU, nn.ReLU6, nn.SiLU)
+_IN_PLACE = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Hardsigmoid)
 
 
 class TranslationError(Exception):
@@ -40,6 +47,47 @@ class Add(nn.Module):
         for other in others:
             total += other
         return total
+
+
+class Multiply(nn.Module):
+    """Multiplies tensors, which may broadcast."""
+
+    def forward(self, first, *others):
+        for other in others:
+            first = first * other
+        return first
+
+
+class Linear(nn.Module):
+    """`x * scale + offset`, numbers or one for each channel."""
+
+    def __init__(self, scale, offset):
+        super().__init__()
+        self._scale, self._offset = scale, offset
+
+    def forward(self, x):
+        return x * self._scale + self._offset
+
+
+class DropImages(nn.Module):
+    """Drops images, and multiplies those that are kept by `1 / (1 - rate)`."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self._rate = rate
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        kept = x.new_empty((len(x),) + (1,) * (x.dim() - 1)).bernoulli_(1 - self._rate)
+        return x * kept / (1 - self._rate)
+
+
+class AsPixel(nn.Module):
+    """A vector for each image as one pixel."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :, None, None]
 
 
 class Flatten(nn.Module):
@@ -84,8 +132,9 @@ def translate(layer, input_shape, output_shape, zeros, in_place):
         case layers.AveragePooling2D():
             padding = _padding(layer, layer.pool_size, (1, 1), *shapes, zeros)
             return nn.AvgPool2d(layer.pool_size, layer.strides, padding, count_include_pad=False)
-        case layers.GlobalAveragePooling2D() if not layer.keepdims:
-            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case layers.GlobalAveragePooling2D():
+            mean = nn.AdaptiveAvgPool2d(1)
+            return mean if layer.keepdims else nn.Sequential(mean, nn.Flatten())
         case layers.ReLU() if _relu(layer):
             return _relu(layer)(inplace=in_place)
         case layers.Activation():
@@ -97,11 +146,40 @@ def translate(layer, input_shape, output_shape, zeros, in_place):
             return Add(in_place)
         case layers.Concatenate() if layer.axis in (-1, len(input_shape) - 1):
             return Concatenate()
+        case layers.Multiply():
+            return Multiply()
+        case layers.Rescaling():
+            return Linear(layer.scale, layer.offset)
+        case layers.Normalization() if set(layer.axis) <= {-1, len(input_shape) - 1}:
+            return _normalization(layer)
         case layers.Flatten():
             return Flatten()
-        case layers.Dropout():
+        case layers.Reshape() if output_shape[1:-1] == (1, 1) and len(input_shape) == 2:
+            return AsPixel()
+        case layers.Dropout() if layer.noise_shape is None:
             return nn.Dropout(layer.rate)
+        case layers.Dropout() if set(layer.noise_shape[1:]) == {1}:
+            return DropImages(layer.rate)
     raise TranslationError(f"{layer.name} is a {type(layer).__name__} that has no translation")
+
+
+def translate_operation(operation, number):
+    """Translates a sum or product of a tensor and a number that a model computes without a layer.
+
+    Raises:
+        TranslationError: it is anything else.
+    """
+    name = type(operation).__name__
+    if isinstance(number, int | float) and name in ("Add", "Multiply"):
+        return Linear(1, number) if name == "Add" else Linear(number, 0)
+    raise TranslationError(f"{operation.name} is a {name} that has no translation")
+
+
+def _normalization(layer):
+    mean, variance = (
+        torch.as_tensor(value).detach().reshape(-1, 1, 1) for value in (layer.mean, layer.variance)
+    )
+    return Linear(1 / variance.sqrt(), -mean / variance.sqrt())
 
 
 def _convolution(layer, input_shape, output_shape, zeros):

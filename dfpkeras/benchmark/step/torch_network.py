@@ -12,7 +12,7 @@ import torch
 from keras import layers
 from torch import nn
 
-from dfpkeras.benchmark.step.torch_layers import TranslationError, translate
+from dfpkeras.benchmark.step.torch_layers import TranslationError, translate, translate_operation
 
 # Their results are not needed in the backward pass: the next layer may overwrite them.
 _OVERWRITABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.BatchNormalization, layers.Add)
@@ -93,7 +93,11 @@ class _Graph:
                 zeros[id(output)] = inputs[0].shape, tuple(map(sum, layer.padding))
                 continue
             shape, padding = zeros.get(id(inputs[0]), (inputs[0].shape, (0, 0)))
-            module = translate(layer, shape, output.shape, padding, self._in_place(layer, inputs))
+            if isinstance(layer, keras.layers.Layer):
+                in_place = self._in_place(layer, inputs)
+                module = translate(layer, shape, output.shape, padding, in_place)
+            else:
+                module = translate_operation(layer, node.arguments.args[-1])
             calls.append((module, tuple(map(self.number, inputs)), self.number(output)))
         return self._release(calls)
 
