@@ -143,8 +143,24 @@ def test_a_sum_that_broadcasts_is_keras_own():
     a, b = tf.constant(random_array(4, 5, 6)), tf.constant(random_array(4, 1, 6))
     np.testing.assert_array_equal(add([a, b]), a + b)
     c = tf.constant(random_array(4, 5, 6, seed=1))
-    np.testing.assert_array_equal(add([a, c, c]), a + c + c)
+    np.testing.assert_array_equal(add([b, b + c, a]), b + (b + c) + a)
     assert hits["add"] == 0
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_a_sum_of_any_number(count):
+    tensors = [tf.constant(random_array(4, 5, 6, seed=seed)) for seed in range(count)]
+    with dtype_policy():
+        add = layers.Add()
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            y = add(tensors)
+            loss = tf.reduce_sum(y * y)
+    expected = sum(tensors[1:], tensors[0])
+    assert relative_error(y, expected) < QUANTIZATION_TOLERANCE
+    for gradient in tape.gradient(loss, tensors):
+        assert relative_error(gradient, 2 * expected) < QUANTIZATION_TOLERANCE
+    assert hits["add"] == count - 1
 
 
 def test_activations_that_have_no_integer_form_are_keras_own():

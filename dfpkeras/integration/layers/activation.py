@@ -10,42 +10,49 @@ from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 from dfpkeras.kernels.activation import Activation
 
 
-def _call_relu(layer, inputs):
-    if layer.threshold or (layer.negative_slope and layer.max_value is not None):
+def _activation_of(layer):
+    """The layer's activation, as `dfpkeras.ops.activate` takes it, or None."""
+    match layer:
+        case keras.layers.ReLU():
+            return _relu(layer.negative_slope, layer.max_value, layer.threshold)
+        case keras.layers.LeakyReLU():
+            return Activation("leaky_relu", layer.negative_slope)
+        case keras.layers.ELU():
+            return Activation("elu", layer.alpha)
+    return integer_activation(layer)
+
+
+def _relu(negative_slope, max_value, threshold):
+    if threshold or (negative_slope and max_value is not None):
+        return None
+    if negative_slope:
+        return Activation("leaky_relu", negative_slope)
+    return {None: "relu", 6: "relu6"}.get(max_value)
+
+
+def _call(layer, inputs):
+    if current().unsupported(inputs):
         return NotImplemented
-    if layer.negative_slope:
-        return _activate(layer, inputs, Activation("leaky_relu", layer.negative_slope))
-    return _activate(layer, inputs, {None: "relu", 6: "relu6"}.get(layer.max_value))
+    return ops.activate(inputs, _activation_of(layer), number_format=number_format_of(layer))
 
 
-def _call_leaky_relu(layer, inputs):
-    return _activate(layer, inputs, Activation("leaky_relu", layer.negative_slope))
+def _operation(layer):
+    return None if _activation_of(layer) is None else "integers in, integers out"
 
 
-def _call_elu(layer, inputs):
-    return _activate(layer, inputs, Activation("elu", layer.alpha))
-
-
-def _call_activation(layer, inputs):
-    return _activate(layer, inputs, integer_activation(layer))
-
-
-def _activate(layer, inputs, activation):
-    if activation is None or current().unsupported(inputs):
-        return NotImplemented
-    return ops.activate(inputs, activation, number_format=number_format_of(layer))
-
+_CLASSES = (
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.ELU,
+    keras.layers.Activation,
+)
 
 register(
     LayerFamily(
         kind="activation",
-        methods=(
-            IntegerMethod(keras.layers.ReLU, "call", _call_relu),
-            IntegerMethod(keras.layers.LeakyReLU, "call", _call_leaky_relu),
-            IntegerMethod(keras.layers.ELU, "call", _call_elu),
-            IntegerMethod(keras.layers.Activation, "call", _call_activation),
-        ),
+        methods=tuple(IntegerMethod(cls, "call", _call) for cls in _CLASSES),
         has_weights=False,
+        operation=_operation,
         relatives=(keras.layers.PReLU, keras.layers.Softmax),
         kernels=("activation_",),
         float32_operations=("Relu", "Elu", "Selu", "Softsign", "Tanh"),

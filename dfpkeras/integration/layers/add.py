@@ -4,15 +4,17 @@ import keras
 
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import Merge
-from dfpkeras.integration.layer_support import or_not_implemented
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
 def _add(layer, inputs):
-    if len(inputs) != 2:
-        return NotImplemented
-    return or_not_implemented(ops.add(*inputs, number_format=number_format_of(layer)))
+    total, *others = inputs
+    for other in others:
+        total = ops.add(total, other, number_format=number_format_of(layer))
+        if total is None:
+            return NotImplemented
+    return total
 
 
 register(
@@ -23,7 +25,7 @@ register(
         relatives=(Merge,),
         kernels=("add", "sum_gradients"),
         float32_operations=("AddN",),
-        layers="`Add` of two tensors",
-        computation="INT16 out, one pass",
+        layers="`Add`",
+        computation="INT16 out, one pass for each tensor after the first",
     )
 )

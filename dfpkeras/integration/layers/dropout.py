@@ -10,9 +10,7 @@ from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
 def _call(layer, inputs, training=False):
-    shape = tuple(layer.noise_shape or ())
-    is_of_pixels = len(shape) < 3 or set(shape[1:-1]) != {1} or not isinstance(shape[-1], int)
-    return NotImplemented if is_of_pixels else _drop(layer, inputs, shape, training)
+    return _drop(layer, inputs, layer.noise_shape, training)
 
 
 def _call_spatial(layer, inputs, training=False):
@@ -37,6 +35,13 @@ def _drop(layer, inputs, shape, training):
     return or_not_implemented(product)
 
 
+def _operation(layer):
+    shape = tuple(layer.noise_shape or ())
+    is_of_channels = len(shape) > 2 and set(shape[1:-1]) == {1} and isinstance(shape[-1], int)
+    fits = isinstance(layer, BaseSpatialDropout) or is_of_channels
+    return "integers in, integers out" if fits else None
+
+
 register(
     LayerFamily(
         kind="dropout",
@@ -45,6 +50,7 @@ register(
             IntegerMethod(BaseSpatialDropout, "call", _call_spatial),
         ),
         has_weights=False,
+        operation=_operation,
         layers="`SpatialDropout2D` and its 1-D form, `Dropout` with a `noise_shape` of images or "
         "channels",
         computation="INT16 in and out, if the layer before gave it integers",
