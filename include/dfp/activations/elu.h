@@ -7,5 +7,5 @@ DFP_INLINE dfp_vf dfp_elu(dfp_vf v, float alpha) {
 }
 
 DFP_INLINE dfp_vf dfp_elu_slope(dfp_vf v, float alpha) {
-    return dfp_choose(v > 0.0f, dfp_constant(1.0f), alpha * dfp_exp_float(v));
+    return dfp_choose(v > 0.0f, dfp_broadcast_float(1.0f), alpha * dfp_exp_float(v));
 }

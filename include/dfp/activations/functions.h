@@ -32,15 +32,15 @@ typedef struct {
 } dfp_function;
 
 #define DFP_DEFINE_ROWS(name)                                                                      \
-    static void DFP_JOIN(dfp_rows_, name)(float *v, int64_t n, float alpha) {                      \
+    static void dfp_rows_##name(float *v, int64_t n, float alpha) {                                \
         for (int64_t i = 0; i < n; i += DFP_LANES)                                                 \
-            dfp_store_float(v + i, DFP_JOIN(dfp_, name)(dfp_load_float(v + i), alpha));            \
+            dfp_store_float(v + i, dfp_##name(dfp_load_float(v + i), alpha));                      \
     }                                                                                              \
-    static void DFP_JOIN(dfp_slopes_, name)(float *v, int64_t n, float alpha) {                    \
+    static void dfp_slopes_##name(float *v, int64_t n, float alpha) {                              \
         for (int64_t i = 0; i < n; i += DFP_LANES)                                                 \
             dfp_store_float(v + i, dfp_##name##_slope(dfp_load_float(v + i), alpha));              \
     }                                                                                              \
-    static double DFP_JOIN(dfp_steepest_, name)(float alpha) {                                     \
+    static double dfp_steepest_##name(float alpha) {                                               \
         (void)alpha;                                                                               \
         return DFP_##name##_STEEPEST;                                                              \
     }
@@ -55,6 +55,18 @@ static const dfp_function dfp_functions[] = {DFP_ACTIVATIONS(DFP_ENTRY)};
 /* NULL for those without a function of this kind. */
 static const dfp_function *dfp_function_of(dfp_activation activation) {
     return activation < DFP_FIRST_FUNCTION ? NULL : dfp_functions + activation - DFP_FIRST_FUNCTION;
+}
+
+/* The arguments of a function, x * scale + offset, for `count` columns of a row from c on. */
+DFP_INLINE void dfp_fill_argument(const dfp_operand *x, dfp_kind x_kind, const float *scale,
+                                  const float *offset, int64_t at, int64_t c, int64_t count,
+                                  float *z) {
+    int64_t i = 0;
+    for (; i + DFP_LANES <= count; i += DFP_LANES) {
+        dfp_vf v = dfp_load_operand(x, x_kind, at + i) * dfp_load_float(scale + c + i);
+        dfp_store_float(z + i, v + dfp_load_float(offset + c + i));
+    }
+    for (; i < count; ++i) z[i] = dfp_element(x, x_kind, at + i) * scale[c + i] + offset[c + i];
 }
 
 /* The largest magnitude of a function's values in [low, high]. */

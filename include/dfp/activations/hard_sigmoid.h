@@ -11,5 +11,5 @@ DFP_INLINE dfp_vf dfp_hard_sigmoid(dfp_vf v, float alpha) {
 DFP_INLINE dfp_vf dfp_hard_sigmoid_slope(dfp_vf v, float alpha) {
     (void)alpha;
     dfp_lanes within = dfp_absolute_float(v) < 3.0f;
-    return dfp_choose(within, dfp_constant(1.0f / 6.0f), dfp_constant(0.0f));
+    return dfp_choose(within, dfp_broadcast_float(1.0f / 6.0f), dfp_broadcast_float(0.0f));
 }

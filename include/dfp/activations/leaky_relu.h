@@ -8,5 +8,5 @@ DFP_INLINE dfp_vf dfp_leaky_relu(dfp_vf v, float alpha) {
 }
 
 DFP_INLINE dfp_vf dfp_leaky_relu_slope(dfp_vf v, float alpha) {
-    return dfp_choose(v > 0.0f, dfp_constant(1.0f), dfp_constant(alpha));
+    return dfp_choose(v > 0.0f, dfp_broadcast_float(1.0f), dfp_broadcast_float(alpha));
 }

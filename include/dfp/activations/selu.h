@@ -13,5 +13,5 @@ DFP_INLINE dfp_vf dfp_selu(dfp_vf v, float alpha) {
 DFP_INLINE dfp_vf dfp_selu_slope(dfp_vf v, float alpha) {
     (void)alpha;
     dfp_vf below = DFP_SELU_SCALE * DFP_SELU_ALPHA * dfp_exp_float(v);
-    return dfp_choose(v < 0.0f, below, dfp_constant(DFP_SELU_SCALE));
+    return dfp_choose(v < 0.0f, below, dfp_broadcast_float(DFP_SELU_SCALE));
 }

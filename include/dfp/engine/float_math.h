@@ -5,19 +5,21 @@
 /* The integers of a mask or of an exponent, as many as there are FP32 lanes. */
 typedef int32_t dfp_lanes __attribute__((vector_size(4 * DFP_LANES)));
 
-DFP_INLINE dfp_vf dfp_constant(float x) { return dfp_broadcast_float(x); }
-
 /* a where the mask is all ones, b where it is 0. */
 DFP_INLINE dfp_vf dfp_choose(dfp_lanes mask, dfp_vf a, dfp_vf b) {
     return (dfp_vf)((mask & (dfp_lanes)a) | (~mask & (dfp_lanes)b));
 }
 
-DFP_INLINE dfp_vf dfp_positive_part(dfp_vf v) { return dfp_max_float(v, dfp_constant(0.0f)); }
+DFP_INLINE dfp_vf dfp_positive_part(dfp_vf v) {
+    return dfp_max_float(v, dfp_broadcast_float(0.0f));
+}
 
-DFP_INLINE dfp_vf dfp_negative_part(dfp_vf v) { return dfp_min_float(v, dfp_constant(0.0f)); }
+DFP_INLINE dfp_vf dfp_negative_part(dfp_vf v) {
+    return dfp_min_float(v, dfp_broadcast_float(0.0f));
+}
 
 DFP_INLINE dfp_vf dfp_limited(dfp_vf v, float low, float high) {
-    return dfp_max_float(dfp_min_float(v, dfp_constant(high)), dfp_constant(low));
+    return dfp_max_float(dfp_min_float(v, dfp_broadcast_float(high)), dfp_broadcast_float(low));
 }
 
 /* v = n * log(2) + rest, |rest| <= log(2) / 2. */

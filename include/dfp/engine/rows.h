@@ -109,6 +109,21 @@ DFP_INLINE float dfp_element(const dfp_operand *o, dfp_kind kind, int64_t i) {
     return (float)o->integers.data[i] * o->scales[i >> o->block_shift];
 }
 
+/* sum = (fresh ? 0 : sum) + scale * operand, for `count` elements from `at` on. */
+DFP_INLINE void dfp_add_scaled(const dfp_operand *operand, dfp_kind kind, float scale, int fresh,
+                               int64_t at, int64_t count, float *sum) {
+    dfp_vf factor = dfp_broadcast_float(scale);
+    int64_t i = 0;
+    for (; i + DFP_LANES <= count; i += DFP_LANES) {
+        dfp_vf term = dfp_multiply_float(dfp_load_operand(operand, kind, at + i), factor);
+        dfp_store_float(sum + i, fresh ? term : dfp_add_float(dfp_load_float(sum + i), term));
+    }
+    for (; i < count; ++i) {
+        float term = dfp_element(operand, kind, at + i) * scale;
+        sum[i] = fresh ? term : sum[i] + term;
+    }
+}
+
 /* Reductions fetch the next row: their few operations leave hardware prefetchers too little time. */
 DFP_INLINE void dfp_prefetch(const dfp_operand *o, dfp_kind kind, int64_t i) {
     if (kind == DFP_FLOATS) __builtin_prefetch(o->floats + i);

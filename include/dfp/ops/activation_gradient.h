@@ -43,17 +43,12 @@ static void dfp_repeat_argument(dfp_gradient_source *s, const dfp_rows *rows,
 DFP_INLINE void dfp_fill_dz(const dfp_gradient_source *s, dfp_kind dy_kind, dfp_kind x_kind,
                             int64_t at, int64_t c, int64_t count, float *dz) {
     int64_t i = 0;
-    for (; i + DFP_LANES <= count; i += DFP_LANES) {
-        dfp_vf z = dfp_load_operand(&s->x, x_kind, at + i) * dfp_load_float(s->scale + c + i);
-        dfp_store_float(dz + i, z + dfp_load_float(s->offset + c + i));
-    }
-    for (int64_t k = i; k < count; ++k)
-        dz[k] = dfp_element(&s->x, x_kind, at + k) * s->scale[c + k] + s->offset[c + k];
+    dfp_fill_argument(&s->x, x_kind, s->scale, s->offset, at, c, count, dz);
     /* What fills the last step up. */
     size_t rest = dfp_round_up((size_t)count, DFP_STEP) - (size_t)count;
     memset(dz + count, 0, rest * sizeof *dz);
     s->function->slope(dz, count, s->alpha);
-    for (i = 0; i + DFP_LANES <= count; i += DFP_LANES)
+    for (; i + DFP_LANES <= count; i += DFP_LANES)
         dfp_store_float(dz + i, dfp_load_float(dz + i) * dfp_load_operand(&s->dy, dy_kind, at + i));
     for (; i < count; ++i) dz[i] *= dfp_element(&s->dy, dy_kind, at + i);
 }

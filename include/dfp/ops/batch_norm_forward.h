@@ -79,23 +79,15 @@ DFP_INLINE dfp_vi dfp_forward_step(const dfp_forward *f, const dfp_operand *x, d
 /* The activation's values, in units of the result, for `count` columns of a row from c on. */
 static void dfp_forward_function(const dfp_forward *f, dfp_kind x_kind, dfp_kind residual_kind,
                                  int64_t at, int64_t c, int64_t count, float *z) {
-    const dfp_operand *x = &f->n->x, *residual = &f->n->residual;
-    dfp_vf residual_scale = dfp_broadcast_float(f->residual_scale);
+    const dfp_operand *residual = &f->n->residual;
     int64_t i = 0;
-    for (; i + DFP_LANES <= count; i += DFP_LANES) {
-        dfp_vf v = dfp_load_operand(x, x_kind, at + i) * dfp_load_float(f->scale + c + i);
-        v = v + dfp_load_float(f->offset + c + i);
-        if (residual_kind != DFP_ABSENT)
-            v = v + dfp_load_operand(residual, residual_kind, at + i) * residual_scale;
-        dfp_store_float(z + i, v);
-    }
-    for (; i < count; ++i) {
-        z[i] = dfp_element(x, x_kind, at + i) * f->scale[c + i] + f->offset[c + i];
-        if (residual_kind != DFP_ABSENT)
-            z[i] += dfp_element(residual, residual_kind, at + i) * f->residual_scale;
-    }
+    dfp_fill_argument(&f->n->x, x_kind, f->scale, f->offset, at, c, count, z);
+    if (residual_kind == DFP_INTEGERS)
+        dfp_add_scaled(residual, DFP_INTEGERS, f->residual_scale, 0, at, count, z);
+    if (residual_kind == DFP_FLOATS)
+        dfp_add_scaled(residual, DFP_FLOATS, f->residual_scale, 0, at, count, z);
     f->function->value(z, count, f->n->alpha);
-    for (i = 0; i < count; i += DFP_LANES) dfp_store_float(z + i, dfp_load_float(z + i) * f->unit);
+    for (; i < count; i += DFP_LANES) dfp_store_float(z + i, dfp_load_float(z + i) * f->unit);
 }
 
 /* DFP_STEP numbers of the normalised x. */

@@ -12,21 +12,6 @@ typedef struct {
     int32_t *largest; /* of each part */
 } dfp_summation;
 
-/* sum = (fresh ? 0 : sum) + scale * gradient, for `count` elements from `at` on. */
-DFP_INLINE void dfp_add_scaled(const dfp_operand *gradient, dfp_kind kind, float scale, int fresh,
-                               int64_t at, int64_t count, float *sum) {
-    dfp_vf factor = dfp_broadcast_float(scale);
-    int64_t i = 0;
-    for (; i + DFP_LANES <= count; i += DFP_LANES) {
-        dfp_vf term = dfp_multiply_float(dfp_load_operand(gradient, kind, at + i), factor);
-        dfp_store_float(sum + i, fresh ? term : dfp_add_float(dfp_load_float(sum + i), term));
-    }
-    for (; i < count; ++i) {
-        float term = dfp_element(gradient, kind, at + i) * scale;
-        sum[i] = fresh ? term : sum[i] + term;
-    }
-}
-
 static void dfp_sum_row(const dfp_summation *m, int64_t at, int64_t count, float *sum) {
     for (int64_t i = 0; i < m->s->count; ++i) {
         const dfp_operand *gradient = m->s->gradients + i;

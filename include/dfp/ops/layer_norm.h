@@ -20,7 +20,7 @@ typedef struct {
     float *means;        /* backward: [pixel][2], of g and of g * n */
     float *largest;      /* of each task */
     float *sums;         /* backward: [task][2][padded], of dy * n and of dy */
-    char *workers;       /* of each: three rows */
+    char *workers;       /* of each: two rows */
     size_t worker_bytes;
     float unit, limit;
     int large;
@@ -28,24 +28,15 @@ typedef struct {
     int32_t *largest_int;
 } dfp_norm_run;
 
-/* numbers[c] = element first + c, times unit, for a row of channels, then zeros. */
-DFP_INLINE void dfp_load_row(const dfp_operand *o, dfp_kind kind, int64_t first, int64_t channels,
-                             int64_t padded, float unit, float *numbers) {
-    dfp_vf factor = dfp_broadcast_float(unit);
-    int64_t c = 0;
-    for (; c + DFP_LANES <= channels; c += DFP_LANES)
-        dfp_store_float(numbers + c, dfp_load_operand(o, kind, first + c) * factor);
-    for (; c < channels; ++c) numbers[c] = dfp_element(o, kind, first + c) * unit;
-    for (; c < padded; ++c) numbers[c] = 0.0f;
-}
-
-static void dfp_load_any_row(const dfp_operand *o, int64_t first, int64_t channels, int64_t padded,
-                             float *numbers) {
+/* The values of elements [first, first + channels), then zeros. */
+static void dfp_load_row(const dfp_operand *o, int64_t first, int64_t channels, int64_t padded,
+                         float *numbers) {
     float unit = (float)dfp_operand_unit(o);
     if (o->floats)
-        dfp_load_row(o, DFP_FLOATS, first, channels, padded, 1.0f, numbers);
+        dfp_add_scaled(o, DFP_FLOATS, 1.0f, 1, first, channels, numbers);
     else
-        dfp_load_row(o, DFP_INTEGERS, first, channels, padded, unit, numbers);
+        dfp_add_scaled(o, DFP_INTEGERS, unit, 1, first, channels, numbers);
+    memset(numbers + channels, 0, (size_t)(padded - channels) * sizeof *numbers);
 }
 
 DFP_INLINE double dfp_add_norm_sums(const dfp_vf sums[DFP_NORM_VECTORS]) {
@@ -58,7 +49,7 @@ DFP_INLINE double dfp_add_norm_sums(const dfp_vf sums[DFP_NORM_VECTORS]) {
 
 static double dfp_sum_of_row(const float *numbers, int64_t padded) {
     dfp_vf sums[DFP_NORM_VECTORS];
-    for (int v = 0; v < DFP_NORM_VECTORS; ++v) sums[v] = dfp_constant(0.0f);
+    for (int v = 0; v < DFP_NORM_VECTORS; ++v) sums[v] = dfp_broadcast_float(0.0f);
     for (int64_t c = 0; c < padded; c += DFP_NORM_SUMS)
         DFP_UNROLL for (int v = 0; v < DFP_NORM_VECTORS; ++v) sums[v] =
             sums[v] + dfp_load_float(numbers + c + v * DFP_LANES);
@@ -67,7 +58,7 @@ static double dfp_sum_of_row(const float *numbers, int64_t padded) {
 
 static double dfp_sum_of_products(const float *a, const float *b, int64_t padded) {
     dfp_vf sums[DFP_NORM_VECTORS];
-    for (int v = 0; v < DFP_NORM_VECTORS; ++v) sums[v] = dfp_constant(0.0f);
+    for (int v = 0; v < DFP_NORM_VECTORS; ++v) sums[v] = dfp_broadcast_float(0.0f);
     for (int64_t c = 0; c < padded; c += DFP_NORM_SUMS)
         DFP_UNROLL for (int v = 0; v < DFP_NORM_VECTORS; ++v) sums[v] =
             sums[v] + dfp_load_float(a + c + v * DFP_LANES) * dfp_load_float(b + c + v * DFP_LANES);
@@ -84,7 +75,7 @@ static void dfp_shift_row(float *numbers, int64_t channels, int64_t padded, floa
 
 static float dfp_largest_in_row(const float *numbers, int64_t padded) {
     float lanes[DFP_LANES], largest = 0.0f;
-    dfp_vf most = dfp_constant(0.0f);
+    dfp_vf most = dfp_broadcast_float(0.0f);
     for (int64_t c = 0; c < padded; c += DFP_LANES)
         most = dfp_max_float(dfp_absolute_float(dfp_load_float(numbers + c)), most);
     dfp_store_float(lanes, most);
@@ -107,7 +98,7 @@ static void dfp_write_row(const dfp_norm_run *r, const float *numbers, int64_t f
 /* The normalised numbers of a pixel; finds mean and 1 / deviation if `measure`. */
 static void dfp_normalize_pixel(const dfp_norm_run *r, int64_t pixel, int measure, float *row) {
     const dfp_layer_norm *n = r->n;
-    dfp_load_any_row(&n->x, pixel * n->channels, n->channels, r->padded, row);
+    dfp_load_row(&n->x, pixel * n->channels, n->channels, r->padded, row);
     if (measure) n->mean[pixel] = (float)(dfp_sum_of_row(row, r->padded) / (double)n->channels);
     dfp_shift_row(row, n->channels, r->padded, n->mean[pixel], 1.0f);
     if (measure) {
@@ -160,13 +151,13 @@ static void dfp_norm_write_task(void *context, int64_t task, int worker) {
     r->largest_int[task] = dfp_largest_int_lane(largest);
 }
 
-/* dx of a pixel to `g`, with rows for two more; adds to the parameters' sums if there are any. */
+/* dx of a pixel to `g`, which the other row follows; adds to the parameters' sums if there are any. */
 static void dfp_norm_gradient(const dfp_norm_run *r, int64_t p, float *g, float *sums) {
     const dfp_layer_norm *n = r->n;
     float *normal = g + r->padded + DFP_NORM_SUMS, *means = r->means + 2 * p;
     double channels = (double)n->channels;
     dfp_normalize_pixel(r, p, 0, normal);
-    dfp_load_any_row(&n->dy, p * n->channels, n->channels, r->padded, g);
+    dfp_load_row(&n->dy, p * n->channels, n->channels, r->padded, g);
     for (int64_t c = 0; c < r->padded; c += DFP_LANES) {
         dfp_vf dy = dfp_load_float(g + c), x = dfp_load_float(normal + c);
         if (sums) {
@@ -235,7 +226,7 @@ static dfp_norm_run dfp_plan_norm(const dfp_layer_norm *n) {
     r.tasks = dfp_ceil_div(n->pixels, r.task_pixels);
     r.large = dfp_is_large(n->pixels * n->channels) && n->channels % DFP_ROW_MULTIPLE == 0;
     /* A step may end after the last sum. */
-    r.worker_bytes = dfp_round_up((size_t)(3 * (r.padded + DFP_NORM_SUMS)) * sizeof(float), 64);
+    r.worker_bytes = dfp_round_up((size_t)(2 * (r.padded + DFP_NORM_SUMS)) * sizeof(float), 64);
     return r;
 }
 
