@@ -51,6 +51,17 @@ def activated(layer, outputs):
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
+def folded(operation, layer, inputs):
+    """An operation of two tensors, of any number of them: the first two, then their result and the
+    next one. NotImplemented where it returns None."""
+    total, *others = inputs
+    for other in others:
+        total = operation(total, other, number_format=number_format_of(layer))
+        if total is None:
+            return NotImplemented
+    return total
+
+
 def or_not_implemented(result):
     """Operations return None for tensors that have no quantised view, methods NotImplemented."""
     return NotImplemented if result is None else result

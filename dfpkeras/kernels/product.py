@@ -8,6 +8,7 @@ from dfpkeras import _native
 from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.operand_checks import ABSENT, check_bits, check_operand, is_finite, parts
 from dfpkeras.kernels.quantized_tensor import DFPTensor, _nonfinite
+from dfpkeras.runtime.float_environment import default_float_environment
 from dfpkeras.runtime.memory import aligned_empty
 
 
@@ -45,6 +46,7 @@ def multiply(a: DFPTensor | np.ndarray, b: DFPTensor | np.ndarray, bits: int = 1
     return DFPTensor._wrap(y, *_native.multiply_tensors(shape, *operands, bits, y.reshape(-1)))
 
 
+@default_float_environment
 def sum_products(
     a: DFPTensor | np.ndarray, b: DFPTensor | np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:

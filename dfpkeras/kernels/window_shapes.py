@@ -155,6 +155,22 @@ def transposed_sizes(sizes, window, strides, padding, output_padding, dilation_r
     return tuple(None if axis[0] is None else _transposed_size(*axis, padding) for axis in axes)
 
 
+def inverts_convolution(window, strides, padding, output_padding, dilation_rate):
+    """Whether `transposed_sizes` are sizes of which a convolution has the original ones."""
+    output_padding = (None,) * len(window) if output_padding is None else output_padding
+    axes = zip(window, strides, output_padding, dilation_rate, strict=True)
+    return all(_inverts_axis(*axis, padding) for axis in axes)
+
+
+def _inverts_axis(window, stride, output_padding, dilation, padding):
+    if output_padding is None:
+        return True
+    extent = (window - 1) * dilation + 1
+    if padding == "valid":
+        return output_padding < stride
+    return 1 <= extent % 2 + output_padding <= stride
+
+
 def _transposed_size(size, window, stride, output_padding, dilation, padding):
     extent = (window - 1) * dilation + 1
     if padding == "valid":

@@ -9,12 +9,14 @@ from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.ops.kernel_arguments import from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.views import (
+    attach_view,
     call_for_view,
+    dequantized,
+    differentiable_in_float32,
+    gradient_operand,
     named_operand,
-    named_view,
     quantized_result,
     sum_gradients,
-    view_of,
 )
 
 
@@ -50,20 +52,15 @@ def float32_activation(activation):
 
 def _function_gradient(x, activation, number_format, dy):
     tensor_format = number_format.gradient
-    of_gradient = named_operand("dy", dy, tensor_format)
-    if current().summands(dy) is not None:
-        of_gradient = named_view("dy", view_of(dy, tensor_format))
-    operands = of_gradient | named_operand("x", x, number_format.activation)
+    operands = gradient_operand("dy", dy, tensor_format)
+    operands |= named_operand("x", x, number_format.activation)
     kernel = functools.partial(_gradient_kernel, activation, tensor_format)
     dx = call_for_view(kernel, operands, x.shape, tensor_format)
 
     def float32_values(dy, x):
         return current().float32_gradient(float32_activation(activation), [x], [dy])
 
-    def gradient(upstream):
-        return current().float32_gradient(float32_values, [dy, x], [upstream])
-
-    return quantized_result(dx, [dy, x], gradient, float32_values)
+    return attach_view(differentiable_in_float32(dequantized(dx), [dy, x], float32_values), dx)
 
 
 def _gradient_kernel(activation, tensor_format, dy, x, dy_scale=None, x_scale=None):

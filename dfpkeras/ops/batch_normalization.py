@@ -28,13 +28,14 @@ from dfpkeras.ops.views import (
     QuantizedView,
     attach_view,
     dequantized,
+    differentiable_in_float32,
     find_integers,
+    gradient_operand,
     make_view,
     named_operand,
     named_view,
     quantized_result,
     view_dtypes,
-    view_of,
 )
 
 _NAME = "_dfp_normalization"
@@ -214,12 +215,8 @@ def _backward(made, parameters, dy):
 
     inputs = [dy, made.x, *(made.channels[name] for name in parameters)]
     float32_values = functools.partial(_float32_backward, made, parameters)
-    result, *others = backend.differentiable(
-        [dequantized(dx), *of_parameters],
-        inputs,
-        lambda *upstream: current().float32_gradient(float32_values, inputs, upstream),
-        float32_values,
-    )
+    values = [dequantized(dx), *of_parameters]
+    result, *others = differentiable_in_float32(values, inputs, float32_values)
     return [attach_view(result, dx), *others]
 
 
@@ -229,9 +226,7 @@ def _backward_operands(made, dy):
     masked = backend.attached(dy, _GRADIENT_NAME)
     if masked is None or not backend.is_in_scope(masked.dy):
         masked = _MaskedGradient(dy)
-    of_gradient = named_operand("dy", masked.dy, tensor_format)
-    if backend.summands(masked.dy) is not None:
-        of_gradient = named_view("dy", view_of(masked.dy, tensor_format))
+    of_gradient = gradient_operand("dy", masked.dy, tensor_format)
     of_activation = {} if masked.y is None else named_view("y", masked.y)
     normalized = bool(made.kept) and backend.is_in_scope(made.kept[0].data)
     of_input = named_view("x", made.kept[0]) if normalized else _input(made)

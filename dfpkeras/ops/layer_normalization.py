@@ -11,12 +11,12 @@ from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
     attach_view,
     dequantized,
+    differentiable_in_float32,
+    gradient_operand,
     make_view,
     named_operand,
-    named_view,
     quantized_result,
     view_dtypes,
-    view_of,
 )
 
 
@@ -57,9 +57,7 @@ def layer_norm(x, gamma, beta, *, epsilon, number_format):
 
 def _backward(x, parameters, operands, epsilon, names, tensor_format, dy):
     backend = current()
-    of_gradient = named_operand("dy", dy, tensor_format)
-    if backend.summands(dy) is not None:
-        of_gradient = named_view("dy", view_of(dy, tensor_format))
+    of_gradient = gradient_operand("dy", dy, tensor_format)
     kernel = functools.partial(_backward_kernel, tensor_format)
     dtypes = [*view_dtypes(), backend.float32, backend.float32]
     data, scale, dgamma, dbeta = backend.call(kernel, {**operands, **of_gradient}, dtypes)
@@ -72,12 +70,8 @@ def _backward(x, parameters, operands, epsilon, names, tensor_format, dy):
         return current().float32_gradient(forward, inputs, [dy])
 
     inputs = [dy, x, *parameters.values()]
-    result, *others = backend.differentiable(
-        [dequantized(dx), *of_parameters],
-        inputs,
-        lambda *upstream: current().float32_gradient(float32_values, inputs, upstream),
-        float32_values,
-    )
+    values = [dequantized(dx), *of_parameters]
+    result, *others = differentiable_in_float32(values, inputs, float32_values)
     return [attach_view(result, dx), *others]
 
 

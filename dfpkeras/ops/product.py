@@ -1,6 +1,7 @@
 """Differentiable products of tensors, element by element."""
 
 import functools
+import operator
 
 from dfpkeras import kernels
 from dfpkeras.backend import current
@@ -10,12 +11,14 @@ from dfpkeras.ops.kernel_arguments import from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
+    attach_view,
     call_for_view,
+    dequantized,
+    differentiable_in_float32,
     find_integers,
+    gradient_operand,
     named_operand,
-    named_view,
     quantized_result,
-    view_of,
 )
 
 
@@ -89,7 +92,7 @@ def _multiply(a, b, number_format):
         functools.partial(_product_kernel, tensor_format), operands, a.shape, tensor_format
     )
     gradient = functools.partial(_gradients, a, b, number_format)
-    return quantized_result(y, [a, b], gradient, lambda a, b: a * b)
+    return quantized_result(y, [a, b], gradient, operator.mul)
 
 
 def _gradients(a, b, number_format, dy):
@@ -101,30 +104,21 @@ def _gradients(a, b, number_format, dy):
     return [da, _summed(dy, a, b, number_format)]
 
 
-def _gradient_operand(dy, tensor_format):
-    if current().summands(dy) is not None:
-        return named_view("a", view_of(dy, tensor_format))
-    return named_operand("a", dy, tensor_format)
-
-
 def _times(dy, factor, shape, number_format):
-    """The view of dy * factor."""
+    """dy * factor, with its view."""
     tensor_format = number_format.gradient
-    operands = _gradient_operand(dy, tensor_format)
+    operands = gradient_operand("a", dy, tensor_format)
     operands |= named_operand("b", factor, number_format.activation)
     kernel = functools.partial(_product_kernel, tensor_format)
     view = call_for_view(kernel, operands, shape, tensor_format)
-
-    def gradient(upstream):
-        return current().float32_gradient(lambda a, b: a * b, [dy, factor], [upstream])
-
-    return quantized_result(view, [dy, factor], gradient, lambda a, b: a * b)
+    values = dequantized(view)
+    return attach_view(differentiable_in_float32(values, [dy, factor], operator.mul), view)
 
 
 def _summed(dy, x, factor, number_format):
     """The gradient of a factor: float32, the sums of dy * x."""
     backend = current()
-    operands = _gradient_operand(dy, number_format.gradient)
+    operands = gradient_operand("a", dy, number_format.gradient)
     operands |= named_operand("b", x, number_format.activation)
     operands["shape"] = backend.sizes(factor)
     (sums,) = backend.call(_sums_kernel, operands, [backend.float32])
@@ -132,11 +126,9 @@ def _summed(dy, x, factor, number_format):
     def float32_values(dy, x):
         return backend.float32_gradient(lambda f: x * f, [factor], [dy])[0]
 
-    def gradient(upstream):
-        return current().float32_gradient(float32_values, [dy, x], [upstream])
-
-    sums = backend.with_shape(sums, factor.shape)
-    return backend.differentiable(sums, [dy, x], gradient, float32_values)
+    return differentiable_in_float32(
+        backend.with_shape(sums, factor.shape), [dy, x], float32_values
+    )
 
 
 def _product_kernel(tensor_format, a, b, a_scale=None, b_scale=None):

@@ -7,7 +7,7 @@ import functools
 from dfpkeras import kernels
 from dfpkeras.backend import current
 from dfpkeras.kernels.number_format import NumberFormat
-from dfpkeras.kernels.window_shapes import layer_output_shape, transposed_sizes
+from dfpkeras.kernels.window_shapes import inverts_convolution, transposed_sizes
 from dfpkeras.ops.bilinear import (
     BilinearProduct,
     Forward,
@@ -51,13 +51,13 @@ def transposed_convolution(
         float32 tensor in the layout of `x`; or None if a convolution of a result of that size would
         not have the size of `x`.
     """
+    output_padding = None if output_padding is None else tuple(output_padding)
+    if not inverts_convolution(w.shape[:-2], strides, padding, output_padding, dilation_rate):
+        return None
     convolution = Convolution(
         number_format, tuple(strides), padding, tuple(dilation_rate), 1, data_format
     )
-    output_padding = None if output_padding is None else tuple(output_padding)
     product = _TransposedConvolution(number_format, convolution, output_padding)
-    if not product.fits(tuple(w.shape[:-2])):
-        return None
     return forward_of_layer(product, x, w, bias, variable, training)
 
 
@@ -68,21 +68,6 @@ class _TransposedConvolution(BilinearProduct):
     number_format: NumberFormat
     convolution: Convolution
     output_padding: tuple | None
-
-    def fits(self, window):
-        """Whether every size is that of the convolution's result for what is computed."""
-        c = self.convolution
-        sizes = tuple(range(1, 9))
-        for axis, size in enumerate(window):
-            made = [transposed_sizes((n,), (size,), *self._axis(axis))[0] for n in sizes]
-            of_axis = ((size,), c.strides[axis : axis + 1], c.padding, c.dilation_rate[axis:][:1])
-            back = [
-                layer_output_shape((1, n, 1), *of_axis, "channels_last")[1] if n > 0 else 0
-                for n in made
-            ]
-            if tuple(back) != sizes:
-                return False
-        return True
 
     def forward(self, x, w, bias, quantizer):
         convolution = self.convolution
@@ -135,16 +120,6 @@ class _TransposedConvolution(BilinearProduct):
             output_padding=self._output_padding_of_images(),
         )
         return c.restored(y if bias is None else y + bias, self._output_shape(x.shape, w.shape))
-
-    def _axis(self, axis):
-        """The arguments of `transposed_sizes` of one axis."""
-        c, padding = self.convolution, self.output_padding
-        return (
-            c.strides[axis : axis + 1],
-            c.padding,
-            None if padding is None else padding[axis : axis + 1],
-            c.dilation_rate[axis : axis + 1],
-        )
 
     def _call(self):
         c = self.convolution

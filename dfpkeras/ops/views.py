@@ -169,6 +169,24 @@ def named_operand(name, x, tensor_format):
     return {name: x} if view is None else named_view(name, view)
 
 
+def gradient_operand(name, dy, tensor_format):
+    """Like `named_operand`, of an upstream gradient: one that the framework added up is its
+    view."""
+    if current().summands(dy) is not None:
+        return named_view(name, view_of(dy, tensor_format))
+    return named_operand(name, dy, tensor_format)
+
+
+def differentiable_in_float32(values, inputs, float32_values):
+    """Gives values a gradient by the backend's own operations: see `Backend.differentiable`."""
+    return current().differentiable(
+        values,
+        inputs,
+        lambda *upstream: current().float32_gradient(float32_values, inputs, upstream),
+        float32_values,
+    )
+
+
 def named_view(name, view):
     """The integers of a view, or blocks, and their scale as operands by name."""
     return {name: view.data, f"{name}_scale": view.scale}

@@ -4,17 +4,12 @@ import keras
 
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import Merge
-from dfpkeras.integration.policy import number_format_of
+from dfpkeras.integration.layer_support import folded
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
 def _add(layer, inputs):
-    total, *others = inputs
-    for other in others:
-        total = ops.add(total, other, number_format=number_format_of(layer))
-        if total is None:
-            return NotImplemented
-    return total
+    return folded(ops.add, layer, inputs)
 
 
 register(

@@ -3,19 +3,14 @@
 import keras
 
 from dfpkeras import ops
-from dfpkeras.integration.policy import number_format_of
+from dfpkeras.integration.layer_support import folded
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
 def _multiply(layer, inputs):
-    product, *others = inputs
     if any(getattr(x, "_keras_mask", None) is not None for x in inputs):
         return NotImplemented
-    for other in others:
-        product = ops.multiply(product, other, number_format=number_format_of(layer))
-        if product is None:
-            return NotImplemented
-    return product
+    return folded(ops.multiply, layer, inputs)
 
 
 register(
