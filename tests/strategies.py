@@ -5,7 +5,11 @@ from functools import cached_property
 
 import numpy as np
 import reference
+import reference_blocks
 from hypothesis import strategies as st
+
+import dfpkeras
+from dfpkeras.kernels.block_tensor import BlockTensor
 
 DATA_KINDS = ("normal", "heavy_tailed", "aligned_max", "zeros", "outlier")
 KIND_WEIGHTS = (0.35, 0.15, 0.3, 0.05, 0.15)
@@ -30,6 +34,23 @@ def float_data(rng, shape, kind, signs=1.0):
     if kind == "outlier" and values.size:
         values.flat[rng.integers(values.size)] = 1000 * magnitude
     return values.astype(np.float32)
+
+
+#: What element-wise kernels take.
+OPERAND_KINDS = ("float32", "integers", "blocks")
+
+
+def as_operand_of_kind(numbers, kind):
+    """A float32 array as an operand of a kind, or as integers if its channels make no blocks; and
+    the operand's float64 values."""
+    if kind == "float32":
+        return numbers, numbers.astype(np.float64)
+    block = reference_blocks.block_of(numbers.shape[-1])
+    if kind == "blocks" and block:
+        made = BlockTensor(*reference_blocks.to_blocks(numbers, block))
+    else:
+        made = dfpkeras.quantize(numbers, 15)
+    return made, made.dequantize().astype(np.float64)
 
 
 def operand(rng, shape, kind, bits, signs=1.0):

@@ -5,12 +5,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-import reference_blocks
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_activations import FUNCTIONS, JUMPS
-from strategies import seeds
+from strategies import OPERAND_KINDS, as_operand_of_kind, seeds
 from test_batch_norm_kernels import assert_same_everywhere
 
 import dfpkeras
@@ -18,12 +17,10 @@ from dfpkeras import kernels
 from dfpkeras.backend.tensorflow import float32_operations
 from dfpkeras.kernels.activation import FUNCTIONS as NAMES
 from dfpkeras.kernels.activation import Activation, is_function
-from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 
 CHANNELS = (1, 3, 16, 17, 32, 48, 530)
 PIXELS = (1, 2, 9, 40, 333)
-KINDS = ("float32", "integers", "blocks")
 #: FP32's relative error of the argument and of the function.
 ROUNDING = 2.0**-19
 
@@ -37,8 +34,6 @@ class Case:
         self.value, self.slope = FUNCTIONS[name]
         self.rng = np.random.default_rng(seed)
         self.shape = (pixels, channels)
-        if channels % 16:
-            kinds = ["integers" if kind == "blocks" else kind for kind in kinds]
         self.x, self.x_values = self.operand(kinds[0], 2.0**magnitude)
         self.residual, self.residual_values = self.operand(kinds[1], 2.0**magnitude)
         self.dy, self.dy_values = self.operand(kinds[2], 2.0 ** self.rng.integers(-8, 8))
@@ -50,14 +45,7 @@ class Case:
 
     def operand(self, kind, magnitude):
         numbers = (self.rng.standard_normal(self.shape) * magnitude).astype(np.float32)
-        if kind == "float32":
-            return numbers, numbers.astype(np.float64)
-        if kind == "blocks":
-            block = reference_blocks.block_of(numbers.shape[-1])
-            made = BlockTensor(*reference_blocks.to_blocks(numbers, block))
-        else:
-            made = dfpkeras.quantize(numbers, 15)
-        return made, made.dequantize().astype(np.float64)
+        return as_operand_of_kind(numbers, kind)
 
     @property
     def argument(self):
@@ -79,7 +67,7 @@ def cases(draw):
         draw(st.sampled_from([0.2, 1.0, 1.7, 0.0, -0.5])),
         draw(st.sampled_from(PIXELS)),
         draw(st.sampled_from(CHANNELS)),
-        [draw(st.sampled_from(KINDS)) for _ in range(3)],
+        [draw(st.sampled_from(OPERAND_KINDS)) for _ in range(3)],
         draw(st.integers(-16, 6)),
         draw(seeds),
     )

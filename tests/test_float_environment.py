@@ -121,7 +121,7 @@ CALLS = {
     "multiply": lambda k, o: [k(o.a, o.b), k(o.a, o.factors)],
     "split": lambda k, o: k(o.xq, (3, 17)),
     "sum_channels": lambda k, o: k(o.xq),
-    "sum_products": lambda k, o: k(o.a, o.b, (2, 1, 1, 20)),
+    "sum_products": lambda k, o: [k(o.a, o.b, (2, 1, 1, 20)), k(o.a, o.b, (2, 1, 1, 1))],
     "sum_gradients": lambda k, o: k([o.x, o.dyq, o.dy], o.xq, "relu"),
     "zero_pad": lambda k, o: k(o.xq, ((1, 0), (2, 1))),
     "quantize": lambda k, o: [k(o.x, 9, rounding, 7) for rounding in ROUNDINGS],

@@ -304,23 +304,22 @@ def test_transposed_convolutions_of_unknown_sizes(data_format):
             assert_like_float32(model, (2, *given_shape))
 
 
-EQUATIONS = {
-    "abc,cd->abd": ((None, 5), "d"),
-    "abc,cde->abde": ((None, 3, 4), "de"),
-    "abc,cde->abde ": ((None, 3, 4), "e"),
-    "ab,bcd->acd": ((3, 4), None),
-    "...c,cd->...d": (5, None),
-}
-
-
-@pytest.mark.parametrize("equation", EQUATIONS)
+@pytest.mark.parametrize(
+    ("equation", "output_shape", "bias_axes"),
+    [
+        ("abc,cd->abd", (None, 5), "d"),
+        ("abc,cde->abde", (None, 3, 4), "de"),
+        ("abc,cde->abde", (None, 3, 4), "e"),
+        ("ab,bcd->acd", (3, 4), None),
+        ("...c,cd->...d", 5, None),
+    ],
+)
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
-def test_einsum_dense(equation, activation):
-    output_shape, bias_axes = EQUATIONS[equation]
+def test_einsum_dense(equation, output_shape, bias_axes, activation):
     shape = (4, 16) if equation.startswith("ab,") else (4, 7, 16)
     with dtype_policy():
         layer = layers.EinsumDense(
-            equation.strip(), output_shape, activation=activation, bias_axes=bias_axes
+            equation, output_shape, activation=activation, bias_axes=bias_axes
         )
         ran = assert_like_float32(keras.Sequential([keras.Input(shape[1:]), layer]), shape)
     assert ran["dense_forward"] == ran["dense_backward_data"] == 1

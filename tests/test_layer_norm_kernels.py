@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import seeds
+from strategies import OPERAND_KINDS, as_operand_of_kind, seeds
 from test_batch_norm_kernels import assert_same_everywhere
-from test_product_kernels import KINDS, operand
+from test_product_kernels import operand
 
 import dfpkeras
 from dfpkeras import kernels
@@ -25,23 +25,13 @@ class Case:
         rng, shape = np.random.default_rng(seed), (pixels, channels)
         numbers, _ = operand(rng, shape, "float32", 2.0**magnitude)
         numbers += np.float32(offset * 2.0**magnitude)
-        self.x, self.x_values = self.made(rng, numbers, kinds[0])
+        self.x, self.x_values = as_operand_of_kind(numbers, kinds[0])
         self.dy, self.dy_values = operand(rng, shape, kinds[1], 2.0 ** rng.integers(-9, 9))
         self.gamma, self.beta = rng.standard_normal((2, channels)).astype(np.float32)
         self.epsilon = 1e-3
 
     def __repr__(self):
         return f"Case{self.description}"
-
-    @staticmethod
-    def made(rng, numbers, kind):
-        made, values = operand(rng, numbers.shape, kind, 1)
-        if kind == "float32":
-            return numbers, numbers.astype(np.float64)
-        if isinstance(made, dfpkeras.DFPTensor):
-            made = dfpkeras.quantize(numbers, 15)
-            return made, made.dequantize().astype(np.float64)
-        return made, values
 
     def statistics(self):
         mean = self.x_values.mean(-1, keepdims=True)
@@ -60,7 +50,7 @@ def cases(draw):
     return Case(
         draw(st.sampled_from([1, 2, 9, 40, 333])),
         draw(st.sampled_from([1, 3, 15, 16, 17, 32, 48, 96, 530])),
-        [draw(st.sampled_from(KINDS)) for _ in range(2)],
+        [draw(st.sampled_from(OPERAND_KINDS)) for _ in range(2)],
         draw(st.integers(-12, 12)),
         draw(st.sampled_from([0, 1, 100])),
         draw(seeds),

@@ -4,30 +4,19 @@ from functools import partial
 
 import numpy as np
 import pytest
-import reference_blocks
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import seeds
+from strategies import OPERAND_KINDS, as_operand_of_kind, seeds
 from test_batch_norm_kernels import assert_same_everywhere
 
 import dfpkeras
 from dfpkeras import kernels
-from dfpkeras.kernels.block_tensor import BlockTensor
-
-KINDS = ("float32", "integers", "blocks")
 
 
 def operand(rng, shape, kind, magnitude):
-    """An operand and its float64 values."""
+    """An operand of normal numbers, and its float64 values."""
     numbers = (rng.standard_normal(shape) * magnitude).astype(np.float32)
-    if kind == "blocks" and shape[-1] % 16 == 0:
-        block = reference_blocks.block_of(shape[-1])
-        made = BlockTensor(*reference_blocks.to_blocks(numbers, block))
-    elif kind == "float32":
-        return numbers, numbers.astype(np.float64)
-    else:
-        made = dfpkeras.quantize(numbers, 15)
-    return made, made.dequantize().astype(np.float64)
+    return as_operand_of_kind(numbers, kind)
 
 
 @st.composite
@@ -43,7 +32,7 @@ def products(draw):
     factor = draw(st.sampled_from([shape, (images, 1, 1, channels)]))
     rng = np.random.default_rng(draw(seeds))
     pair = [
-        operand(rng, size, draw(st.sampled_from(KINDS)), 2.0 ** draw(st.integers(-20, 20)))
+        operand(rng, size, draw(st.sampled_from(OPERAND_KINDS)), 2.0 ** draw(st.integers(-20, 20)))
         for size in (shape, factor)
     ]
     return *pair[0], *pair[1]
@@ -69,7 +58,7 @@ def test_product(on_every_isa, on_every_thread_count, operands, bits):
 def test_gradient_of_a_factor(on_every_isa, on_every_thread_count, operands):
     a, a_values, factor, _ = operands
     rng = np.random.default_rng(7)
-    dy, dy_values = operand(rng, a.shape, rng.choice(KINDS), 1.0)
+    dy, dy_values = operand(rng, a.shape, rng.choice(OPERAND_KINDS), 1.0)
     if a.shape == factor.shape:
         return
     call = partial(kernels.sum_products, dy, a, factor.shape)
