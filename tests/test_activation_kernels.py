@@ -188,6 +188,19 @@ def test_backward_fused_with_a_batch_norm(on_every_isa, on_every_thread_count, c
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("limits", [(-6, -0.1), (-1, -0.1), (-6, -2), (0.1, 3), (-9, 0.2)])
+def test_the_largest_value_is_inside_an_interval_or_at_its_ends(name, limits):
+    """Where a function dips, its largest magnitude may be at neither end."""
+    x = np.linspace(*limits, 4001, dtype=np.float32)
+    y = kernels.activation_forward(x, name, 15, limits)
+    expected = FUNCTIONS[name][0](x.astype(np.float64), 1.0)
+    # The published error of the formula for the normal distribution.
+    absolute = 7.5e-8 * np.abs(x) if name == "gelu" else 0
+    assert_rounded(y, expected, ROUNDING * np.abs(expected) + absolute, 15)
+    assert y.max_abs > 2**14 - 2
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_extremes(on_every_isa, on_every_thread_count, name):
     """No overflow on the way to a result that FP32 holds, and none of an exponential."""
     x = np.array([[1e30, -1e30, 200, -200, 1e-30, -1e-30, 0, 88.7, -88.7, 1]], np.float32)
