@@ -5,7 +5,7 @@ The same functions check the values of a recipe, as text.
 
 import argparse
 
-from dfpkeras.integration.policy import number_format_named
+from dfpkeras.integration.policy import is_policy_name
 
 
 def positive_int(text):
@@ -60,7 +60,7 @@ def one_of(*choices):
 def dtype_policy(text):
     """Name of a dtype policy."""
     try:
-        known = text == "float32" or number_format_named(text) is not None
+        known = text == "float32" or is_policy_name(text)
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(error) from error
     if not known:

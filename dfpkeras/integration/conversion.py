@@ -2,7 +2,7 @@
 
 import keras
 
-from dfpkeras.integration.policy import POLICY_NAME, DFP16Policy, number_format_named
+from dfpkeras.integration.policy import POLICY_NAME, DFP16Policy, is_policy_name
 
 _REGISTERED_NAME = keras.saving.get_registered_name(DFP16Policy)
 
@@ -49,7 +49,7 @@ def _in_float32(config):
     if isinstance(config, list | tuple):
         return type(config)(map(_in_float32, config))
     is_name = isinstance(config, str) and config.startswith(POLICY_NAME)
-    return "float32" if is_name and number_format_named(config) is not None else config
+    return "float32" if is_name and is_policy_name(config) else config
 
 
 def _classes(model):

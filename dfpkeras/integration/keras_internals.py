@@ -75,12 +75,13 @@ def is_wrapped(layer, method):
     return _wrappers.made(getattr(type(layer), method))
 
 
-def install(parse_name, after_init, jit_is_supported, export, after_clear_session):
+def install(parse_name, after_init, after_call, jit_is_supported, export, after_clear_session):
     """Wraps what is not a method of a layer; calling it again changes nothing.
 
     Args:
         parse_name: wrapper of `DTypePolicy._parse_name`.
         after_init: function of a policy that was just created, and its constructor's arguments.
+        after_call: function of a layer that was just called, and its results.
         jit_is_supported: wrapper of the function that says whether XLA can compile a model.
         export: wrapper of `keras.Model.export`.
         after_clear_session: function without arguments.
@@ -90,12 +91,18 @@ def install(parse_name, after_init, jit_is_supported, export, after_clear_sessio
         original(policy, *args, **kwargs)
         after_init(policy, *args, **kwargs)
 
+    def call(original, layer, *args, **kwargs):
+        outputs = original(layer, *args, **kwargs)
+        after_call(layer, outputs)
+        return outputs
+
     def clear_session(original, *args, **kwargs):
         original(*args, **kwargs)
         after_clear_session()
 
     _wrappers.wrap(DTypePolicy, "_parse_name", parse_name, parameters=("self", "name"))
     _wrappers.wrap(DTypePolicy, "__init__", init, parameters=("self",))
+    _wrappers.wrap(keras.Layer, "__call__", call, parameters=("self",))
     _wrappers.wrap(trainer, "model_supports_jit", jit_is_supported, parameters=("model",))
     _wrappers.wrap(keras.Model, "export", export, parameters=("self", "filepath"))
     _wrap_everywhere("clear_session", global_state, clear_session)

@@ -13,13 +13,14 @@ import keras
 
 from dfpkeras import backend
 from dfpkeras.integration.keras_internals import DTypePolicy, DTypePolicyMap, FloatDTypePolicy
+from dfpkeras.integration.routing import Routing
 from dfpkeras.kernels.number_format import NumberFormat
 
 POLICY_NAME = "dfp16"
 
-_DEFAULT = NumberFormat()
 # "dfp16", or "dfp16(weight_bits=9, rounding=stochastic)".
 _NAME = re.compile(rf"{POLICY_NAME}(?:\((.*)\))?")
+_WORDS = {"True": True, "False": False}
 
 
 @keras.saving.register_keras_serializable(package="dfpkeras")
@@ -37,18 +38,22 @@ class DFP16Policy(DTypePolicy):
         name: "dfp16". ``None`` is accepted because ``DTypePolicyMap.get_config`` writes it.
         activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm: see
             `dfpkeras.kernels.number_format.NumberFormat`.
+        strict: whether a layer that computes in float32 is an error, which says why it does: see
+            `dfpkeras.integration.strict`. A layer that is meant to do so gets ``dtype="float32"``.
 
     Attributes:
         number_format: `NumberFormat`.
+        routing: `Routing`.
 
     Raises:
-        TypeError: a number is not an integer.
+        TypeError: a number is not an integer, or ``strict`` not a bool.
         ValueError: `name` is anything else, or the number format is not possible.
         RuntimeError: dfpkeras has no integer operations for Keras' backend.
     """
 
     # Policies that Keras creates by name have no other.
-    number_format = _DEFAULT
+    number_format = NumberFormat()
+    routing = Routing()
     # Keras asks before it calls `build_from_config`.
     built = False
 
@@ -62,6 +67,7 @@ class DFP16Policy(DTypePolicy):
         rounding="nearest",
         flush_every=None,
         algorithm="auto",
+        strict=False,
     ):
         if name not in (POLICY_NAME, None):
             raise ValueError(
@@ -71,12 +77,13 @@ class DFP16Policy(DTypePolicy):
         self.number_format = NumberFormat(
             activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm
         )
+        self.routing = Routing(strict)
 
     @property
     def name(self):
         """The name from which Keras recreates the policy, for example for a cloned layer."""
         # Not `_name`: `DTypePolicyMap.get_config` overwrites that with None.
-        changed = _changes(self.number_format)
+        changed = self._changed_arguments()
         arguments = ", ".join(f"{name}={value}" for name, value in changed.items())
         return f"{POLICY_NAME}({arguments})" if changed else POLICY_NAME
 
@@ -89,23 +96,41 @@ class DFP16Policy(DTypePolicy):
         return cls()
 
     def get_build_config(self):
-        """The number format, which Keras saves next to the config and ignores where dfpkeras is not
+        """The arguments, which Keras saves next to the config and ignores where dfpkeras is not
         imported."""
-        if self.number_format == _DEFAULT:
-            return None
-        return dataclasses.asdict(self.number_format)
+        return self._arguments() if self._changed_arguments() else None
 
     def build_from_config(self, config):
-        self.number_format = NumberFormat(**config)
+        self.number_format, self.routing = _parts(config)
 
     def __eq__(self, other):
-        return type(other) is type(self) and other.number_format == self.number_format
+        return type(other) is type(self) and other._arguments() == self._arguments()
 
     def __hash__(self):
-        return hash((type(self), self.number_format))
+        return hash((type(self), self.number_format, self.routing))
 
     def __repr__(self):
         return f'<DFP16Policy "{self.name}">'
+
+    def _arguments(self):
+        """What the constructor takes by keyword."""
+        return dataclasses.asdict(self.number_format) | dataclasses.asdict(self.routing)
+
+    def _changed_arguments(self):
+        """Those that differ from the default."""
+        arguments = self._arguments()
+        return {name: value for name, value in arguments.items() if value != _DEFAULTS[name]}
+
+
+_ROUTING = [field.name for field in dataclasses.fields(Routing)]
+_DEFAULTS = dataclasses.asdict(NumberFormat()) | dataclasses.asdict(Routing())
+
+
+def _parts(arguments):
+    """The `NumberFormat` and the `Routing` of some of the constructor's arguments."""
+    routing = {name: value for name, value in arguments.items() if name in _ROUTING}
+    others = {name: value for name, value in arguments.items() if name not in _ROUTING}
+    return NumberFormat(**others), Routing(**routing)
 
 
 # The class name of policies in saved models. Keras finds this class by the name under which it is
@@ -127,9 +152,15 @@ def number_format_of(layer):
     return policy.number_format if isinstance(policy, DFP16Policy) else None
 
 
+def routing_of(layer):
+    """Returns the `Routing` of one Keras layer, None under any other policy."""
+    policy = policy_of(layer)
+    return policy.routing if isinstance(policy, DFP16Policy) else None
+
+
 def parse_name(original, policy, name):
     """Wrapper of Keras' function that returns compute and variable dtype for a policy's name."""
-    if number_format_named(name) is None:
+    if not is_policy_name(name):
         return original(policy, name)
     _require_supported_backend()
     return "float32", "float32"
@@ -143,38 +174,39 @@ def after_init(policy, name=None):
     """
     if type(policy) not in (DTypePolicy, FloatDTypePolicy):
         return
-    number_format = number_format_named(policy._name)
-    if number_format is not None:
+    arguments = _arguments_named(policy._name)
+    if arguments is not None:
         policy.__class__ = DFP16Policy
-        policy.number_format = number_format
+        policy.number_format, policy.routing = _parts(arguments)
 
 
-def number_format_named(name):
-    """Returns the `NumberFormat` that a policy's name means, None if it is not a "dfp16" name.
+def is_policy_name(name):
+    """Whether a policy's name is "dfp16", or that with arguments.
 
     Raises:
-        ValueError: it is one, but its arguments are invalid.
+        TypeError, ValueError: it is, but an argument is invalid.
     """
+    arguments = _arguments_named(name)
+    if arguments is None:
+        return False
+    _parts(arguments)
+    return True
+
+
+def _arguments_named(name):
+    """The arguments in a policy's name, None if it is not a "dfp16" name."""
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         return None
     arguments = {}
     for part in filter(None, (match[1] or "").split(",")):
         key, _, value = (word.strip() for word in part.partition("="))
-        if key not in dataclasses.asdict(_DEFAULT):
+        if key not in _DEFAULTS:
             raise ValueError(
-                f"dtype policy {name!r}: expected one of "
-                f"{', '.join(dataclasses.asdict(_DEFAULT))}, got {key!r}"
+                f"dtype policy {name!r}: expected one of {', '.join(_DEFAULTS)}, got {key!r}"
             )
-        arguments[key] = int(value) if value.isdecimal() else value
-    return NumberFormat(**arguments)
-
-
-def _changes(number_format):
-    """The values that differ from the default, by name."""
-    default = dataclasses.asdict(_DEFAULT)
-    own = dataclasses.asdict(number_format)
-    return {name: value for name, value in own.items() if value != default[name]}
+        arguments[key] = _WORDS.get(value, int(value) if value.isdecimal() else value)
+    return arguments
 
 
 def _require_supported_backend():

@@ -4,7 +4,7 @@ import keras
 
 from dfpkeras import backend
 from dfpkeras.backend.float32_only import float32_only
-from dfpkeras.integration import keras_internals, layers, policy
+from dfpkeras.integration import keras_internals, layers, policy, strict
 from dfpkeras.integration.calls import decide, wrap_layers
 from dfpkeras.runtime.memory import release_memory
 
@@ -13,7 +13,12 @@ def install():
     """Wraps Keras' classes. Calling it again, also on another backend, adds only what is
     missing."""
     keras_internals.install(
-        policy.parse_name, policy.after_init, _jit_is_supported, _export, release_memory
+        policy.parse_name,
+        policy.after_init,
+        strict.check,
+        _jit_is_supported,
+        _export,
+        release_memory,
     )
     made = backend.make(keras.backend.backend())
     if made is not None:

@@ -13,6 +13,13 @@ def check_integer(name, value):
         raise TypeError(f"{name}: expected an integer, got {kind_of(value)}") from None
 
 
+def check_bool(name, value):
+    """Returns `value`; raises a TypeError if it is not a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {kind_of(value)}")
+    return bool(value)
+
+
 def kind_of(value):
     """What a caller passed, for error messages."""
     if isinstance(value, np.ndarray):
