@@ -7,6 +7,8 @@ import keras
 from keras import layers
 from keras_support import small_cnn
 
+from dfpkeras.benchmark.step.functions import AddPositions
+
 SLEEP = 600
 
 
@@ -88,3 +90,16 @@ def squeeze_and_excite():
     )
     x = layers.Dropout(0.0, noise_shape=(None, 1, 1, 1))(layers.multiply([x, gate]))
     return keras.Model(image, layers.Dense(5)(layers.Flatten()(layers.Add()([x, shortcut]))))
+
+
+def segmentation_and_attention():
+    """What U-Nets and vision transformers have besides."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu")(image)
+    y = layers.Conv2DTranspose(6, 2, strides=2, activation="relu")(layers.MaxPooling2D()(x))
+    segments = layers.Conv2D(1, 1)(layers.Concatenate()([x, y]))
+    tokens = AddPositions()(layers.Reshape((16, 8))(layers.Conv2D(8, 2, strides=2)(image)))
+    normalized = layers.LayerNormalization(epsilon=1e-6)(tokens)
+    tokens = layers.Add()([tokens, layers.MultiHeadAttention(2, 4)(normalized, normalized)])
+    tokens = layers.Dense(8, activation="gelu")(layers.LayerNormalization()(tokens))
+    return keras.Model(image, [segments, layers.Dense(5)(layers.GlobalAveragePooling1D()(tokens))])

@@ -20,6 +20,8 @@ from dfpkeras.benchmark.step.torch_step import TorchStep
 from dfpkeras.benchmark.step.contenders import Contender
 from dfpkeras.benchmark.step.worker import Worker
 
+keras.utils.set_random_seed(0)
+
 def close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 """
@@ -64,6 +66,24 @@ assert changed == len(model.trainable_weights)
 mean = [m.running_mean for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
 want = [w for w in model.weights if w.name == "moving_mean"]
 close(mean[0], want[0].numpy())
+""")
+
+
+def test_segmentation_and_attention(on_torch):
+    on_torch("""
+model = step_models.segmentation_and_attention()
+rng = np.random.default_rng(0)
+model.set_weights([w + 0.1 * rng.standard_normal(w.shape) for w in model.get_weights()])
+case = Case(None, "step_models:segmentation_and_attention", 4, inference=True)
+network = TorchNetwork(model)
+for ours, theirs in zip(TorchStep(case, model, network).run(), KerasStep(case, model).run()):
+    close(ours, theirs)
+case = Case(None, "step_models:segmentation_and_attention", 4)
+close(TorchStep(case, model, network).run(), KerasStep(case, model).run()[0])
+after = list(TorchNetwork(model).parameters())
+assert len(after) == len(model.trainable_weights)
+for p, q in zip(network.parameters(), after, strict=True):
+    close(p.detach(), q.detach())
 """)
 
 

@@ -4,6 +4,8 @@ import torch
 from keras import layers
 from torch import nn
 
+from dfpkeras.benchmark.step.functions import AddPositions
+
 _ACTIVATIONS = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -83,6 +85,63 @@ class DropImages(nn.Module):
         return x * kept / (1 - self._rate)
 
 
+class Tokens(nn.Module):
+    """The pixels of an image as tokens (N, pixels, channels)."""
+
+    def forward(self, x):
+        return x.flatten(2).transpose(1, 2)
+
+
+class Mean(nn.Module):
+    """The mean of the tokens of each example."""
+
+    def forward(self, x):
+        return x.mean(1)
+
+
+class AddToEach(nn.Module):
+    """Adds a parameter to each example."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = nn.Parameter(value.detach().clone())
+
+    def forward(self, x):
+        return x + self.value
+
+
+class Attention(nn.Module):
+    """Multi-head attention of tokens (N, tokens, channels), with the weights of a Keras layer."""
+
+    def __init__(self, layer, channels):
+        super().__init__()
+        self._heads = layer.num_heads
+        projections = (layer.query_dense, layer.key_dense, layer.value_dense)
+        self.projections = nn.ModuleList(map(_projection, projections))
+        self.output = _projection(layer.output_dense, into=channels)
+
+    def forward(self, queries, values):
+        operands = zip(self.projections, (queries, values, values), strict=True)
+        q, k, v = (self._split(projection(x)) for projection, x in operands)
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.output(y.transpose(1, 2).flatten(2))
+
+    def _split(self, x):
+        return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+
+
+def _projection(layer, into=None):
+    """A `keras.layers.EinsumDense` of all heads at once."""
+    kernel = layer.kernel.value.detach()
+    kernel = kernel.flatten(0, -2) if into else kernel.flatten(1)
+    module = nn.Linear(*kernel.shape, bias=layer.bias is not None)
+    with torch.no_grad():
+        module.weight.copy_(kernel.t())
+        if layer.bias is not None:
+            module.bias.copy_(layer.bias.value.flatten())
+    return module
+
+
 class AsPixel(nn.Module):
     """A vector for each image as one pixel."""
 
@@ -122,8 +181,16 @@ def translate(layer, input_shape, output_shape, zeros, in_place):
     match layer:
         case layers.DepthwiseConv2D() | layers.Conv2D():
             return _with_activation(_convolution(layer, *shapes, zeros), layer)
-        case layers.Dense() if len(input_shape) == 2:
+        case layers.Conv2DTranspose() if _covers_once(layer):
+            return _with_activation(_transposed_convolution(layer, *shapes), layer)
+        case layers.Dense() if len(input_shape) in (2, 3):
             return _with_activation(_dense(layer), layer)
+        case layers.MultiHeadAttention():
+            return Attention(layer, output_shape[-1])
+        case layers.LayerNormalization() if layer.axis in (-1, [-1]) and len(input_shape) == 3:
+            return _layer_norm(layer)
+        case AddPositions():
+            return AddToEach(layer.positions.value)
         case layers.BatchNormalization():
             return _batch_norm(layer, len(input_shape))
         case layers.MaxPooling2D():
@@ -135,6 +202,8 @@ def translate(layer, input_shape, output_shape, zeros, in_place):
         case layers.GlobalAveragePooling2D():
             mean = nn.AdaptiveAvgPool2d(1)
             return mean if layer.keepdims else nn.Sequential(mean, nn.Flatten())
+        case layers.GlobalAveragePooling1D() if not layer.keepdims:
+            return Mean()
         case layers.ReLU() if _relu(layer):
             return _relu(layer)(inplace=in_place)
         case layers.Activation():
@@ -156,6 +225,8 @@ def translate(layer, input_shape, output_shape, zeros, in_place):
             return Flatten()
         case layers.Reshape() if output_shape[1:-1] == (1, 1) and len(input_shape) == 2:
             return AsPixel()
+        case layers.Reshape() if len(input_shape) == 4 and len(output_shape) == 3:
+            return Tokens()
         case layers.Dropout() if layer.noise_shape is None:
             return nn.Dropout(layer.rate)
         case layers.Dropout() if set(layer.noise_shape[1:]) == {1}:
@@ -200,6 +271,25 @@ def _convolution(layer, input_shape, output_shape, zeros):
         layer.use_bias,
     )
     return _set_weights(module, layer, weight)
+
+
+def _covers_once(layer):
+    """Whether each pixel of the result is of one window."""
+    return layer.kernel_size == layer.strides and layer.dilation_rate == (1, 1)
+
+
+def _transposed_convolution(layer, input_shape, output_shape):
+    channels = input_shape[-1], output_shape[-1]
+    module = nn.ConvTranspose2d(*channels, layer.kernel_size, layer.strides, bias=layer.use_bias)
+    return _set_weights(module, layer, layer.kernel.value.detach().permute(3, 2, 0, 1))
+
+
+def _layer_norm(layer):
+    module = nn.LayerNorm(layer.gamma.shape, layer.epsilon)
+    with torch.no_grad():
+        module.weight.copy_(layer.gamma.value)
+        module.bias.copy_(layer.beta.value)
+    return module
 
 
 def _dense(layer):
