@@ -2,8 +2,10 @@
 """The compiled kernels: takes buffers whose shapes ``dfpkeras.kernels`` has checked, releases the
 GIL and calls the C API of ``include/dfp/dfp.h``."""
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.pystate cimport PyGILState_Ensure
+from libc.math cimport sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint64_t
 
 
@@ -413,6 +415,42 @@ def batch_norm_statistics(x, int64_t pixels, float[:, ::1] statistics):
     with nogil:
         status = kernels.batch_norm_statistics(&given, pixels, channels, &s)
     check(status)
+
+
+@cython.cdivision(True)
+def batch_norm_fold(const float[::1] gamma, const float[::1] beta, const float[::1] mean,
+                    const float[::1] variance, double epsilon, float[::1] scale,
+                    float[::1] offset):
+    """Fills scale and offset; gamma and beta may be None."""
+    cdef int64_t c
+    cdef double factor
+    for c in range(mean.shape[0]):
+        factor = 1 / sqrt(variance[c] + epsilon)
+        if gamma is not None:
+            factor = gamma[c] * factor
+        scale[c] = <float>factor
+        offset[c] = <float>((0 if beta is None else beta[c]) - mean[c] * factor)
+
+
+@cython.cdivision(True)
+def batch_norm_gradients(const float[::1] gamma, const float[::1] variance, double epsilon,
+                         const double[::1] sum_dz, const double[::1] sum_dz_x, double pixels,
+                         bint training, bint normalized, float[:, ::1] results):
+    """Fills the rows factor_dz, dgamma, dbeta and sum_dx of `results`, in training also factor_x
+    and constant; gamma may be None."""
+    cdef int64_t c
+    cdef double r, scale, unit
+    for c in range(variance.shape[0]):
+        r = 1 / sqrt(variance[c] + epsilon) if pixels else 0
+        scale = r if gamma is None else gamma[c] * r
+        unit = 1 if normalized else r
+        results[0, c] = <float>scale
+        results[1, c] = <float>(unit * sum_dz_x[c])
+        results[2, c] = <float>sum_dz[c]
+        results[3, c] = <float>(scale * sum_dz[c] * (0 if training else 1))
+        if training:
+            results[4, c] = <float>(-scale * (unit * unit) * sum_dz_x[c] / (pixels or 1))
+            results[5, c] = <float>(-scale * sum_dz[c] / (pixels or 1))
 
 
 def batch_norm_forward(x, const float[::1] scale, const float[::1] offset,

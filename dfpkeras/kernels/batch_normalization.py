@@ -133,13 +133,12 @@ def batch_norm_fold(gamma, beta, mean, variance, epsilon):
         ValueError: if an array does not fit.
     """
     channels = len(mean)
-    mean = _wide("mean", mean, channels)
-    with np.errstate(all="ignore"):
-        scale = _optional("gamma", gamma, channels, 1) * _inverse_deviation(
-            variance, epsilon, channels
-        )
-        offset = _optional("beta", beta, channels, 0) - mean * scale
-        return scale.astype(np.float32), offset.astype(np.float32)
+    gamma, beta = _optional("gamma", gamma, channels), _optional("beta", beta, channels)
+    mean = check_channel_numbers("mean", mean, channels)
+    variance = check_channel_numbers("variance", variance, channels)
+    scale, offset = np.empty((2, channels), np.float32)
+    _native.batch_norm_fold(gamma, beta, mean, variance, epsilon, scale, offset)
+    return scale, offset
 
 
 def batch_norm_forward(
@@ -283,20 +282,14 @@ def batch_norm_gradients(gamma, variance, epsilon, sums, pixels, training=True, 
         ValueError: if an array does not fit.
     """
     channels = len(sums.sum_dz)
-    with np.errstate(all="ignore"):
-        r = _inverse_deviation(variance, epsilon, channels)
-        if not pixels:  # variance is NaN, but the sums of no numbers are 0
-            r, pixels = np.zeros(channels), 1
-        scale = _optional("gamma", gamma, channels, 1) * r
-        factors = [scale]
-        unit = np.ones(channels) if normalized else r
-        if training:
-            factors += [-scale * unit**2 * sums.sum_dz_x / pixels, -scale * sums.sum_dz / pixels]
-        factors = [factor.astype(np.float32) for factor in factors]
-        factors += [None] * (3 - len(factors))
-        sum_dx = scale * sums.sum_dz * (0 if training else 1)
-        last = (v.astype(np.float32) for v in (unit * sums.sum_dz_x, sums.sum_dz, sum_dx))
-    return BatchNormGradients(*factors, *last)
+    gamma = _optional("gamma", gamma, channels)
+    variance = check_channel_numbers("variance", variance, channels)
+    results = np.empty((6 if training else 4, channels), np.float32)
+    of_tensor = sums.sum_dz, sums.sum_dz_x, pixels, training, normalized
+    _native.batch_norm_gradients(gamma, variance, epsilon, *of_tensor, results)
+    factor_dz, dgamma, dbeta, sum_dx, *others = results
+    factor_x, constant = others or (None, None)
+    return BatchNormGradients(factor_dz, factor_x, constant, dgamma, dbeta, sum_dx)
 
 
 def batch_norm_backward(
@@ -427,13 +420,5 @@ def _pixels(x):
     return math.prod(x.shape[:-1])
 
 
-def _wide(name, value, channels):
-    return check_channel_numbers(name, value, channels).astype(np.float64)
-
-
-def _optional(name, value, channels, default):
-    return default if value is None else _wide(name, value, channels)
-
-
-def _inverse_deviation(variance, epsilon, channels):
-    return 1 / np.sqrt(_wide("variance", variance, channels) + epsilon)
+def _optional(name, value, channels):
+    return None if value is None else check_channel_numbers(name, value, channels)
