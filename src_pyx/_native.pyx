@@ -101,6 +101,12 @@ cdef extern from "dfp.h" nogil:
         dfp_operand a, b
         const float *factors
         int32_t bits
+    ctypedef struct dfp_measurement:
+        int64_t nonzero, ones, saturated, magnitudes, squares
+        double signal, noise
+    ctypedef struct dfp_run_counts:
+        int64_t results, runs, pairs
+    dfp_run_counts dfp_last_run_counts()
     ctypedef struct dfp_result:
         int16_t *data
         dfp_scale scale
@@ -179,6 +185,8 @@ cdef extern from "dfp.h" nogil:
         void (*expand_blocks)(const dfp_operand *, int64_t, float *) noexcept nogil
         void (*dequantize)(const int16_t *, int64_t, int32_t, float *) noexcept nogil
         int32_t (*max_abs)(const int16_t *, int64_t) noexcept nogil
+        dfp_status (*measure)(const dfp_tensor *, int64_t, int32_t, const dfp_operand *,
+                              dfp_measurement *) noexcept nogil
         dfp_scale (*down_convert)(
             const int32_t *, int64_t, int32_t, int32_t, dfp_rounding, uint64_t,
             int16_t *) noexcept nogil
@@ -729,6 +737,28 @@ def max_abs(const int16_t[::1] q):
     with nogil:
         result = kernels.max_abs(&q[0], q.shape[0])
     return result
+
+
+def measure(const int16_t[::1] q, int exponent, int max_abs, int bits, x):
+    """(numbers of magnitudes that are not 0, that are 1, that are 2**bits - 1; sum of magnitudes,
+    sum of squares; sums of the squares of x and of its errors). `x` is an operand, or None: its
+    sums are then 0."""
+    cdef dfp_tensor t = describe(q, exponent, max_abs)
+    cdef dfp_operand given = operand((None, 0, 0, None) if x is None else x)
+    cdef dfp_measurement result
+    cdef dfp_status status
+    with nogil:
+        status = kernels.measure(&t, q.shape[0], bits, &given, &result)
+    check(status)
+    return (result.nonzero, result.ones, result.saturated, result.magnitudes, result.squares,
+            result.signal, result.noise)
+
+
+def last_run_counts():
+    """(blocks of columns of the result, runs, pairs of products) of the product that this thread
+    computed last."""
+    cdef dfp_run_counts counts = dfp_last_run_counts()
+    return counts.results, counts.runs, counts.pairs
 
 
 def down_convert(const int32_t[::1] v, int exponent, int bits, int rounding, uint64_t seed,

@@ -1,19 +1,16 @@
 """A table of what a model computes on integers and what in float32."""
 
 import dataclasses
-import io
-import shutil
 
 import keras
 import rich.table
 
-from dfpkeras.console import make_console
+from dfpkeras.console import as_lines
 from dfpkeras.integration.calls import observe
-from dfpkeras.integration.keras_internals import Functional, inner_layers
+from dfpkeras.integration.keras_internals import Functional
+from dfpkeras.integration.layer_paths import named_layers
 from dfpkeras.integration.registry import family_of
 from dfpkeras.runtime.argument_checks import check_integer
-
-_WIDTH = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +51,7 @@ class Report:
             cells = [row.path, row.class_name, row.computes, row.reason]
             table.add_row(*cells, *([_names(row.algorithms)] if has_choice else []))
         integer = sum(row.computes == "int16" for row in self.rows)
-        text = io.StringIO()
-        width = shutil.get_terminal_size((_WIDTH, 0)).columns
-        console = make_console(file=text, width=min(width, _WIDTH), color_system=None)
-        console.print(table)
-        console.print(f"{integer} of {len(self.rows)} layers compute in int16.")
-        return text.getvalue()
+        return as_lines(table, f"{integer} of {len(self.rows)} layers compute in int16.")
 
 
 def _names(algorithms):
@@ -95,22 +87,15 @@ def report(model: keras.Layer, batch_size: int = 32) -> Report:
     batch_size = check_integer("batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    return Report(tuple(_rows(model, "", batch_size, seen=set())))
+    layers = ((path, each) for path, each in named_layers(model) if not _only_connects(each))
+    return Report(tuple(_row(path, each, batch_size) for path, each in layers))
 
 
-def _rows(layer, parent_path, batch_size, seen):
-    """Yields the rows of `layer` and the layers inside; a shared layer appears once."""
-    if id(layer) in seen:
-        return
-    seen.add(id(layer))
-    path = f"{parent_path}{layer.name}"
-    if not _only_connects(layer):
-        decision = observe(layer)
-        computes = "int16" if decision.integer else "float32"
-        algorithms = family_of(layer).algorithms(layer, batch_size) if decision.integer else None
-        yield LayerReport(path, type(layer).__name__, computes, decision.reason, algorithms)
-    for inner in inner_layers(layer):
-        yield from _rows(inner, f"{path}/", batch_size, seen)
+def _row(path, layer, batch_size):
+    decision = observe(layer)
+    computes = "int16" if decision.integer else "float32"
+    algorithms = family_of(layer).algorithms(layer, batch_size) if decision.integer else None
+    return LayerReport(path, type(layer).__name__, computes, decision.reason, algorithms)
 
 
 def _only_connects(layer):

@@ -207,6 +207,14 @@ typedef struct {
     int32_t bits;
 } dfp_layer_norm;
 
+/* What the integers of a tensor are like: how many magnitudes are not 0, how many 1, and how many the
+ * largest of the format's bits; the sums of magnitudes and squares; and, if the numbers are known that
+ * they stand for, the sums of the squares of those and of their errors. */
+typedef struct {
+    int64_t nonzero, ones, saturated, magnitudes, squares;
+    double signal, noise;
+} dfp_measurement;
+
 /* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
 typedef struct {
     int16_t *data;
