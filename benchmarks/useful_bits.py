@@ -10,6 +10,7 @@ held-out digits that are recognised, and that of float32.
 """
 
 import argparse
+import functools
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -56,6 +57,11 @@ def build(policy):
             layers.Dense(10, dtype=policy, name="logits"),
         ]
     )
+
+
+@functools.cache
+def accuracy_of_float32(pixel=1, sample_weight=1):
+    return train("float32", "activation", pixel, sample_weight)[1]
 
 
 def train(policy, role, pixel=1, sample_weight=1, epochs=3):
@@ -108,7 +114,7 @@ def main():
     print("| case | role | useful bits | dfp16 | float32 |\n|---|---|--:|--:|--:|")
     for name, role, policy, arguments in cases():
         bits, accuracy = train(policy, role, **arguments)
-        _, of_float32 = train("float32", role, **arguments)
+        of_float32 = accuracy_of_float32(**arguments)
         print(f"| {name} | {role} | {bits:.1f} | {accuracy:.1%} | {of_float32:.1%} |", flush=True)
 
 

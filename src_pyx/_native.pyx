@@ -102,7 +102,8 @@ cdef extern from "dfp.h" nogil:
         const float *factors
         int32_t bits
     ctypedef struct dfp_measurement:
-        int64_t nonzero, ones, saturated, magnitudes, squares
+        int64_t at_least[15]
+        int64_t saturated, squares, numbers
         double signal, noise
     ctypedef struct dfp_run_counts:
         int64_t results, runs, pairs
@@ -740,9 +741,9 @@ def max_abs(const int16_t[::1] q):
 
 
 def measure(const int16_t[::1] q, int exponent, int max_abs, int bits, x):
-    """(numbers of magnitudes that are not 0, that are 1, that are 2**bits - 1; sum of magnitudes,
-    sum of squares; sums of the squares of x and of its errors). `x` is an operand, or None: its
-    sums are then 0."""
+    """([number of magnitudes of at least 2**k for k = 0 to 14], number of those of 2**bits - 1, sum
+    of squares; of x: how many elements are not 0, sum of squares, that of the errors). `x` is an
+    operand, or None: its numbers are then 0."""
     cdef dfp_tensor t = describe(q, exponent, max_abs)
     cdef dfp_operand given = operand((None, 0, 0, None) if x is None else x)
     cdef dfp_measurement result
@@ -750,8 +751,9 @@ def measure(const int16_t[::1] q, int exponent, int max_abs, int bits, x):
     with nogil:
         status = kernels.measure(&t, q.shape[0], bits, &given, &result)
     check(status)
-    return (result.nonzero, result.ones, result.saturated, result.magnitudes, result.squares,
-            result.signal, result.noise)
+    at_least = [result.at_least[k] for k in range(15)]
+    return (at_least, result.saturated, result.squares, result.numbers, result.signal,
+            result.noise)
 
 
 def last_run_counts():

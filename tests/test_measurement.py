@@ -46,10 +46,11 @@ def definitions(made, bits, source):
     magnitudes = [abs(number) for number in q if number]
     unit = 2.0**made.exponent
     if source is None:
-        inexact = len(magnitudes) + min(len(q) - len(magnitudes), magnitudes.count(1) / 2)
-        signal, noise = sum(number**2 for number in q), inexact / 12
+        count = len(magnitudes) + min(len(q) - len(magnitudes), magnitudes.count(1) / 2)
+        signal, noise = sum(number**2 for number in q), count / 12
     else:
         x = source.reshape(-1)
+        count = np.count_nonzero(x)
         signal, noise = math.fsum(x**2), math.fsum((x - np.array(q) * unit) ** 2)
     return {
         "exponent": made.exponent,
@@ -58,8 +59,22 @@ def definitions(made, bits, source):
         "saturated": magnitudes.count(2**bits - 1) / len(q),
         "sqnr_db": decibels(signal, noise),
         "is_measured": source is not None,
-        "useful_bits": math.log2(sum(magnitudes) / len(magnitudes)) if magnitudes else math.nan,
+        "useful_bits": useful_bits(magnitudes, count),
     }
+
+
+def useful_bits(magnitudes, count):
+    """One magnitude after the other is taken from the top until a hundredth is left out; within an
+    octave, all are equally far apart in log2."""
+    if not count:
+        return math.nan
+    left_out = count / 100
+    for octave in range(14, -1, -1):
+        inside = sum(2**octave <= magnitude < 2 ** (octave + 1) for magnitude in magnitudes)
+        if inside > left_out:
+            return octave + 1 - left_out / inside
+        left_out -= inside
+    return 0.0
 
 
 def decibels(signal, noise):
@@ -126,8 +141,8 @@ def test_more_elements_than_a_task_has():
     data[::3], data[1::7], data[-1] = 0, -1, 32767
     found = _native.measure(data, -3, 32767, 15, None)
     wide = np.abs(data.astype(np.int64))
-    counts = [np.sum(wide != 0), np.sum(wide == 1), np.sum(wide == 32767)]
-    assert found[:5] == (*counts, wide.sum(), np.sum(wide**2))
+    at_least = [np.sum(wide >= 2**k) for k in range(15)]
+    assert found == (at_least, np.sum(wide == 32767), np.sum(wide**2), 0, 0, 0)
 
 
 # Runs

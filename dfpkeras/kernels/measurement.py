@@ -14,6 +14,10 @@ from dfpkeras.kernels.product_operands import tensor_parts
 _ERROR = {"nearest": 1 / 12, "stochastic": 1 / 6}
 
 
+# Share of the numbers other than 0, the largest, that need not be represented well.
+_OUTLIERS = 0.01
+
+
 class Measurement(typing.NamedTuple):
     """What the integers of a tensor are like; docs/monitor.md has the definitions.
 
@@ -26,8 +30,8 @@ class Measurement(typing.NamedTuple):
             nothing was rounded.
         is_measured: bool, whether `sqnr_db` compares with the numbers before rounding, or else
             follows from the integers.
-        useful_bits: float, log2 of the mean magnitude of the integers other than 0; NaN if all are
-            0.
+        useful_bits: float, log2 of the magnitude that a hundredth of the numbers other than 0
+            exceed, in units of the last place, at least 0; NaN if all numbers are 0.
 
     All floats are NaN for a tensor that held NaN or Inf, and for an empty one.
     """
@@ -56,15 +60,15 @@ def measure(tensor, bits, rounding="nearest", source=None):
     """
     if not tensor.is_finite or not tensor.data.size:
         return Measurement(tensor.exponent, *[math.nan] * 4, False, math.nan)
-    nonzero, ones, saturated, magnitudes, squares, signal, noise = _native.measure(
+    counts, saturated, squares, numbers, signal, noise = _native.measure(
         *tensor_parts(tensor), bits, _operand(source)
     )
-    size = tensor.data.size
+    size, nonzero = tensor.data.size, counts[0]
     if source is None:
         # Magnitudes below 1/2 became 0: half as many as those around 1 if they lie as close to each
         # other. Other zeros, such as those of a ReLU, are exact.
-        inexact = nonzero + min(size - nonzero, ones / 2)
-        signal, noise = squares, inexact * _ERROR[rounding]
+        numbers = nonzero + min(size - nonzero, (nonzero - counts[1]) / 2)
+        signal, noise = squares, numbers * _ERROR[rounding]
     return Measurement(
         exponent=tensor.exponent,
         largest=math.ldexp(tensor.max_abs, tensor.exponent),
@@ -72,7 +76,7 @@ def measure(tensor, bits, rounding="nearest", source=None):
         saturated=saturated / size,
         sqnr_db=_decibels(signal, noise),
         is_measured=source is not None,
-        useful_bits=math.log2(magnitudes / nonzero) if nonzero else math.nan,
+        useful_bits=_useful_bits(counts, numbers),
     )
 
 
@@ -88,3 +92,14 @@ def _decibels(signal, noise):
     if not noise:
         return math.inf if signal else math.nan
     return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _useful_bits(counts, numbers):
+    """From the numbers of magnitudes of at least 2**k, as if they were spread evenly in log2
+    between two powers, and how many numbers are not 0."""
+    outliers = numbers * _OUTLIERS
+    if counts[0] <= outliers:
+        return 0.0 if numbers else math.nan
+    k = max(k for k, count in enumerate(counts) if count > outliers)
+    above = counts[k + 1] if k + 1 < len(counts) else 0
+    return k + (counts[k] - outliers) / (counts[k] - above)

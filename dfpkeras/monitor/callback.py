@@ -35,7 +35,8 @@ class DFPMonitor(keras.callbacks.Callback):
     Args:
         directory: str or path of the directory that gets ``monitor.csv``; None for no file. A
             training that is resumed, so that the optimizer's steps are not 0, continues it.
-        interval: number of steps between two that are recorded. The first one is.
+        interval: number of steps between two that are recorded. The first one of a training is,
+            too.
         tensorboard: str or path of a directory for event files, or None for none.
         verbose: 0 for no table.
 
@@ -49,6 +50,7 @@ class DFPMonitor(keras.callbacks.Callback):
 
     def __init__(self, directory=None, interval=100, tensorboard=None, verbose=1):
         super().__init__()
+        self._is_first = True
         self._interval = check_integer("interval", interval)
         if interval < 1:
             raise ValueError(f"interval: expected at least 1, got {interval}")
@@ -66,6 +68,7 @@ class DFPMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         _stop(self._observing)
+        self._is_first = True
         self._warned = set()
         self._summary = Summary()
         if self._tensorboard is not None and self._events is None:
@@ -77,7 +80,8 @@ class DFPMonitor(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         _stop(self._observing)
-        if self._steps() % self._interval == 0:
+        if self._is_first or self._steps() % self._interval == 0:
+            self._is_first = False
             sample = Sample({layer: path for path, layer in named_layers(self.model)})
             self._observing.append(sample)
             add_observer(sample)

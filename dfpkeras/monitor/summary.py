@@ -8,8 +8,8 @@ from dfpkeras.console import as_lines
 from dfpkeras.kernels.convolution_plan import DIRECTIONS
 from dfpkeras.monitor.rows import ROLES
 
-_ROLES = {"activation": "act.", "weights": "weights", "gradient": "grad."}
-_DIRECTIONS = {"forward": "forward", "backward_data": "data", "backward_weights": "weights"}
+_ROLES = ("activation", "weights", "gradient")
+_DIRECTIONS = ("forward", "backward-data", "backward-weights")
 
 
 class Summary:
@@ -37,16 +37,13 @@ class Summary:
                 self._algorithms.setdefault(row.layer, {})[row.direction] = row.algorithm
 
     def __str__(self):
-        roles, directions = " / ".join(_ROLES.values()), " / ".join(_DIRECTIONS.values())
+        roles, directions = " /\n".join(_ROLES), " /\n".join(_DIRECTIONS)
         table = rich.table.Table()
-        table.add_column("layer", overflow="fold")
-        for heading in (
-            f"useful bits\n{roles}",
-            f"SQNR (dB)\n{roles}",
-            f"products in a run\n{directions}",
-        ):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("algorithms")
+        table.add_column("layer", overflow="fold", min_width=10)
+        table.add_column(f"useful bits:\n{roles}", justify="right", min_width=18)
+        table.add_column(f"SQNR (dB):\n{roles}", justify="right", min_width=12)
+        table.add_column(f"products in a run:\n{directions}", justify="right", min_width=12)
+        table.add_column("algorithms", overflow="fold")
         for layer, least in self._least.items():
             table.add_row(
                 layer,

@@ -1,7 +1,6 @@
 /* What the integers of a tensor are like, for monitoring: counts and sums, in one pass over memory. */
 
-/* Elements that stay in the first-level cache: few enough to be counted in INT16, and their magnitudes
- * added in INT32. */
+/* Elements that stay in the first-level cache, few enough to be counted in INT16. */
 #define DFP_MEASURED 4096
 /* Sums of neighbouring elements, which compilers keep in vectors. */
 #define DFP_MEASURING_LANES 8
@@ -15,22 +14,22 @@ typedef struct {
     dfp_measurement *chunks;
 } dfp_measuring;
 
+static int64_t dfp_count_at_least(const int16_t *magnitudes, int64_t n, int16_t least) {
+    int16_t count = 0;
+    for (int64_t i = 0; i < n; ++i) count = (int16_t)(count + (magnitudes[i] >= least));
+    return count;
+}
+
 static void dfp_measure_integers(const dfp_measuring *m, int64_t first, int64_t n,
                                  dfp_measurement *to) {
+    int16_t magnitudes[DFP_MEASURED];
     const int16_t *q = m->q.data + first;
-    int16_t limit = (int16_t)m->limit, nonzero = 0, ones = 0, saturated = 0;
-    int32_t magnitudes = 0;
-    int64_t squares = 0;
-    for (int64_t i = 0; i < n; ++i) nonzero = (int16_t)(nonzero + (q[i] != 0));
-    for (int64_t i = 0; i < n; ++i) ones = (int16_t)(ones + (q[i] == 1) + (q[i] == -1));
-    for (int64_t i = 0; i < n; ++i)
-        saturated = (int16_t)(saturated + (q[i] >= limit) + (q[i] <= -limit));
-    for (int64_t i = 0; i < n; ++i) magnitudes += q[i] < 0 ? -q[i] : q[i];
+    int64_t squares = 0, count = n;
+    for (int64_t i = 0; i < n; ++i) magnitudes[i] = (int16_t)(q[i] < 0 ? -q[i] : q[i]);
+    for (int k = 0; k < DFP_MAX_BITS && count; ++k)
+        to->at_least[k] += count = dfp_count_at_least(magnitudes, n, (int16_t)(1 << k));
+    to->saturated += dfp_count_at_least(magnitudes, n, (int16_t)m->limit);
     for (int64_t i = 0; i < n; ++i) squares += (int32_t)q[i] * q[i];
-    to->nonzero += nonzero;
-    to->ones += ones;
-    to->saturated += saturated;
-    to->magnitudes += magnitudes;
     to->squares += squares;
 }
 
@@ -41,6 +40,9 @@ static void dfp_measure_errors(const dfp_measuring *m, int64_t first, int64_t n,
     float piece[DFP_EXPANDED];
     const float *x = dfp_floats_of(&m->x, first, first + n, piece);
     int64_t whole = n / DFP_MEASURING_LANES * DFP_MEASURING_LANES;
+    int16_t numbers = 0;
+    for (int64_t i = 0; i < n; ++i) numbers = (int16_t)(numbers + (x[i] != 0));
+    to->numbers += numbers;
     for (int64_t i = 0; i < whole; i += DFP_MEASURING_LANES) {
         for (int lane = 0; lane < DFP_MEASURING_LANES; ++lane) {
             double value = x[i + lane], error = value - (double)q[i + lane] * m->unit;
@@ -73,10 +75,9 @@ static void dfp_measure_task(void *context, int64_t task, int worker) {
 }
 
 static void dfp_add_measurement(dfp_measurement *total, const dfp_measurement *part) {
-    total->nonzero += part->nonzero;
-    total->ones += part->ones;
+    for (int k = 0; k < DFP_MAX_BITS; ++k) total->at_least[k] += part->at_least[k];
     total->saturated += part->saturated;
-    total->magnitudes += part->magnitudes;
+    total->numbers += part->numbers;
     total->squares += part->squares;
     total->signal += part->signal;
     total->noise += part->noise;
