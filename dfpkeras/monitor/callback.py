@@ -17,7 +17,7 @@ from dfpkeras.runtime.argument_checks import check_integer
 from dfpkeras.runtime.kernel_observers import add_observer, remove_observer
 
 #: Useful bits below which a tensor is warned of.
-FEW_USEFUL_BITS = 2.0
+FEW_USEFUL_BITS = 3.0
 
 
 class DFPMonitor(keras.callbacks.Callback):
