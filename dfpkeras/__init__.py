@@ -20,7 +20,7 @@ from dfpkeras.runtime.threads import get_num_threads, set_num_threads  # noqa: E
 __version__ = "0.1.0"
 
 if install():
-    from dfpkeras import layers, training
+    from dfpkeras import callbacks, layers, training
     from dfpkeras.backend.float32_only import float32_only
     from dfpkeras.integration.conversion import to_float32
     from dfpkeras.integration.policy import DFP16Policy
@@ -36,6 +36,7 @@ def __getattr__(name):
 __all__ = [
     "DFP16Policy",
     "DFPTensor",
+    "callbacks",
     "float32_only",
     "get_num_threads",
     "install",

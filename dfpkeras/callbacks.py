@@ -5,6 +5,16 @@ import time
 
 import keras
 
+from dfpkeras.monitor.callback import DFPMonitor
+
+__all__ = [
+    "DFPMonitor",
+    "DataPosition",
+    "PositionedCallbackList",
+    "StopOnNonFiniteLoss",
+    "TrainingSpeed",
+]
+
 _SPEED = ("train_seconds", "timed_images", "timed_seconds")
 
 

@@ -1,8 +1,13 @@
 """The one way to print with rich: names, paths and messages are text, never markup."""
 
+import io
+import shutil
+
 import rich.console
 import rich.progress
 import rich.text
+
+_WIDTH = 120
 
 
 def make_console(**options):
@@ -14,6 +19,16 @@ def make_console(**options):
         options: options of ``rich.console.Console``.
     """
     return rich.console.Console(markup=False, emoji=False, **options)
+
+
+def as_lines(*parts):
+    """Returns what a console of at most 120 columns shows: str, tables."""
+    width = shutil.get_terminal_size((_WIDTH, 0)).columns
+    text = io.StringIO()
+    console = make_console(file=text, width=min(width, _WIDTH), color_system=None)
+    for part in parts:
+        console.print(part)
+    return text.getvalue()
 
 
 def make_progress(*columns, **options):

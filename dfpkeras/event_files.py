@@ -24,7 +24,7 @@ class EventFiles(keras.callbacks.Callback):
     def __init__(self, directory, every=100):
         super().__init__()
         self._every = every
-        self._files = {split: _EventFile(directory / split) for split in ("train", "validation")}
+        self._files = {split: EventFile(directory / split) for split in ("train", "validation")}
 
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.optimizer.iterations) % self._every == 0:
@@ -42,8 +42,12 @@ class EventFiles(keras.callbacks.Callback):
         self._files[split].write(int(optimizer.iterations), values)
 
 
-class _EventFile:
-    """A new file of ``tf.compat.v1.Event`` records: TensorFlow's own writer needs TensorBoard."""
+class EventFile:
+    """A new file of ``tf.compat.v1.Event`` records: TensorFlow's own writer needs TensorBoard.
+
+    Args:
+        directory: ``pathlib.Path``, created if necessary.
+    """
 
     def __init__(self, directory):
         directory.mkdir(parents=True, exist_ok=True)

@@ -103,6 +103,13 @@ cdef extern from "dfp.h" nogil:
         dfp_operand a, b
         const float *factors
         int32_t bits
+    ctypedef struct dfp_measurement:
+        int64_t at_least[15]
+        int64_t saturated, squares, numbers
+        double signal, noise
+    ctypedef struct dfp_run_counts:
+        int64_t results, runs, pairs
+    dfp_run_counts dfp_last_run_counts()
     ctypedef struct dfp_result:
         int16_t *data
         dfp_scale scale
@@ -181,6 +188,8 @@ cdef extern from "dfp.h" nogil:
         void (*expand_blocks)(const dfp_operand *, int64_t, float *) noexcept nogil
         void (*dequantize)(const int16_t *, int64_t, int32_t, float *) noexcept nogil
         int32_t (*max_abs)(const int16_t *, int64_t) noexcept nogil
+        dfp_status (*measure)(const dfp_tensor *, int64_t, int32_t, const dfp_operand *,
+                              dfp_measurement *) noexcept nogil
         dfp_scale (*down_convert)(
             const int32_t *, int64_t, int32_t, int32_t, dfp_rounding, uint64_t,
             int16_t *) noexcept nogil
@@ -767,6 +776,29 @@ def max_abs(const int16_t[::1] q):
     with nogil:
         result = kernels.max_abs(&q[0], q.shape[0])
     return result
+
+
+def measure(const int16_t[::1] q, int exponent, int max_abs, int bits, x):
+    """([number of magnitudes of at least 2**k for k = 0 to 14], number of those of 2**bits - 1, sum
+    of squares; of x: how many elements are not 0, sum of squares, that of the errors). `x` is an
+    operand, or None: its numbers are then 0."""
+    cdef dfp_tensor t = describe(q, exponent, max_abs)
+    cdef dfp_operand given = operand((None, 0, 0, None) if x is None else x)
+    cdef dfp_measurement result
+    cdef dfp_status status
+    with nogil:
+        status = kernels.measure(&t, q.shape[0], bits, &given, &result)
+    check(status)
+    at_least = [result.at_least[k] for k in range(15)]
+    return (at_least, result.saturated, result.squares, result.numbers, result.signal,
+            result.noise)
+
+
+def last_run_counts():
+    """(blocks of columns of the result, runs, pairs of products) of the product that this thread
+    computed last."""
+    cdef dfp_run_counts counts = dfp_last_run_counts()
+    return counts.results, counts.runs, counts.pairs
 
 
 def down_convert(const int32_t[::1] v, int exponent, int bits, int rounding, uint64_t seed,

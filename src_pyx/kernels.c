@@ -31,6 +31,7 @@
 #include "engine/tap_convolution.h"
 #include "engine/few_rows.h"
 #include "ops/quantize.h"
+#include "ops/measure.h"
 #include "ops/arithmetic.h"
 #include "engine/range.h"
 #include "engine/rows.h"
@@ -99,6 +100,7 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .expand_blocks = dfp_expand_blocks,
     .dequantize = dfp_dequantize,
     .max_abs = dfp_max_abs,
+    .measure = dfp_measure,
     .down_convert = dfp_down_convert,
     .add_aligned = dfp_add_aligned,
     .multiply = dfp_multiply,

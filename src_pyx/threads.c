@@ -40,6 +40,9 @@ static int workers_started;
 static atomic_int_fast64_t next_task;
 
 static atomic_int num_threads = 1;
+/* Of the operation whose turn it is, and of the calling thread's last one. */
+static atomic_int_fast64_t counted_results, counted_runs, counted_pairs;
+static _Thread_local dfp_run_counts last_counts;
 static area shared_area, worker_area;
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 
@@ -148,12 +151,22 @@ void dfp_begin(void) {
     pthread_mutex_lock(&turn);
     fegetenv(&callers_environment);
     fesetenv(FE_DFL_ENV);
+    counted_results = counted_runs = counted_pairs = 0;
 }
 
 void dfp_end(void) {
+    last_counts = (dfp_run_counts){counted_results, counted_runs, counted_pairs};
     fesetenv(&callers_environment);
     pthread_mutex_unlock(&turn);
 }
+
+void dfp_count_runs(dfp_run_counts counts) {
+    atomic_fetch_add_explicit(&counted_results, counts.results, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counted_runs, counts.runs, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counted_pairs, counts.pairs, memory_order_relaxed);
+}
+
+dfp_run_counts dfp_last_run_counts(void) { return last_counts; }
 
 void dfp_parallel(int64_t tasks, dfp_task fn, void *context) {
     job j = {fn, context, tasks};

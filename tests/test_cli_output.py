@@ -67,7 +67,7 @@ def test_the_table_of_a_run_shows_its_name(name, capsys):
 def test_the_report_shows_the_names_of_layers(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     row = LayerReport(f"outer/{name}", f"{name}Layer", "float32", f"because of {name}")
-    printed = str(Report((row,)))
+    printed = str(Report((row,), 32))
     assert all(text in printed for text in (row.path, row.class_name, row.reason))
 
 

@@ -202,3 +202,106 @@ def test_algorithms_of_images_of_unknown_size():
         [keras.Input((None, None, 3)), layers.Conv2D(4, 3, dtype="dfp16(algorithm=auto)")]
     )
     assert [row.algorithms for row in dfpkeras.report(model).rows][-1] is None
+
+
+# Multiply-adds and bytes
+
+
+def test_multiply_adds_of_every_kind_of_product():
+    inputs = keras.Input((9, 8, 6))
+    x = layers.Conv2D(8, 3, groups=2, name="grouped")(inputs)  # 7 x 6 x 8
+    x = layers.DepthwiseConv2D((2, 3), depth_multiplier=2, name="depthwise")(x)  # 6 x 4 x 16
+    x = layers.SeparableConv2D(5, 3, strides=2, padding="same", name="separable")(x)  # 3 x 2 x 5
+    x = layers.Conv2DTranspose(4, 3, strides=2, name="transposed", dtype="float32")(x)  # 7 x 5 x 4
+    x = layers.Add(name="add")([x, x])
+    x = layers.Reshape((7, 5, 2, 2))(x)
+    x = layers.Conv3D(3, (2, 2, 1), name="volume")(x)  # 6 x 4 x 2 x 3
+    x = layers.Flatten()(x)
+    x = layers.Reshape((6, 24))(x)
+    x = layers.EinsumDense("abc,cde->abde", (6, 2, 4), name="einsum")(x)
+    model = keras.Model(inputs, layers.Dense(7, name="dense")(layers.Flatten()(x)), name="net")
+    report = dfpkeras.report(model, 10)
+    found = {row.path.split("/")[1]: row.multiply_adds for row in report.rows}
+    of_image = {
+        "grouped": 7 * 6 * 8 * 9 * 3,
+        "depthwise": 6 * 4 * 16 * 6,
+        "separable": 3 * 2 * 16 * 9 + 3 * 2 * 16 * 5,
+        "transposed": 3 * 2 * 5 * 9 * 4,
+        "add": 0,
+        "volume": 6 * 4 * 2 * 3 * 4 * 2,
+        "einsum": 6 * 2 * 4 * 24,
+        "dense": 48 * 7,
+    }
+    assert {name: found[name] for name in of_image} == {
+        name: 3 * 10 * count for name, count in of_image.items()
+    }
+    in_float32 = 30 * (of_image["transposed"] + of_image["volume"])
+    total = 30 * sum(of_image.values())
+    assert report.multiply_adds == (total - in_float32, total)
+    assert report.unknown == ()
+    assert f"Integer in a training step of 10 images: {1 - in_float32 / total:.1%} of" in str(
+        report
+    )
+
+
+def test_bytes_are_those_of_the_tensors():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 3)),
+            layers.Conv2D(8, 3, name="integer"),
+            layers.ReLU(name="relu"),
+            layers.Conv2D(8, 2, name="float", dtype="float32"),
+        ]
+    )
+    model(random_array(2, 4, 4, 3))
+    report = dfpkeras.report(model, 2)
+    moved = {row.path.split("/")[1]: row.moved for row in report.rows}
+    x, y, w = 2 * 4 * 4 * 3, 2 * 2 * 2 * 8, 3 * 3 * 3 * 8 + 8
+    assert moved["integer"] == (2 * (3 * x + 2 * y + 2 * w), 4 * 2 * w)
+    assert moved["relu"] == (2 * 4 * y, 0)
+    z, w = 2 * 8, 2 * 2 * 8 * 8 + 8
+    assert moved["float"] == (0, 4 * (3 * y + 2 * z + 3 * w))
+    assert report.bytes == (
+        moved["integer"].int16 + moved["relu"].int16,
+        sum(sum(each) for each in moved.values()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "unknown"),
+    [
+        (lambda: layers.Conv2D(4, 3), (None, None, 3), {"layer"}),
+        (lambda: layers.LSTM(4), (5, 3), {"layer", "layer/lstm_cell"}),
+        (lambda: layers.TimeDistributed(layers.Dense(4, name="inner")), (5, 3), {"inner"}),
+        (lambda: layers.UpSampling2D(2), (5, 5, 3), set()),
+    ],
+)
+def test_what_is_unknown_is_said(make, shape, unknown):
+    model = keras.Sequential([keras.Input(shape), layer := make()], name="net")
+    report = dfpkeras.report(model)
+    found = {path for path in report.unknown if path != f"net/{layer.name}"}
+    if unknown:
+        assert f"net/{layer.name}" in report.unknown
+        text = " ".join(str(report).split())
+        assert f"since it is unknown: net/{layer.name}" in text
+    else:
+        assert report.unknown == ()
+    assert {path.split("/")[-1] for path in found} == {
+        name.split("/")[-1] for name in unknown - {"layer"}
+    }
+    assert report.multiply_adds.total == 0
+
+
+def test_a_subclassed_model_is_counted_once_it_was_called():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__(name="net")
+            self.top = layers.Dense(4, name="top")
+
+        def call(self, x):
+            return self.top(x)
+
+    model = Model()
+    assert dfpkeras.report(model).multiply_adds.total == 0
+    model(random_array(2, 3))
+    assert dfpkeras.report(model, 5).multiply_adds == (3 * 5 * 12, 3 * 5 * 12)

@@ -29,23 +29,32 @@ class Case:
     padding: str
     bias: np.ndarray | None
 
-    def results(self, algorithm):
-        """Those of the kernels: forward, backward_data, backward_weights."""
+    def kernels(self, algorithm):
+        """Functions that call the kernels: forward, backward_data, backward_weights."""
         x, w, dy = tensor(self.x), tensor(self.w), tensor(self.dy)
         options = {"padding": self.padding, "algorithm": algorithm}
         return (
-            kernels.conv2d_forward(x, w, bias=self.bias, **options),
-            kernels.conv2d_backward_data(dy, w, x.shape, **options),
-            kernels.conv2d_backward_weights(x, dy, w.shape, **options),
+            partial(kernels.conv2d_forward, x, w, bias=self.bias, **options),
+            partial(kernels.conv2d_backward_data, dy, w, x.shape, **options),
+            partial(kernels.conv2d_backward_weights, x, dy, w.shape, **options),
         )
+
+    def oracles(self, algorithm):
+        """Functions that say what the results must be."""
+        arguments = algorithm, self.dy, self.w, self.x.data.shape, self.padding
+        return (
+            partial(oracle.forward, algorithm, self.x, self.w, self.padding, self.bias),
+            partial(oracle.backward_data, *arguments),
+            partial(oracle.backward_weights, algorithm, self.x, self.dy, self.padding),
+        )
+
+    def results(self, algorithm):
+        """Those of the kernels."""
+        return tuple(call() for call in self.kernels(algorithm))
 
     def expected(self, algorithm):
         """What they must be."""
-        return (
-            oracle.forward(algorithm, self.x, self.w, self.padding, self.bias),
-            oracle.backward_data(algorithm, self.dy, self.w, self.x.data.shape, self.padding),
-            oracle.backward_weights(algorithm, self.x, self.dy, self.padding),
-        )
+        return tuple(call() for call in self.oracles(algorithm))
 
     def check(self, algorithm, everywhere):
         """Compares the kernels with the oracle, which is slow and asked once, on every ISA or

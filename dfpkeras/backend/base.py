@@ -37,7 +37,8 @@ class Backend(abc.ABC):
         calls may run at once. The arrays are C-contiguous and may alias variables: `function` must
         not write to them. It computes in the default floating-point environment
         (`_native.call_in_default_float_environment`), and may be kept forever: it must not
-        refer to large objects.
+        refer to large objects. It runs on behalf of the present owner, of which observers are told
+        (`dfpkeras.runtime.kernel_observers`).
 
         Args:
             function: function of arrays that returns a list of arrays.
@@ -60,7 +61,8 @@ class Backend(abc.ABC):
             inputs: list of float32 tensors, not all of which need a gradient.
             gradient: function of the upstream gradients of all values; it returns the list of the
                 gradients of all inputs, or a single one. It calls `differentiable` again: what it
-                returns has gradients, too, if somebody asks for those of higher order.
+                returns has gradients, too, if somebody asks for those of higher order. Its kernels
+                run on behalf of the present owner (`on_behalf_of_owner`).
             float32_values: function of tensors like `inputs` that computes the values by the
                 framework's own operations. Its gradient is taken where kernels cannot run
                 (`refusal`). None if `gradient` runs no kernel.

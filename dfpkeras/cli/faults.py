@@ -4,6 +4,7 @@ import errno
 
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.data.dataset import DataError
+from dfpkeras.monitor.records import MonitorError
 from dfpkeras.recipes import RecipeError
 
 #: What PyTorch's RuntimeError says when there is no memory left.
@@ -19,7 +20,7 @@ def explain(error):
     Args:
         error: an Exception that a command ended with.
     """
-    if isinstance(error, CommandError | DataError | RecipeError):
+    if isinstance(error, CommandError | DataError | MonitorError | RecipeError):
         return _one_line(str(error))
     if is_out_of_memory(error):
         return f"out of memory{_requested(error)}; a smaller batch or smaller images need less"

@@ -15,6 +15,7 @@ from dfpkeras.cli.data_options import add_data
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.faults import explain
 from dfpkeras.cli.info import run_info
+from dfpkeras.cli.monitor import add_monitor
 from dfpkeras.cli.output import tolerant_streams
 from dfpkeras.cli.train_options import add_train
 from dfpkeras.kernels.convolution_plan import DIRECTIONS
@@ -74,6 +75,7 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"dfpkeras {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     add_train(commands)
+    add_monitor(commands)
     add_data(commands)
     _add_bench(commands)
     info = commands.add_parser("info", help="versions, CPU, instruction set and threads")

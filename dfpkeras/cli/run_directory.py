@@ -14,6 +14,7 @@ from typing import NamedTuple
 from dfpkeras.cli.config import TrainConfig
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.files import PARTIAL, hold_directory, read_regular_file, write_atomically
+from dfpkeras.monitor.records import NAME as MONITOR_NAME
 
 _write = functools.partial(write_atomically, error_type=CommandError)
 _CHECKPOINT = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?\.keras")
@@ -48,6 +49,8 @@ class RunDirectory:
         the last checkpoint within an epoch, until that epoch is complete.
     ``tensorboard/<policy>``
         event files, if they were asked for.
+    ``monitor.csv``, ``monitor.png``
+        how well integers represented the tensors, and its heat map, if they were asked for.
     ``curves.png``
         the plotted history.
 
@@ -64,6 +67,7 @@ class RunDirectory:
         self.history_path = self.path / "history.csv"
         self.curves_path = self.path / "curves.png"
         self.tensorboard_path = self.path / "tensorboard"
+        self.monitor_path = self.path / MONITOR_NAME
         self._config_text = None
 
     @classmethod

@@ -19,6 +19,7 @@ import keras
 from dfpkeras.cli.config import IMAGES, SETTINGS
 from dfpkeras.cli.configure import configure, load_recipe
 from dfpkeras.cli.errors import CommandError
+from dfpkeras.cli.monitor import PLOT_NAME, STATISTICS, show
 from dfpkeras.cli.plot import plot_history
 from dfpkeras.cli.requirements import require_packages
 from dfpkeras.cli.run_directory import RunDirectory
@@ -29,7 +30,15 @@ from dfpkeras.recipes import RecipeError
 from dfpkeras.training import compile_model
 
 
-def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorboard=False):
+def run_train(
+    options,
+    runs_dir,
+    name,
+    resume,
+    checkpoint_minutes=10.0,
+    tensorboard=False,
+    monitor=False,
+):
     """Trains, or resumes a run, and prints and plots the result.
 
     Args:
@@ -39,6 +48,7 @@ def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorbo
         resume: continue from the last checkpoint.
         checkpoint_minutes: time between two checkpoints within an epoch.
         tensorboard: write event files; a resumed run that has some continues them anyway.
+        monitor: write monitor.csv and its heat map; a resumed run that has it continues it anyway.
 
     Raises:
         CommandError: an error that the user can correct.
@@ -54,6 +64,7 @@ def run_train(options, runs_dir, name, resume, checkpoint_minutes=10.0, tensorbo
                 run,
                 checkpoint_minutes=checkpoint_minutes,
                 tensorboard=tensorboard or run.tensorboard_path.exists(),
+                monitor=monitor or run.monitor_path.exists(),
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_how_to_resume(run)) from None
@@ -92,7 +103,9 @@ def _resume(options, runs_dir, name):
         yield run, config, data
 
 
-def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False):
+def train_run(
+    config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False, monitor=False
+):
     """Trains under each policy of the run in turn; prints the table and saves the plot.
 
     Args:
@@ -100,7 +113,7 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
         data: ``dfpkeras.data.dataset.ImageData``.
         run: ``RunDirectory``; policies and epochs it has checkpoints of are not trained again.
         callbacks: further Keras callbacks.
-        checkpoint_minutes, tensorboard: as for ``train_policy``.
+        checkpoint_minutes, tensorboard, monitor: as for ``train_policy``.
 
     Raises:
         CommandError: a record cannot be read, a file of the run cannot be written, or the loss
@@ -113,7 +126,9 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
         doing = "Already trained" if complete else "Training"
         print(f"{doing}: {config.model} under {policy}, files in {run.path}")
         try:
-            train_policy(policy, config, data, run, callbacks, checkpoint_minutes, tensorboard)
+            train_policy(
+                policy, config, data, run, callbacks, checkpoint_minutes, tensorboard, monitor
+            )
         except DataError as error:
             raise CommandError(str(error)) from error
         except FloatingPointError as error:
@@ -123,6 +138,8 @@ def train_run(config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorbo
     if len(history):
         run.save_curves(plot_history(history, f"{config.model}, {_data_name(config)}"))
         print_table(str(run.path), summarize(history))
+    if monitor and run.monitor_path.exists():
+        show(run.path, STATISTICS[0], run.path / PLOT_NAME)
 
 
 def _configure(options):

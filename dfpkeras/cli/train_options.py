@@ -86,6 +86,13 @@ def _add_files(group):
         default=False,
         help="write event files for TensorBoard into the run's directory",
     )
+    group.add_argument(
+        "--monitor",
+        action="store_true",
+        default=False,
+        help="record every 100 steps how well integers represent each layer's tensors: "
+        "dfpkeras monitor shows it",
+    )
 
 
 def _run(arguments):
@@ -103,4 +110,5 @@ def _run(arguments):
         arguments.resume,
         arguments.checkpoint_minutes,
         arguments.tensorboard,
+        arguments.monitor,
     )

@@ -6,18 +6,31 @@ import gc
 import keras
 import tensorflow as tf
 
-from dfpkeras.callbacks import DataPosition, PositionedCallbackList, StopOnNonFiniteLoss
+from dfpkeras.callbacks import (
+    DataPosition,
+    DFPMonitor,
+    PositionedCallbackList,
+    StopOnNonFiniteLoss,
+)
 from dfpkeras.cli.epoch_lines import EpochLines
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.event_files import EventFiles
+from dfpkeras.integration.policy import number_format_named
 from dfpkeras.models import scales_its_input
 from dfpkeras.training import compile_model, labels_for_every_output, steps_per_epoch
 from dfpkeras.training.checkpoints import build_metrics, restore_checkpoint
 
 
 def train_policy(
-    policy, config, data, run, callbacks=(), checkpoint_minutes=10.0, tensorboard=False
+    policy,
+    config,
+    data,
+    run,
+    callbacks=(),
+    checkpoint_minutes=10.0,
+    tensorboard=False,
+    monitor=False,
 ):
     """Trains the model of a run under a policy, from its last checkpoint if there is one.
 
@@ -32,6 +45,7 @@ def train_policy(
         callbacks: further Keras callbacks.
         checkpoint_minutes: time between two checkpoints within an epoch.
         tensorboard: write event files.
+        monitor: record how well integers represent tensors, under a policy that computes on them.
 
     Raises:
         CommandError: a file of the run could not be written, even at the end, or the checkpoint is
@@ -49,10 +63,16 @@ def train_policy(
         recorder = RunRecorder(run, policy, data.num_train, config.batch_size, checkpoint_minutes)
         if start.path:
             _restore(start, model, recorder)
+        events = run.tensorboard_path / policy
         if tensorboard:
-            callbacks = [*callbacks, EventFiles(run.tensorboard_path / policy)]
+            callbacks = [*callbacks, EventFiles(events)]
+        # Before the recorder, which may end the training after the step.
+        callbacks = [StopOnNonFiniteLoss(), recorder, *callbacks]
+        if monitor and number_format_named(policy) is not None:
+            of_monitor = events / "monitor" if tensorboard else None
+            callbacks = [DFPMonitor(run.path, tensorboard=of_monitor, verbose=0), *callbacks]
         with recorder.stopped_by_signals():
-            _fit(model, config, data, start, recorder, callbacks)
+            _fit(model, config, data, start, callbacks)
         recorder.finish()
 
 
@@ -82,7 +102,7 @@ def _fresh_session(policy, seed):
         keras.config.set_image_data_format(previous_format)
 
 
-def _fit(model, config, data, start, recorder, callbacks):
+def _fit(model, config, data, start, callbacks):
     """Trains from the epoch and batch of a ``Checkpoint``."""
     normalize = not scales_its_input(model)
     steps = steps_per_epoch(config, data)
@@ -105,7 +125,7 @@ def _fit(model, config, data, start, recorder, callbacks):
             steps_per_epoch=steps - first_batch,
             shuffle=False,
             callbacks=PositionedCallbackList(
-                [position, StopOnNonFiniteLoss(), recorder, *callbacks, lines],
+                [position, *callbacks, lines],
                 first_batch,
                 model=model,
                 epochs=config.epochs,

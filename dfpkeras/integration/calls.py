@@ -14,6 +14,7 @@ from dfpkeras.backend import current
 from dfpkeras.integration.keras_internals import is_symbolic, is_wrapped, wrap_layer
 from dfpkeras.integration.policy import number_format_of, policy_of
 from dfpkeras.integration.registry import families, family_of
+from dfpkeras.runtime.kernel_observers import owned_by
 
 
 class Decision(typing.NamedTuple):
@@ -79,12 +80,16 @@ def wrap_layers():
 
 
 def _call(family, method, original, layer, inputs, *args, **kwargs):
-    """Runs the integer operation where it can, otherwise Keras' own method."""
+    """Runs the integer operation where it can, otherwise Keras' own method.
+
+    Its kernels run on behalf of the layer, which graphs, kept for longer, refer to weakly.
+    """
     if not (method.applies(layer) and decide(layer).integer and _computes_values(inputs)):
         return original(layer, inputs, *args, **kwargs)
     why_not = _refusal(family, inputs)
     if why_not is None:
-        result = method.compute(layer, inputs, *args, **kwargs)
+        with owned_by(weakref.ref(layer)):
+            result = method.compute(layer, inputs, *args, **kwargs)
         if result is not NotImplemented:
             _last_call[layer] = Decision(True, family.operation(layer))
             return result

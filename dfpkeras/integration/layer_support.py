@@ -1,5 +1,7 @@
 """Helpers of several families of layers, for calling operations."""
 
+import math
+
 import keras
 
 from dfpkeras import ops
@@ -79,6 +81,18 @@ def input_sizes(layer):
     except (AttributeError, ValueError):  # It was not called on symbolic tensors, or several times.
         return None
     return None if None in sizes else sizes
+
+
+def products_per_output(products):
+    """The `multiply_adds` of a family, from a function of its layer: how many products a number of
+    the output is the sum of, None if unknown."""
+
+    def multiply_adds(layer, shapes):
+        of_output = products(layer) if layer.built else None
+        known = shapes is not None and of_output is not None
+        return math.prod(shapes.outputs) * of_output if known else None
+
+    return multiply_adds
 
 
 def pairs_of_borders(borders):

@@ -41,6 +41,9 @@ class LayerFamily:
             None if it does not.
         algorithms: function of a layer and a batch size, {direction: name of the algorithm} of its
             kernels, or None if there is no choice or too little is known.
+        multiply_adds: function of a layer, or one of the relatives, and its
+            `dfpkeras.integration.layer_sizes.Shapes`, or None, how many multiply-adds the products
+            of its forward pass take, by their definition; None if that is unknown.
         relatives: classes of layers of the same kind that stay float32.
         kernels: prefixes of the names under which `KernelHits` counts their kernels.
         float32_operations: substrings of the types of TensorFlow's operations that identify this
@@ -55,6 +58,7 @@ class LayerFamily:
     computation: str
     operation: typing.Callable = lambda layer: "integers in, integers out"
     algorithms: typing.Callable = lambda layer, batch_size: None
+    multiply_adds: typing.Callable = lambda layer, shapes: 0
     relatives: tuple = ()
     kernels: tuple = ()
     float32_operations: tuple = ()
@@ -88,10 +92,17 @@ def family_of(layer):
     return next((f for f in _families if isinstance(layer, f.classes)), None)
 
 
+def family_or_relatives(layer):
+    """Returns the `LayerFamily` of a Keras layer, or one that it is a relative of; None if it has
+    none."""
+    relatives = (f for f in _families if isinstance(layer, f.relatives))
+    return family_of(layer) or next(relatives, None)
+
+
 def kind_of(layer):
     """Returns the kind of a layer, whether on integers or not; None if it has none."""
-    of_kind = (f for f in _families if isinstance(layer, (*f.classes, *f.relatives)))
-    return next((family.kind for family in of_kind), None)
+    family = family_or_relatives(layer)
+    return family and family.kind
 
 
 def kinds():

@@ -12,6 +12,7 @@ from dfpkeras.kernels.product_operands import (
 )
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.kernels.window_shapes import check_output, check_rank, check_shape
+from dfpkeras.runtime import kernel_observers
 from dfpkeras.runtime.memory import aligned_empty
 
 
@@ -148,4 +149,5 @@ def conv2d_backward_weights(
 def _convolve(plan, a, b, result, extra=()):
     if not is_trivial(result, a, b):
         plan.native.run(*tensor_parts(a), *tensor_parts(b), buffers_of(result), *extra)
+        kernel_observers.multiplied(plan.native.algorithm)
     return result

@@ -19,6 +19,7 @@ from dfpkeras.kernels.window_shapes import (
     convolution_description,
     output_shape,
 )
+from dfpkeras.runtime import kernel_observers
 from dfpkeras.runtime.float_environment import default_float_environment
 from dfpkeras.runtime.memory import aligned_empty
 
@@ -157,4 +158,5 @@ def _run(kernel, description, a, b, result, extra=()):
     if not is_trivial(result, a, b):
         operands = (*tensor_parts(a), *tensor_parts(b), *extra, buffers_of(result))
         kernel((*description.values(), 0), *operands)
+        kernel_observers.multiplied("direct")
     return result

@@ -11,6 +11,7 @@ from dfpkeras.kernels.product_operands import (
 )
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.kernels.window_shapes import check_rank
+from dfpkeras.runtime import kernel_observers
 from dfpkeras.runtime.argument_checks import kind_of
 from dfpkeras.runtime.float_environment import default_float_environment
 from dfpkeras.runtime.memory import aligned_empty
@@ -57,6 +58,7 @@ def matmul(
         return c if bias is None else np.add(c, bias, out=c)
     operands = (*tensor_parts(a), *tensor_parts(b), bias, c.reshape(-1))
     _native.matmul(m, n, k, bool(transpose_a), bool(transpose_b), flush_every, *operands)
+    kernel_observers.multiplied("direct")
     return c
 
 

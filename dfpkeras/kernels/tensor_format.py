@@ -7,6 +7,7 @@ import numpy as np
 
 from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.quantized_tensor import MAX_BITS, MIN_BITS, DFPTensor, quantize
+from dfpkeras.runtime import kernel_observers
 
 _SEED_ELEMENTS = 1024
 
@@ -36,10 +37,11 @@ class TensorFormat(typing.NamedTuple):
 
 def quantize_to(x, tensor_format):
     """Returns the `DFPTensor` of a float32 array, or of a `BlockTensor`, in a `TensorFormat`."""
-    if tensor_format.rounding == "nearest":
-        return quantize(x, tensor_format.bits)
     contents = x.data if isinstance(x, BlockTensor) else x
-    return quantize(x, tensor_format.bits, tensor_format.rounding, _seed(contents))
+    seed = None if tensor_format.rounding == "nearest" else _seed(contents)
+    tensor = quantize(x, tensor_format.bits, tensor_format.rounding, seed)
+    kernel_observers.quantized(tensor, tensor_format, x)
+    return tensor
 
 
 def round_to(tensor, tensor_format):
@@ -49,11 +51,12 @@ def round_to(tensor, tensor_format):
     dropped, even if the largest number present could keep more.
     """
     dropped = tensor_format.written_bits - tensor_format.bits
-    if not dropped or not tensor.is_finite or not tensor.max_abs:
-        return tensor
-    bits = max(tensor.max_abs.bit_length() - dropped, MIN_BITS)
-    data = tensor.data.astype(np.int32)
-    return DFPTensor.from_int32(data, tensor.exponent, bits, "stochastic", _seed(tensor.data))
+    if dropped and tensor.is_finite and tensor.max_abs:
+        bits = max(tensor.max_abs.bit_length() - dropped, MIN_BITS)
+        data, seed = tensor.data.astype(np.int32), _seed(tensor.data)
+        tensor = DFPTensor.from_int32(data, tensor.exponent, bits, "stochastic", seed)
+    kernel_observers.quantized(tensor, tensor_format)
+    return tensor
 
 
 def _seed(x):

@@ -16,7 +16,7 @@ from dfpkeras.backend import current
 from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.ops.channel_ranges import ChannelRange, remember_channel_range
 from dfpkeras.ops.kept_weights import quantize_weights, quantizer_of
-from dfpkeras.ops.kernel_arguments import pack, unpack
+from dfpkeras.ops.kernel_arguments import factor, pack
 from dfpkeras.ops.views import (
     BlocksView,
     QuantizedView,
@@ -28,6 +28,7 @@ from dfpkeras.ops.views import (
     view_dtypes,
     view_of,
 )
+from dfpkeras.runtime import kernel_observers
 
 
 class Forward(typing.NamedTuple):
@@ -206,6 +207,7 @@ def call_forward(kernel, operands, w, dtypes, tensor_format):
 def quantized_weights(quantizer, w, w_scale):
     """The weights, and what the call returns for them: nothing if they were integers before."""
     if w_scale is not None:
-        return unpack(w, w_scale), []
+        return factor("weights", w, w_scale), []
     w = quantizer(w)
+    kernel_observers.multiplies("weights", w)
     return w, pack(w)

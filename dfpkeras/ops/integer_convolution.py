@@ -23,7 +23,7 @@ from dfpkeras.ops.bilinear import (
 )
 from dfpkeras.ops.channel_ranges import ChannelRange, Request
 from dfpkeras.ops.image_layout import channels_last, restored
-from dfpkeras.ops.kernel_arguments import pack, unpack
+from dfpkeras.ops.kernel_arguments import factor, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import BlocksView, dequantized
@@ -158,7 +158,8 @@ class Convolution(BilinearProduct):
             "dy_scale": dy.scale,
         }
         kernel_shape = (1,) * (2 - len(self.strides)) + tuple(w_shape)
-        kernel = functools.partial(_backward_weights, *self.kernel_arguments(), kernel_shape)
+        roles = x.format.role, dy.format.role
+        kernel = functools.partial(_backward_weights, *self.kernel_arguments(), kernel_shape, roles)
         (dw,) = current().call(kernel, operands, [current().float32])
         return current().reshape(dw, w_shape)
 
@@ -271,7 +272,7 @@ def _forward(
     w, made = quantized_weights(quantizer, w, w_scale)
     images = w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     wanted = {"with_channel_range": True} if request.is_made else {}
-    y = kernel(unpack(x, x_scale), images, bias=bias, in_blocks=in_blocks, **wanted)
+    y = kernel(factor("activation", x, x_scale), images, bias=bias, in_blocks=in_blocks, **wanted)
     y, found = y if wanted else (y, np.zeros((2, y.shape[-1]), np.float32))
     return [*pack(y), found, *made]
 
@@ -279,9 +280,11 @@ def _forward(
 def _backward_data(arguments, choices, in_blocks, dy, dy_scale, w, w_scale, input_shape):
     kernel = _kernel_of("backward_data", arguments, choices)
     shape = tuple(int(size) for size in input_shape)
-    return pack(kernel(unpack(dy, dy_scale), unpack(w, w_scale), shape, in_blocks=in_blocks))
+    dy, w = factor("gradient", dy, dy_scale), factor("weights", w, w_scale)
+    return pack(kernel(dy, w, shape, in_blocks=in_blocks))
 
 
-def _backward_weights(arguments, choices, kernel_shape, x, x_scale, dy, dy_scale):
+def _backward_weights(arguments, choices, kernel_shape, roles, x, x_scale, dy, dy_scale):
     kernel = _kernel_of("backward_weights", arguments, choices)
-    return [kernel(unpack(x, x_scale), unpack(dy, dy_scale), kernel_shape)]
+    x, dy = factor(roles[0], x, x_scale), factor(roles[1], dy, dy_scale)
+    return [kernel(x, dy, kernel_shape)]

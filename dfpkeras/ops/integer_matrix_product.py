@@ -17,7 +17,7 @@ from dfpkeras.ops.bilinear import (
     quantized_weights,
     weights_operands,
 )
-from dfpkeras.ops.kernel_arguments import unpack
+from dfpkeras.ops.kernel_arguments import factor
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 
@@ -88,7 +88,8 @@ class _MatrixProduct(BilinearProduct):
         return y if bias is None else y + bias
 
     def _product(self, name, transposed, a, b):
-        kernel = functools.partial(_multiply, name, transposed, self.number_format.flush_every)
+        roles, flush_every = (a.format.role, b.format.role), self.number_format.flush_every
+        kernel = functools.partial(_multiply, name, roles, transposed, flush_every)
         operands = [a.data, a.scale, b.data, b.scale]
         return current().call(kernel, operands, [current().float32])[0]
 
@@ -100,10 +101,11 @@ def _matrix(data, columns):
 def _forward(quantizer, flush_every, x, x_scale, w, w_scale=None, bias=None):
     hits.add("dense_forward")
     w, made = quantized_weights(quantizer, w, w_scale)
-    return [matmul_kernel(unpack(x, x_scale), w, flush_every=flush_every, bias=bias), *made]
+    x = factor("activation", x, x_scale)
+    return [matmul_kernel(x, w, flush_every=flush_every, bias=bias), *made]
 
 
-def _multiply(name, transposed, flush_every, a, a_scale, b, b_scale):
+def _multiply(name, roles, transposed, flush_every, a, a_scale, b, b_scale):
     hits.add(name)
-    a, b = unpack(a, a_scale), unpack(b, b_scale)
+    a, b = factor(roles[0], a, a_scale), factor(roles[1], b, b_scale)
     return [matmul_kernel(a, b, **transposed, flush_every=flush_every)]

@@ -8,11 +8,20 @@ import numpy as np
 
 from dfpkeras.kernels.block_tensor import BlockTensor
 from dfpkeras.kernels.quantized_tensor import DFPTensor
+from dfpkeras.runtime import kernel_observers
 
 
 def unpack(data, scale):
     """Returns the `DFPTensor` of two arrays."""
     return DFPTensor._wrap(data, int(scale[0]), int(scale[1]))
+
+
+def factor(role, data, scale):
+    """Returns the `DFPTensor` of two arrays, which a product multiplies: a layer's "activation",
+    "weights" or "gradient"."""
+    tensor = unpack(data, scale)
+    kernel_observers.multiplies(role, tensor)
+    return tensor
 
 
 def pack(tensor):

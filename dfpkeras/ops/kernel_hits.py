@@ -3,6 +3,8 @@
 import collections
 import threading
 
+from dfpkeras.runtime import kernel_observers
+
 
 class KernelHits(collections.Counter):
     """How often each kernel ran, by operation name; a missing name has the count 0.
@@ -35,6 +37,7 @@ class KernelHits(collections.Counter):
         observer = self.observer
         if observer is not None:
             observer(name)
+        kernel_observers.began(name)
 
     def reset(self):
         """Forgets all counts."""

@@ -18,7 +18,7 @@ from dfpkeras.ops.bilinear import (
     weights_operands,
 )
 from dfpkeras.ops.integer_convolution import Convolution
-from dfpkeras.ops.kernel_arguments import pack, unpack
+from dfpkeras.ops.kernel_arguments import factor, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 
@@ -143,7 +143,7 @@ def _forward(
 ):
     hits.add("transposed_conv_forward")
     w, made = quantized_weights(quantizer, w, w_scale)
-    x, kernel = unpack(x, x_scale), w.reshape((1,) * (4 - len(w.shape)) + w.shape)
+    x, kernel = factor("activation", x, x_scale), w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     window, call = geometry
     sizes = transposed_sizes(x.shape[3 - len(window) : 3], window, *call)
     shape = (x.shape[0], *(1,) * (2 - len(sizes)), *sizes, kernel.shape[2])
@@ -155,5 +155,5 @@ def _forward(
 
 def _backward_data(arguments, choices, in_blocks, dy, dy_scale, w, w_scale):
     hits.add("transposed_conv_backward_data")
-    dy, w = unpack(dy, dy_scale), unpack(w, w_scale)
+    dy, w = factor("gradient", dy, dy_scale), factor("weights", w, w_scale)
     return pack(kernels.conv2d_forward(dy, w, in_blocks=in_blocks, **choices, **arguments))

@@ -67,6 +67,9 @@ typedef struct {
     void (*expand_blocks)(const dfp_operand *x, int64_t n, float *to);
     void (*dequantize)(const int16_t *q, int64_t n, int32_t exponent, float *x);
     int32_t (*max_abs)(const int16_t *q, int64_t n);
+    /* Of n finite elements; x, of which q was quantised to so many bits, may be absent. */
+    dfp_status (*measure)(const dfp_tensor *q, int64_t n, int32_t bits, const dfp_operand *x,
+                          dfp_measurement *result);
     dfp_scale (*down_convert)(const int32_t *v, int64_t n, int32_t exponent, int32_t bits,
                               dfp_rounding rounding, uint64_t seed, int16_t *q);
     int32_t (*add_aligned)(const int16_t *large, int32_t large_exponent, const int16_t *small,

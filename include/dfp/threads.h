@@ -21,6 +21,18 @@ typedef void (*dfp_task)(void *context, int64_t task, int worker);
 void dfp_begin(void);
 void dfp_end(void);
 
+/* How the sums of products were cut into runs: see engine/flush_schedule.h. `results` counts blocks of
+ * columns, each of which is a sum over all of its runs; pairs are of products, padding included. */
+typedef struct {
+    int64_t results, runs, pairs;
+} dfp_run_counts;
+
+/* Adds to the counts of the operation whose turn it is; any thread of the pool may call it. */
+void dfp_count_runs(dfp_run_counts counts);
+
+/* The counts of the last operation that the calling thread began. */
+dfp_run_counts dfp_last_run_counts(void);
+
 /* Runs fn(context, t, worker) for every 0 <= t < tasks and returns when all are done. Threads take
  * tasks in ascending order; worker < dfp_get_num_threads() names the thread for scratch memory. */
 void dfp_parallel(int64_t tasks, dfp_task fn, void *context);

@@ -207,6 +207,15 @@ typedef struct {
     int32_t bits;
 } dfp_layer_norm;
 
+/* What the integers of a tensor are like: how many magnitudes are at least 2^k, for each k, and how many
+ * the largest of the format's bits; the sum of their squares. If the numbers are known that they stand
+ * for: how many of those are not 0, and the sums of the squares of those and of their errors. */
+typedef struct {
+    int64_t at_least[DFP_MAX_BITS];
+    int64_t saturated, squares, numbers;
+    double signal, noise;
+} dfp_measurement;
+
 /* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
 typedef struct {
     int16_t *data;

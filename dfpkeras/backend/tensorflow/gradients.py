@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util, record
 
 from dfpkeras.backend.tensorflow.tracing import is_in_scope, refusal
+from dfpkeras.runtime.kernel_observers import on_behalf_of_owner
 
 _TYPE = "DFPKerasGradient"
 _ATTRIBUTE = "_dfp_gradients"
@@ -22,6 +23,7 @@ _gradients: "weakref.WeakValueDictionary[str, _Gradient]" = weakref.WeakValueDic
 def differentiable(values, inputs, gradient, float32_values=None):
     """See `Backend.differentiable`."""
     inputs = [tf.convert_to_tensor(x) for x in inputs]
+    gradient = on_behalf_of_owner(gradient)
 
     def backward(*upstream):
         if float32_values is not None and refusal():

@@ -17,6 +17,7 @@ register(
         kind="add, concatenate",
         methods=(IntegerMethod(keras.layers.Add, "_merge_function", _add),),
         has_weights=False,
+        multiply_adds=lambda layer, shapes: None if isinstance(layer, keras.layers.Dot) else 0,
         relatives=(Merge,),
         kernels=("add", "sum_gradients"),
         float32_operations=("AddN",),

@@ -1,10 +1,18 @@
 """Conv1D and Conv2D."""
 
+import math
+
 import keras
 
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import BaseConv
-from dfpkeras.integration.layer_support import activated, bias_of, input_sizes, of_product
+from dfpkeras.integration.layer_support import (
+    activated,
+    bias_of,
+    input_sizes,
+    of_product,
+    products_per_output,
+)
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 from dfpkeras.kernels.convolution_plan import DIRECTIONS, plan_of
@@ -75,6 +83,7 @@ register(
         has_weights=True,
         operation=_operation,
         algorithms=_algorithms,
+        multiply_adds=products_per_output(lambda layer: math.prod(layer.kernel.shape[:-1])),
         kernels=("conv_", "bias_gradient"),
         float32_operations=("Conv2D",),
         layers="`Conv2D`, `Conv1D` (strides, dilation, groups, both data formats), and subclasses "

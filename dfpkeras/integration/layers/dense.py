@@ -3,7 +3,7 @@
 import keras
 
 from dfpkeras import ops
-from dfpkeras.integration.layer_support import activated, of_product
+from dfpkeras.integration.layer_support import activated, of_product, products_per_output
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
@@ -19,6 +19,7 @@ register(
         methods=(IntegerMethod(keras.layers.Dense, "call", _call),),
         has_weights=True,
         operation=lambda layer: "matrix product",
+        multiply_adds=products_per_output(lambda layer: layer.kernel.shape[0]),
         kernels=("dense_",),
         float32_operations=("MatMul",),
         layers="`Dense` and subclasses of it",

@@ -1,8 +1,10 @@
 """DepthwiseConv1D and DepthwiseConv2D."""
 
+import math
+
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import BaseDepthwiseConv
-from dfpkeras.integration.layer_support import bias_of, of_product
+from dfpkeras.integration.layer_support import bias_of, of_product, products_per_output
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
@@ -26,6 +28,7 @@ register(
         methods=(IntegerMethod(BaseDepthwiseConv, "call", _call),),
         has_weights=True,
         operation=lambda layer: f"{layer.rank}-D depthwise convolution",
+        multiply_adds=products_per_output(lambda layer: math.prod(layer.kernel.shape[:-2])),
         kernels=("depthwise_",),
         float32_operations=("DepthwiseConv",),
         layers="`DepthwiseConv2D`, `DepthwiseConv1D`",

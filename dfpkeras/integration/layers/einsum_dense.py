@@ -6,7 +6,7 @@ import typing
 import keras
 
 from dfpkeras import ops
-from dfpkeras.integration.layer_support import activated, of_product
+from dfpkeras.integration.layer_support import activated, of_product, products_per_output
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
@@ -66,12 +66,20 @@ def _operation(layer):
     return "matrix product" if _as_matrix_product(layer.equation) else None
 
 
+def _products(layer):
+    operands, _, result = layer.equation.replace(" ", "").partition("->")
+    w = operands.partition(",")[2]
+    pairs = zip(w, layer.kernel.shape, strict=True)
+    return math.prod(size for name, size in pairs if name not in result)
+
+
 register(
     LayerFamily(
         kind="dense",
         methods=(IntegerMethod(keras.layers.EinsumDense, "call", _call),),
         has_weights=True,
         operation=_operation,
+        multiply_adds=products_per_output(_products),
         kernels=("dense_",),
         float32_operations=("Einsum",),
         layers="`EinsumDense` over the last dimensions of its input, as in "

@@ -28,6 +28,19 @@ def _call_reshape(layer, inputs):
     return or_not_implemented(ops.reshape(inputs, shape, number_format=number_format_of(layer)))
 
 
+# Keras' layers that move numbers, or compute on each by itself.
+_RELATIVES = (
+    keras.layers.InputLayer,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+    keras.layers.Identity,
+    keras.layers.Rescaling,
+    keras.layers.Normalization,
+    keras.layers.GaussianNoise,
+)
+
 register(
     LayerFamily(
         kind="other",
@@ -36,6 +49,7 @@ register(
             IntegerMethod(keras.layers.Reshape, "call", _call_reshape),
         ),
         has_weights=False,
+        relatives=_RELATIVES,
         layers="`Flatten`, `Reshape`",
         computation="INT16 in and out, if the layer before gave them integers",
     )

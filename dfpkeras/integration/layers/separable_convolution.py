@@ -1,5 +1,7 @@
 """SeparableConv1D and SeparableConv2D: a depthwise convolution, then a pointwise one."""
 
+import math
+
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import BaseSeparableConv
 from dfpkeras.integration.layer_support import bias_of, of_product
@@ -32,12 +34,21 @@ def _call(layer, inputs):
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
+def _multiply_adds(layer, shapes):
+    if shapes is None or not layer.built:
+        return None
+    window = math.prod(layer.depthwise_kernel.shape[:-2])
+    channels, filters = layer.pointwise_kernel.shape[-2:]
+    return math.prod(shapes.outputs) // filters * channels * (window + filters)
+
+
 register(
     LayerFamily(
         kind="convolution",
         methods=(IntegerMethod(BaseSeparableConv, "call", _call),),
         has_weights=True,
         operation=lambda layer: f"{layer.rank}-D depthwise convolution, then a pointwise one",
+        multiply_adds=_multiply_adds,
         layers="`SeparableConv2D`, `SeparableConv1D`",
         computation="INT16 kernels of a depthwise and a pointwise convolution",
     )

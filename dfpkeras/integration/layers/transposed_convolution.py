@@ -1,5 +1,7 @@
 """Conv1DTranspose and Conv2DTranspose."""
 
+import math
+
 from dfpkeras import ops
 from dfpkeras.integration.keras_internals import BaseConvTranspose
 from dfpkeras.integration.layer_support import activated, bias_of, of_product
@@ -25,12 +27,19 @@ def _operation(layer):
     return f"{layer.rank}-D transposed convolution" if layer.rank in (1, 2) else None
 
 
+def _multiply_adds(layer, shapes):
+    if shapes is None or not layer.built:
+        return None
+    return sum(map(math.prod, shapes.inputs)) * math.prod(layer.kernel.shape[:-1])
+
+
 register(
     LayerFamily(
         kind="convolution",
         methods=(IntegerMethod(BaseConvTranspose, "call", _call),),
         has_weights=True,
         operation=_operation,
+        multiply_adds=_multiply_adds,
         kernels=("transposed_conv_", "bias_gradient"),
         layers="`Conv2DTranspose`, `Conv1DTranspose`, and subclasses of them",
         computation="INT16 kernels in all three directions",

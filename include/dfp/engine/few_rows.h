@@ -108,7 +108,9 @@ static void dfp_few_rows_task(void *context, int64_t task, int worker) {
         int16_t *packed = s.packed;
         for (dfp_stretch_block *b = s.blocks; b < s.blocks + blocks; ++b) {
             int64_t panels = dfp_block_panels(f->source.columns, column);
-            if (dfp_close_runs(f, b, packed, panels, first, last, s.ends)) {
+            int64_t runs = dfp_close_runs(f, b, packed, panels, first, last, s.ends);
+            dfp_count_runs((dfp_run_counts){first == 0, runs, last - first});
+            if (runs) {
                 int64_t begin = (f->pairs - first + b->open) * 2 * DFP_PANEL;
                 dfp_multiply_runs(f, b, packed + begin, column, s.ends, s.spans);
                 b->open = s.ends[b->run.runs - 1];

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "threads.h"
 #include "types.h"
 
 /* Pairs that enter or leave a run together; a step that is not safe by itself is cut pair by pair. */
@@ -118,6 +119,8 @@ static inline int64_t dfp_schedule_fixed(int64_t pairs, int64_t flush_every, int
 typedef struct {
     int32_t max_a;
     int64_t flush_every;
+    /* Whether these products are added to those of an earlier schedule. */
+    int continues;
 } dfp_flush_rule;
 
 /* The schedule of one packed block as spans, whose number it returns. `segments` ends with an empty
@@ -125,10 +128,9 @@ typedef struct {
 static int64_t dfp_plan_block(const int16_t *block, int64_t pairs, int64_t panels,
                               dfp_flush_rule rule, const dfp_segment *segments, int64_t row_step,
                               int32_t *ends, dfp_span *spans) {
-    if (rule.flush_every)
-        dfp_schedule_fixed(pairs, rule.flush_every, ends);
-    else
-        dfp_schedule(block, pairs, panels, rule.max_a, ends);
+    int64_t runs = rule.flush_every ? dfp_schedule_fixed(pairs, rule.flush_every, ends)
+                                    : dfp_schedule(block, pairs, panels, rule.max_a, ends);
+    dfp_count_runs((dfp_run_counts){!rule.continues, runs, pairs});
     return dfp_make_spans(segments, row_step, ends, spans);
 }
 

@@ -201,7 +201,7 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
         .step_w = 1,
         .groups = c->groups,
         .out_columns = group_in,
-        .rule = {dy->max_abs, c->flush_every},
+        .rule = {dy->max_abs, c->flush_every, 0},
         .weights = w->data,
         .kernel_w = c->kernel_w,
         .kernel_stride = group_in * c->out_channels,

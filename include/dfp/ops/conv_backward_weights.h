@@ -198,10 +198,10 @@ static void dfp_list_weights_rows(const dfp_weights_gradient *g, const dfp_weigh
 /* dw (one part) += one block of pixels, for the block of columns from `column` on. */
 static void dfp_accumulate_block(const dfp_weights_gradient *g, const dfp_weights_scratch *s,
                                  const int16_t *packed, int64_t channels, int64_t column,
-                                 int from_zero) {
+                                 dfp_flush_rule rule, int from_zero) {
     int64_t panels = dfp_block_panels(g->group_out, column);
-    int64_t spans = dfp_plan_block(packed, s->pairs, panels, g->rule, s->segments, g->row_step,
-                                   s->ends, s->spans);
+    int64_t spans =
+        dfp_plan_block(packed, s->pairs, panels, rule, s->segments, g->row_step, s->ends, s->spans);
     dfp_tile_arguments job = {.row_step = g->row_step,
                               .spans = s->spans,
                               .spans_end = s->spans + spans,
@@ -223,10 +223,12 @@ static void dfp_accumulate_part(const dfp_weights_gradient *g, int64_t group, in
         dfp_pack_source source = {
             g->dy + group * g->group_out, s->dy_rows,  s->pairs, g->group_out, 1,
             s->pairs * 2 * DFP_PANEL,     2 * s->pairs};
+        dfp_flush_rule rule = g->rule;
+        rule.continues = block > 0;
         dfp_pack_panels(&source, range->column, dfp_ceil_div(range->columns, DFP_PANEL), s->packed);
         for (int64_t done = 0; done < range->columns; done += DFP_BLOCK)
             dfp_accumulate_block(g, s, s->packed + done * 2 * s->pairs, range->channels,
-                                 range->column + done, block == first);
+                                 range->column + done, rule, block == first);
     }
 }
 
@@ -260,7 +262,7 @@ static dfp_status dfp_run_weights_gradient(dfp_weights_gradient *g) {
 static dfp_status dfp_backward_weights_by(const dfp_weights_gathering *gathering, const dfp_conv *c,
                                           const dfp_tensor *x, const dfp_tensor *dy, float *dw) {
     dfp_weights_gradient g = {.c = *c, .gathering = gathering, .x = x->data, .dy = dy->data};
-    g.rule = (dfp_flush_rule){x->max_abs, c->flush_every};
+    g.rule = (dfp_flush_rule){x->max_abs, c->flush_every, 0};
     g.group_in = c->in_channels / c->groups;
     g.group_out = c->out_channels / c->groups;
     g.taps = c->kernel_h * c->kernel_w;

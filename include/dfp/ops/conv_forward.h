@@ -31,7 +31,7 @@ static dfp_status dfp_conv_forward(const dfp_conv *c, const dfp_tensor *x, const
         .step_w = c->stride_w,
         .groups = c->groups,
         .out_columns = group_out,
-        .rule = {x->max_abs, c->flush_every},
+        .rule = {x->max_abs, c->flush_every, 0},
         .weights = w->data,
         .kernel_w = c->kernel_w,
         .kernel_stride = group_in * c->out_channels,

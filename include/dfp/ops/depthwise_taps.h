@@ -79,9 +79,11 @@ static void dfp_pack_phase(const dfp_depthwise *d, const dfp_taps *rows, const d
             dfp_store(to + dfp_second_vector(p->pairs), pairs[1]);
         }
     }
-    for (int64_t b = 0; b < blocks && p->pairs; ++b)
+    for (int64_t b = 0; b < blocks && p->pairs; ++b) {
         p->runs[b] = dfp_schedule(p->weights + b * p->pairs * 2 * DFP_BLOCK, p->pairs,
                                   DFP_BLOCK_PANELS, d->max_in, p->ends + b * p->pairs);
+        dfp_count_runs((dfp_run_counts){1, p->runs[b], p->pairs});
+    }
 }
 
 DFP_INLINE void dfp_add_tap_pairs(const int16_t *const *window, int64_t from,

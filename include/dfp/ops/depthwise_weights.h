@@ -28,6 +28,7 @@ typedef struct {
 /* The pixels of one row of dy, and of the rows of x that its taps need. */
 typedef struct {
     dfp_pixel_list x, dy;
+    dfp_run_counts counts; /* of a task */
 } dfp_gradient_rows;
 
 /* The same for one step of channels, which begin at `from`. */
@@ -99,13 +100,15 @@ static void dfp_add_run_of_row(const dfp_depthwise_gradient *g, dfp_gradient_ste
 }
 
 /* Adds `pairs` pairs of pixels from `pair` on, in as many runs as it takes. */
-static void dfp_add_pairs(const dfp_depthwise_gradient *g, const dfp_gradient_rows *l,
-                          int64_t first, int64_t end, int64_t pair, int64_t pairs, float *sums) {
+static void dfp_add_pairs(const dfp_depthwise_gradient *g, dfp_gradient_rows *l, int64_t first,
+                          int64_t end, int64_t pair, int64_t pairs, float *sums) {
     if (pairs > 1 && !dfp_is_safe_run(g, l, first, end, pair, pairs)) {
         dfp_add_pairs(g, l, first, end, pair, pairs / 2, sums);
         dfp_add_pairs(g, l, first, end, pair + pairs / 2, pairs - pairs / 2, sums);
         return;
     }
+    l->counts.runs += 1;
+    l->counts.pairs += pairs;
     for (int64_t c = first; c < end; c += DFP_STEP) {
         dfp_gradient_step step = dfp_gradient_step_at(g, l, c);
         step.dy += 2 * pair;
@@ -116,7 +119,7 @@ static void dfp_add_pairs(const dfp_depthwise_gradient *g, const dfp_gradient_ro
 }
 
 static void dfp_add_gradient_row(const dfp_depthwise_gradient *g, int64_t image, int64_t i,
-                                 const dfp_gradient_rows *l, float *sums) {
+                                 dfp_gradient_rows *l, float *sums) {
     const dfp_conv *c = g->c;
     int64_t pairs = g->dy.width / 2, channels = g->x.channels;
     dfp_list_row_pixels(&g->dy, image, i, &l->dy, 0);
@@ -143,11 +146,13 @@ static void dfp_depthwise_gradient_task(void *context, int64_t task, int worker)
     dfp_gradient_rows l;
     l.x = dfp_take_pixel_list(&memory, g->c->kernel_h * g->x.width);
     l.dy = dfp_take_pixel_list(&memory, g->dy.width);
+    l.counts = (dfp_run_counts){task == 0 ? dfp_channel_blocks(g->x.channels) : 0, 0, 0};
     int64_t row = task * g->rows_per_part, end = row + g->rows_per_part, out_h = g->c->out_h;
     float *sums = g->sums + task * dfp_gradient_taps(g) * g->tap_sums;
     memset(sums, 0, (size_t)(dfp_gradient_taps(g) * g->tap_sums) * sizeof *sums);
     if (end > g->c->batch * out_h) end = g->c->batch * out_h;
     for (; row < end; ++row) dfp_add_gradient_row(g, row / out_h, row % out_h, &l, sums);
+    dfp_count_runs(l.counts);
 }
 
 /* The sums of one tap. */

@@ -73,14 +73,20 @@ static void dfp_winograd_emit_chunk(const dfp_winograd_weights_gradient *g,
     dfp_winograd_emit(&g->dy, first, first + tiles, r->column, r->columns, dy);
 }
 
+/* Whether a chunk is the first of all, and whether it is the first of its part. */
+typedef struct {
+    int is_first, from_zero;
+} dfp_winograd_place;
+
 /* sums of one point += the tiles of a chunk, for the block of columns that is packed at `packed`. */
 static void dfp_winograd_add_block(const dfp_winograd_weights_gradient *g,
                                    const dfp_winograd_range *r, int64_t point, int64_t pairs,
-                                   int64_t block, int from_zero, const dfp_winograd_chunk *s) {
+                                   int64_t block, dfp_winograd_place place,
+                                   const dfp_winograd_chunk *s) {
     int64_t panels = dfp_block_panels(r->columns, block * DFP_BLOCK);
     const int16_t *packed = s->packed + block * pairs * 2 * DFP_BLOCK;
     dfp_segment segments[2] = {{0, pairs}, {0, 0}};
-    dfp_flush_rule rule = {(1 << g->x.bits) - 1, 0};
+    dfp_flush_rule rule = {(1 << g->x.bits) - 1, 0, !place.is_first};
     int64_t spans =
         dfp_plan_block(packed, pairs, panels, rule, segments, DFP_MICRO, s->ends, s->spans);
     dfp_tile_arguments job = {.row_step = DFP_MICRO,
@@ -88,7 +94,7 @@ static void dfp_winograd_add_block(const dfp_winograd_weights_gradient *g,
                               .spans_end = s->spans + spans,
                               .b = packed,
                               .panel_stride = pairs * 2 * DFP_PANEL,
-                              .from_zero = from_zero};
+                              .from_zero = place.from_zero};
     for (int64_t i = 0; i < r->channels; ++i)
         s->results[i] = s->sums + (point * g->channels + i) * g->sums_row + block * DFP_BLOCK;
     dfp_row_list rows = {r->channels, s->rows, s->results};
@@ -97,7 +103,7 @@ static void dfp_winograd_add_block(const dfp_winograd_weights_gradient *g,
 
 static void dfp_winograd_add_point(const dfp_winograd_weights_gradient *g,
                                    const dfp_winograd_range *r, int64_t point, int64_t tiles,
-                                   int from_zero, const dfp_winograd_chunk *s) {
+                                   dfp_winograd_place place, const dfp_winograd_chunk *s) {
     int64_t pairs = dfp_ceil_div(tiles, 2);
     for (int64_t i = 0; i < 2 * pairs; ++i) {
         s->x_rows[i] = i < tiles ? i * g->x_tile + point * g->x_point : -1;
@@ -111,7 +117,7 @@ static void dfp_winograd_add_point(const dfp_winograd_weights_gradient *g,
                               2 * pairs};
     dfp_pack_panels(&source, 0, dfp_ceil_div(r->columns, DFP_PANEL), s->packed);
     for (int64_t block = 0; block * DFP_BLOCK < r->columns; ++block)
-        dfp_winograd_add_block(g, r, point, pairs, block, from_zero, s);
+        dfp_winograd_add_block(g, r, point, pairs, block, place, s);
 }
 
 static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) {
@@ -131,9 +137,10 @@ static void dfp_winograd_gradient_task(void *context, int64_t task, int worker) 
     for (int64_t chunk = begin; chunk < end; ++chunk) {
         int64_t first = chunk * DFP_WINOGRAD_CHUNK, tiles = g->x.patches - first;
         if (tiles > DFP_WINOGRAD_CHUNK) tiles = DFP_WINOGRAD_CHUNK;
+        dfp_winograd_place place = {chunk == 0, chunk == begin};
         dfp_winograd_emit_chunk(g, &r, first, tiles, &s);
         for (int64_t point = 0; point < dfp_winograd_area(&g->x); ++point)
-            dfp_winograd_add_point(g, &r, point, tiles, chunk == begin, &s);
+            dfp_winograd_add_point(g, &r, point, tiles, place, &s);
     }
     float *dw = dfp_weights_part(&g->parts, part);
     for (int64_t i = 0; i < r.channels; ++i)

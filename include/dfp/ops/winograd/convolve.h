@@ -67,7 +67,7 @@ static void dfp_winograd_pack_task(void *context, int64_t task, int worker) {
                               w->transposed ? row : 1,
                               pairs * 2 * DFP_PANEL,
                               2 * pairs};
-    dfp_flush_rule rule = {(1 << w->in.bits) - 1, 0};
+    dfp_flush_rule rule = {(1 << w->in.bits) - 1, 0, 0};
     dfp_pack_panels(&source, column, panels, packed);
     w->span_counts[task] =
         dfp_plan_block(packed, pairs, panels, rule, segments, 2, ends, w->spans + task * pairs);

@@ -1,0 +1,18 @@
+"""The names of the layers of a model."""
+
+from dfpkeras.integration.keras_internals import inner_layers
+
+
+def named_layers(layer, parent_path="", seen=None):
+    """Yields (path, layer) for `layer` and the layers inside, in their order.
+
+    A path is the names from the outermost model down, joined by "/". A shared layer appears once.
+    """
+    seen = set() if seen is None else seen
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    path = f"{parent_path}{layer.name}"
+    yield path, layer
+    for inner in inner_layers(layer):
+        yield from named_layers(inner, f"{path}/", seen)

@@ -1,0 +1,1 @@
+"""Looking inside a training on integers: see docs/monitor.md."""
