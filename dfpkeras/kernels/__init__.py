@@ -25,6 +25,9 @@ from dfpkeras.kernels.convolution import (
     conv2d_backward_data,
     conv2d_backward_weights,
     conv2d_forward,
+    conv3d_backward_data,
+    conv3d_backward_weights,
+    conv3d_forward,
 )
 from dfpkeras.kernels.data_movement import concatenate, crop, split, zero_pad
 from dfpkeras.kernels.depthwise_convolution import (
@@ -68,6 +71,9 @@ __all__ = [
     "conv2d_backward_data",
     "conv2d_backward_weights",
     "conv2d_forward",
+    "conv3d_backward_data",
+    "conv3d_backward_weights",
+    "conv3d_forward",
     "crop",
     "depthwise_conv2d_backward_data",
     "depthwise_conv2d_backward_weights",
