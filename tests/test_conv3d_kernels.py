@@ -107,8 +107,8 @@ def test_empty_batch(operation, padding):
     "name", ["small_planes_share_a_block", "stride_beyond_kernel", "planes_only"]
 )
 def test_blocks_bias_and_channel_range(on_every_isa, on_every_thread_count, name):
-    """The FP32 results, which the oracle has, with what is added and made of them at once: in phases
-    and in those that no tap reaches, and in one image for each plane."""
+    """The FP32 results, which the oracle has, with what is added and made of them at once: in
+    phases and in those that no tap reaches, and in one image for each plane."""
     chosen = NAMED_CASES[name]
     channels, filters = 16, 32
     wide = case(

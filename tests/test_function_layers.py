@@ -1,6 +1,8 @@
 """Layers with activations that are functions, products, dropout of channels, transposed
 convolutions and EinsumDense, against Keras' own in float32."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -218,7 +220,7 @@ def test_dropout_of_elements_is_keras_own():
 
 @st.composite
 def transposed(draw):
-    """Arguments of a transposed convolution of images, and the shape of its input."""
+    """Arguments of a transposed convolution of images or volumes, and the shape of its input."""
     strides, dilation_rate = draw(st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2)]))
     arguments = {
         "filters": draw(st.sampled_from([1, 3, 16, 40])),
@@ -230,7 +232,8 @@ def transposed(draw):
         "use_bias": draw(st.booleans()),
         "bias_initializer": "normal",
     }
-    size = [draw(st.integers(1, 6)) for _ in range(2)]
+    size = draw(st.sampled_from([[6, 6], [6, 6], [3, 3, 4]]))
+    size = [draw(st.integers(1, most)) for most in size]
     return arguments, (draw(st.integers(1, 3)), *size, draw(st.sampled_from([1, 3, 16])))
 
 
@@ -252,16 +255,19 @@ def places(size, arguments, out):
 def transposed_by_definition(x, w, bias, arguments, shape):
     """The result in float64, and the gradients of the sum of its squares."""
     x, w = x.astype(float), w.astype(float)
-    rows, columns = (places(x.shape[a], arguments, shape[a]) for a in (1, 2))
-    taps = [(r, c) for r in rows for c in columns]
+    sizes = zip(x.shape[1:-1], shape[1:-1], strict=True)
+    axes = [places(size, arguments, out) for size, out in sizes]
+    # Of each tap: a pixel of x, an element of w, and the pixel of the result, as indices.
+    taps = [tuple(zip(*tap, strict=True)) for tap in itertools.product(*axes)]
+    every = (slice(None),)
     y = np.zeros(shape) + (0 if bias is None else bias.astype(float))
-    for (i, k, o), (j, m, p) in taps:
-        y[:, o, p] += x[:, i, j] @ w[k, m].T
+    for i, k, o in taps:
+        y[every + o] += x[every + i] @ w[k].T
     dx, dw = np.zeros_like(x), np.zeros_like(w)
-    for (i, k, o), (j, m, p) in taps:
-        dx[:, i, j] += 2 * y[:, o, p] @ w[k, m]
-        dw[k, m] += 2 * y[:, o, p].T @ x[:, i, j]
-    return [y, dx, dw] if bias is None else [y, dx, dw, 2 * y.sum((0, 1, 2))]
+    for i, k, o in taps:
+        dx[every + i] += 2 * y[every + o] @ w[k]
+        dw[k] += 2 * y[every + o].T @ x[every + i]
+    return [y, dx, dw] if bias is None else [y, dx, dw, 2 * y.sum(tuple(range(y.ndim - 1)))]
 
 
 @pytest.mark.slow
@@ -269,7 +275,8 @@ def transposed_by_definition(x, w, bias, arguments, shape):
 def test_transposed_convolutions(case):
     arguments, shape = case
     with dtype_policy():
-        layer, x = layers.Conv2DTranspose(**arguments), random_array(*shape)
+        cls = layers.Conv2DTranspose if len(shape) == 4 else layers.Conv3DTranspose
+        layer, x = cls(**arguments), random_array(*shape)
         layer.build(shape)
         y = tf.constant(0.0)
         try:

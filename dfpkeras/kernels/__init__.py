@@ -50,6 +50,12 @@ from dfpkeras.kernels.pooling import (
     max_pool_backward,
 )
 from dfpkeras.kernels.product import multiply, sum_products
+from dfpkeras.kernels.volume_pooling import (
+    average_pool3d,
+    average_pool3d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+)
 from dfpkeras.runtime.isa import available_isas, get_isa, set_isa
 from dfpkeras.runtime.machine import info
 
@@ -59,6 +65,8 @@ __all__ = [
     "add",
     "available_isas",
     "average_pool",
+    "average_pool3d",
+    "average_pool3d_backward",
     "average_pool_backward",
     "batch_norm_backward",
     "batch_norm_backward_frozen",
@@ -89,6 +97,8 @@ __all__ = [
     "matmul",
     "matmul_int8",
     "max_pool",
+    "max_pool3d",
+    "max_pool3d_backward",
     "max_pool_backward",
     "multiply",
     "set_isa",
