@@ -108,6 +108,7 @@ MODELS = {
     "einsum": _on_sequences(
         lambda: layers.EinsumDense("abc,cde->abde", (4, 2, 4), bias_axes="de"),
         lambda: layers.EinsumDense("abde,dec->abc", (4, 4), bias_axes="c"),
+        lambda: layers.EinsumDense("abc,bcd->adb", (5, 4), bias_axes="d"),
     ),
     "batch_norm_add": _merging(layers.Add, layers.BatchNormalization),
     "concatenate": _merging(layers.Concatenate),

@@ -79,7 +79,8 @@ KERNELS = {
     r"dense_test\.py::DenseTest::test_dense_(basics|correctness|no_activation|with_activation)": (
         "dense_forward"
     ),
-    r"einsum_dense_test\.py::.*::test_einsum_dense_basics_[23]d_bert$": ("dense_forward"),
+    r"einsum_dense_test\.py::.*_basics_(?!embedding|.*elided_input)": "dense_forward",
+    r"einsum_dense_test\.py::.*_basics_.*elided_input": "conv_forward",
     r"multi_head_attention_test\.py::.*::test_(basics\d*|masking[01])$": "dense_forward",
     r"layer_normalization_test\.py::.*::test_ln_basics": "layer_norm_backward",
     r"batch_normalization_test\.py::.*::test_bn_basics": "batch_norm_backward",
