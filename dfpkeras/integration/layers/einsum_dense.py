@@ -47,9 +47,8 @@ def _as_matrix_product(x, w, y):
     """The `_Labels` of an equation that is a matrix product of its transposed operands, for each
     index of what all three tensors have; or None, as where nothing is summed over, a label occurs
     twice or is summed over in one operand alone, or the weights have all of the input's."""
-    if any(len(set(labels)) < len(labels) for labels in (x, w, y)):
-        return None
-    if set(x) ^ set(w) != (set(x) ^ set(w)) & set(y) or not set(y) <= {*x, *w}:
+    in_one_operand = set(x) ^ set(w)
+    if any(len(set(t)) < len(t) for t in (x, w, y)) or not in_one_operand <= set(y):
         return None
     labels = _Labels(
         rows=tuple(label for label in x if label not in w),
@@ -88,7 +87,7 @@ def _call(layer, inputs, training=None):
     sizes = tuple(x.shape)[: len(labels.rows)]
     if sizes.count(None) > 1:
         sizes = tuple(keras.ops.shape(x))[: len(labels.rows)]
-    columns = tuple(kernel.shape)[len(labels.summed) :]
+    _, columns = _as_columns(labels, kernel)
     bias = _bias_of_columns(layer, product, columns)
     multiply = _multiply_each if labels.shared else _multiply
     outputs = multiply(layer, labels, x, kernel, sizes, bias)
@@ -101,8 +100,8 @@ def _call(layer, inputs, training=None):
 
 
 def _multiply(layer, labels, x, kernel, sizes, bias):
-    shape = tuple(kernel.shape)
-    inner, outer = (math.prod(part) for part in _cut(shape, len(labels.summed)))
+    inner, columns = _as_columns(labels, kernel)
+    outer = math.prod(columns)
     return ops.matmul(
         x if len(labels.summed) == 1 else _with_shape(layer, x, (*sizes, inner)),
         kernel if len(labels.kept) == len(labels.summed) == 1 else _reshaped(kernel, inner, outer),
@@ -114,14 +113,13 @@ def _multiply(layer, labels, x, kernel, sizes, bias):
 def _multiply_each(layer, labels, x, kernel, sizes, bias):
     """A product for each shared index: the kernels run them as the groups of a convolution of
     sequences with a kernel of one tap."""
-    shape = tuple(kernel.shape)
-    inner, outer = (math.prod(part) for part in _cut(shape, len(labels.summed)))
-    groups = math.prod(_cut(shape, len(labels.summed))[1][: len(labels.shared)])
+    inner, columns = _as_columns(labels, kernel)
+    groups = math.prod(columns[: len(labels.shared)])
     first, *others = sizes
     steps = math.prod(others) if all(isinstance(size, int) for size in others) else -1
     return ops.convolution(
         _with_shape(layer, x, (first, steps, groups * inner)),
-        _reshaped(kernel, 1, inner, outer),
+        _reshaped(kernel, 1, inner, math.prod(columns)),
         bias,
         strides=(1,),
         padding="valid",
@@ -132,8 +130,10 @@ def _multiply_each(layer, labels, x, kernel, sizes, bias):
     )
 
 
-def _cut(shape, at):
-    return shape[:at], shape[at:]
+def _as_columns(labels, kernel):
+    """How many numbers a product sums, and the sizes of the columns."""
+    shape, summed = tuple(kernel.shape), len(labels.summed)
+    return math.prod(shape[:summed]), shape[summed:]
 
 
 def _reshaped(kernel, *shape):
