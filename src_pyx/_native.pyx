@@ -24,6 +24,7 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_conv:
         int64_t batch, in_h, in_w, in_channels, out_h, out_w, out_channels, kernel_h, kernel_w
         int64_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups, flush_every
+        int64_t in_d, out_d, kernel_d, stride_d, dilation_d, pad_front
         const float *bias
         float *minimum
         float *maximum
@@ -252,13 +253,14 @@ cdef const float *address(const float[::1] numbers) noexcept:
 
 
 cdef dfp_conv convolution(tuple description) except *:
-    """From the 17 numbers of dfp_conv, in the order of its fields, without a bias."""
+    """From the 23 numbers of dfp_conv, in the order of its fields, without a bias."""
     cdef dfp_conv c
     c.bias = c.minimum = c.maximum = c.block_scales = NULL
     c.block_integers = NULL
     (c.batch, c.in_h, c.in_w, c.in_channels, c.out_h, c.out_w, c.out_channels, c.kernel_h,
      c.kernel_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w, c.pad_top, c.pad_left,
-     c.groups, c.flush_every) = description
+     c.groups, c.flush_every, c.in_d, c.out_d, c.kernel_d, c.stride_d, c.dilation_d,
+     c.pad_front) = description
     return c
 
 
@@ -312,7 +314,7 @@ cdef class ConvolutionPlan:
     cdef const dfp_conv_algorithm *chosen
 
     def __cinit__(self, str direction, tuple description, classes):
-        """`description` holds the 17 numbers of dfp_conv; of `classes`, names of NUMERICS, the
+        """`description` holds the 23 numbers of dfp_conv; of `classes`, names of NUMERICS, the
         cheapest that accepts the convolution is chosen, "direct" if none does."""
         cdef dfp_conv c = convolution(description)
         cdef unsigned int allowed = 0

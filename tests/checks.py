@@ -22,14 +22,14 @@ def magnitudes(operand):
 def check_forward(case, on_every_isa):
     x, w = case.x, case.w
     options = case.options | {"flush_every": safe_interval(x, w, case.flush)}
-    results = on_every_isa(lambda: kernels.conv2d_forward(tensor(x), tensor(w), **options))
-    expected = reference.scheduled_forward(x, w, **options)
+    results = on_every_isa(lambda: case.kernel("forward")(tensor(x), tensor(w), **options))
+    expected = case.oracle.scheduled_forward(x, w, **options)
     for result in results.values():
         reference.assert_same_bits(result, expected.result)
         reference.assert_within_summation_bound(
             result,
-            reference.forward(x.data, w.data, **case.options),
-            reference.forward(magnitudes(x), magnitudes(w), **case.options),
+            case.oracle.forward(x.data, w.data, **case.options),
+            case.oracle.forward(magnitudes(x), magnitudes(w), **case.options),
             expected.flushes,
             x.exponent + w.exponent,
         )
@@ -39,15 +39,15 @@ def check_backward_data(case, on_every_isa):
     dy, w, shape = case.dy, case.w, case.input_shape
     options = case.options | {"flush_every": safe_interval(dy, w, case.flush)}
     results = on_every_isa(
-        lambda: kernels.conv2d_backward_data(tensor(dy), tensor(w), shape, **options)
+        lambda: case.kernel("backward_data")(tensor(dy), tensor(w), shape, **options)
     )
-    expected = reference.scheduled_backward_data(dy, w, shape, **options)
+    expected = case.oracle.scheduled_backward_data(dy, w, shape, **options)
     for result in results.values():
         reference.assert_same_bits(result, expected.result)
         reference.assert_within_summation_bound(
             result,
-            reference.backward_data(dy.data, w.data, shape, **case.options),
-            reference.backward_data(magnitudes(dy), magnitudes(w), shape, **case.options),
+            case.oracle.backward_data(dy.data, w.data, shape, **case.options),
+            case.oracle.backward_data(magnitudes(dy), magnitudes(w), shape, **case.options),
             expected.flushes,
             dy.exponent + w.exponent,
         )
@@ -57,15 +57,15 @@ def check_backward_weights(case, on_every_isa):
     x, dy, shape = case.x, case.dy, case.kernel_shape
     options = case.options | {"flush_every": safe_interval(x, dy, case.flush)}
     results = on_every_isa(
-        lambda: kernels.conv2d_backward_weights(tensor(x), tensor(dy), shape, **options)
+        lambda: case.kernel("backward_weights")(tensor(x), tensor(dy), shape, **options)
     )
-    expected = reference.scheduled_backward_weights(x, dy, shape, **options)
+    expected = case.oracle.scheduled_backward_weights(x, dy, shape, **options)
     for result in results.values():
         reference.assert_same_bits(result, expected.result)
         reference.assert_within_summation_bound(
             result,
-            reference.backward_weights(x.data, dy.data, shape, **case.options),
-            reference.backward_weights(magnitudes(x), magnitudes(dy), shape, **case.options),
+            case.oracle.backward_weights(x.data, dy.data, shape, **case.options),
+            case.oracle.backward_weights(magnitudes(x), magnitudes(dy), shape, **case.options),
             expected.flushes,
             x.exponent + dy.exponent,
         )
@@ -90,10 +90,10 @@ def check_matmul(a, b, on_every_isa, flush_every=None, **transposes):
 def run(operation, x, w, dy, case):
     """Call one kernel on tensors in the shapes of a case."""
     if operation == "forward":
-        return kernels.conv2d_forward(x, w, **case.options)
+        return case.kernel("forward")(x, w, **case.options)
     if operation == "backward_data":
-        return kernels.conv2d_backward_data(dy, w, case.input_shape, **case.options)
-    return kernels.conv2d_backward_weights(x, dy, case.kernel_shape, **case.options)
+        return case.kernel("backward_data")(dy, w, case.input_shape, **case.options)
+    return case.kernel("backward_weights")(x, dy, case.kernel_shape, **case.options)
 
 
 def run_case(operation, case):

@@ -27,6 +27,24 @@ def _on_sequences(*kinds):
     return _on_images(*kinds, shape=(6, 2))
 
 
+def _on_volumes():
+    """A model with every layer of volumes."""
+    inputs = x = keras.Input((5, 5, 4, 2))
+    for layer in (
+        layers.Conv3D(4, 3),
+        layers.Conv3DTranspose(4, 2, strides=(1, 2, 1)),
+        layers.ReLU(),
+        layers.AveragePooling3D(2, 1),
+        layers.MaxPooling3D(2, 1),
+        layers.ZeroPadding3D(1),
+        layers.Cropping3D(((1, 0), (0, 1), (1, 0))),
+        layers.SpatialDropout3D(0.3),
+    ):
+        x = layer(x)
+    pooled = [layers.GlobalAveragePooling3D()(x), layers.GlobalMaxPooling3D()(x)]
+    return keras.Model(inputs, layers.Dense(3)(layers.Concatenate()(pooled)))
+
+
 def _merging(merge, *others):
     def make():
         inputs = keras.Input((6, 6, 2))
@@ -90,6 +108,7 @@ MODELS = {
     "einsum": _on_sequences(
         lambda: layers.EinsumDense("abc,cde->abde", (4, 2, 4), bias_axes="de"),
         lambda: layers.EinsumDense("abde,dec->abc", (4, 4), bias_axes="c"),
+        lambda: layers.EinsumDense("abc,bcd->adb", (5, 4), bias_axes="d"),
     ),
     "batch_norm_add": _merging(layers.Add, layers.BatchNormalization),
     "concatenate": _merging(layers.Concatenate),
@@ -111,6 +130,7 @@ MODELS = {
         lambda: layers.Cropping2D(((2, 0), (0, 1))),
         lambda: layers.Reshape((10, 8)),
     ),
+    "volumes": _on_volumes,
     "data_movement_1d": _on_sequences(
         layers.ReLU, lambda: layers.ZeroPadding1D(1), lambda: layers.Cropping1D((2, 0))
     ),

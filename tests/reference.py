@@ -351,6 +351,22 @@ def merge_taps(taps):
     return np.concatenate([a for a, _ in taps], axis=1), np.concatenate([b for _, b in taps])
 
 
+def forward_segments(padded, kernel, rows, columns):
+    """Segments of the forward convolution, for one group.
+
+    ``padded`` is [N, H, W, CI of the group] with padding, ``kernel`` [KH, KW, CI of the group, CO].
+    """
+    for kh in range(rows.taps):
+        taps = [
+            (
+                padded[:, rows.window(kh), columns.window(kw)].reshape(-1, padded.shape[-1]),
+                kernel[kh, kw],
+            )
+            for kw in range(columns.taps)
+        ]
+        yield from [merge_taps(taps)] if columns.dilation == 1 else taps
+
+
 def scheduled_forward(
     x, w, strides=1, padding="valid", dilation_rate=1, groups=1, flush_every=None
 ):
@@ -362,22 +378,11 @@ def scheduled_forward(
     max_a = largest_magnitude(x.data)
     pixels = shape[0] * shape[1] * shape[2]
 
-    def segments(group):
-        for kh in range(rows.taps):
-            taps = [
-                (
-                    padded[:, rows.window(kh), columns.window(kw), group].reshape(
-                        pixels, padded.shape[-1]
-                    ),
-                    kernel[kh, kw, :, group],
-                )
-                for kw in range(columns.taps)
-            ]
-            yield from [merge_taps(taps)] if columns.dilation == 1 else taps
-
     def compute(tile, flushes):
         for group in range(groups):
-            a, packed = join_segments(segments(group), pixels, kernel.shape[-1])
+            of_group = padded[..., group, :], kernel[..., group, :]
+            segments = forward_segments(*of_group, rows, columns)
+            a, packed = join_segments(segments, pixels, kernel.shape[-1])
             sums, counts = scheduled_gemm(a, packed, max_a, flush_every)
             split_groups(tile, groups)[..., group, :] = sums.reshape(*shape[:3], kernel.shape[-1])
             split_groups(flushes, groups)[..., group, :] = counts

@@ -6,9 +6,11 @@ from functools import cached_property
 import numpy as np
 import reference
 import reference_blocks
+import reference_volumes
 from hypothesis import strategies as st
 
 import dfpkeras
+from dfpkeras import kernels
 from dfpkeras.kernels.block_tensor import BlockTensor
 
 DATA_KINDS = ("normal", "heavy_tailed", "aligned_max", "zeros", "outlier")
@@ -85,7 +87,7 @@ def safe_interval(a, b, choice):
 
 @dataclass(frozen=True)
 class ConvolutionCase:
-    """Shapes, options and quantised operands of one convolution."""
+    """Shapes, options and quantised operands of one convolution, of images or volumes."""
 
     input_shape: tuple
     kernel_shape: tuple
@@ -109,7 +111,15 @@ class ConvolutionCase:
 
     @property
     def output_shape(self):
-        return reference.output_shape(self.input_shape, self.kernel_shape, **self.options)
+        return self.oracle.output_shape(self.input_shape, self.kernel_shape, **self.options)
+
+    @property
+    def oracle(self):
+        return reference if len(self.strides) == 2 else reference_volumes
+
+    def kernel(self, direction):
+        """The kernel of "forward", "backward_data" or "backward_weights"."""
+        return getattr(kernels, f"conv{len(self.strides)}d_{direction}")
 
     def _rng(self, stream):
         return np.random.default_rng([self.seed, stream])
@@ -118,7 +128,7 @@ class ConvolutionCase:
     def _signs(self):
         """Signs of input and output channels that align every product of a sum."""
         rng = self._rng(1)
-        return random_signs(rng, self.input_shape[3]), random_signs(rng, self.kernel_shape[3])
+        return random_signs(rng, self.input_shape[-1]), random_signs(rng, self.kernel_shape[-1])
 
     @cached_property
     def x(self):
@@ -128,7 +138,7 @@ class ConvolutionCase:
     def w(self):
         inputs, outputs = self._signs
         by_group = inputs.reshape(self.groups, -1).T
-        signs = np.repeat(by_group, self.kernel_shape[3] // self.groups, axis=1) * outputs
+        signs = np.repeat(by_group, self.kernel_shape[-1] // self.groups, axis=1) * outputs
         return operand(self._rng(3), self.kernel_shape, self.kinds[1], self.bits[1], signs)
 
     @cached_property
@@ -161,21 +171,25 @@ def spatial_axis(draw, padding, largest):
 
 
 @st.composite
-def convolution_cases(draw, kinds=None):
+def convolution_cases(draw, kinds=None, rank=2):
     padding = draw(st.sampled_from(["valid", "same"]))
     groups, inputs, outputs = draw(channel_counts())
     largest = 12 if inputs * outputs <= 300 else 4
-    rows, columns = draw(spatial_axis(padding, largest)), draw(spatial_axis(padding, largest))
-    kernel_shape = (rows[1], columns[1], inputs, groups * outputs)
+    # Every axis of a volume is shorter: few planes, rows and columns have all the borders.
+    limits = [largest] * 2 if rank == 2 else [4, largest // 2, largest // 2]
+    axes = [draw(spatial_axis(padding, limit)) for limit in limits]
+    sizes, window, strides, dilations = zip(*axes, strict=True)
+    kernel_shape = (*window, inputs, groups * outputs)
     options = {
-        "strides": (rows[2], columns[2]),
+        "strides": strides,
         "padding": padding,
-        "dilation_rate": (rows[3], columns[3]),
+        "dilation_rate": dilations,
         "groups": groups,
     }
-    one_image = (1, rows[0], columns[0], groups * inputs)
-    work = np.prod(reference.output_shape(one_image, kernel_shape, **options)) * np.prod(
-        kernel_shape[:3]
+    one_image = (1, *sizes, groups * inputs)
+    oracle = reference if rank == 2 else reference_volumes
+    work = np.prod(oracle.output_shape(one_image, kernel_shape, **options)) * np.prod(
+        kernel_shape[:-1]
     )
     batch = draw(st.integers(1, 3)) if 3 * work <= MAX_MULTIPLY_ADDS else 1
     seed = draw(seeds)

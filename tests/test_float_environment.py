@@ -55,6 +55,17 @@ def _arithmetic(o):
 
 _SAME = {"padding": "same"}
 
+
+def _volume(x):
+    """Images as the planes of a volume."""
+    return x.reshape(1, *x.shape)
+
+
+def _volume_kernel(kernel):
+    """A kernel of 3x3 taps as one of depth 3."""
+    return kernel.reshape(3, 1, *kernel.shape[1:])
+
+
 #: The calls of each kernel.
 CALLS = {
     "activation_backward": lambda k, o: [
@@ -68,6 +79,8 @@ CALLS = {
     ],
     "add": lambda k, o: [k(o.x, o.dyq, "relu"), k(o.x, o.dy)],
     "average_pool": lambda k, o: k(o.xq, 3, 2, "same"),
+    "average_pool3d": lambda k, o: k(_volume(o.xq), 2, 1, "same"),
+    "average_pool3d_backward": lambda k, o: k(_volume(o.xq), _volume(o.xq).shape, 2, 1, "same"),
     "average_pool_backward": lambda k, o: k(o.pooled, o.x.shape, 3, 2, "same"),
     "batch_norm_backward": lambda k, o: [
         k(dy, x, *o.channels, *o.channels[:2], np.abs(o.channels[0]), want_dz=True)
@@ -92,6 +105,15 @@ CALLS = {
     "conv2d_backward_data": lambda k, o: k(o.a, o.kernel, o.x.shape, **_SAME),
     "conv2d_backward_weights": lambda k, o: k(o.a, o.b, o.kernel.shape, **_SAME),
     "conv2d_forward": lambda k, o: k(o.a, o.kernel, bias=o.channels[0], with_channel_range=True),
+    "conv3d_backward_data": lambda k, o: k(
+        _volume(o.a), _volume_kernel(o.kernel), _volume(o.x).shape, **_SAME
+    ),
+    "conv3d_backward_weights": lambda k, o: k(
+        _volume(o.a), _volume(o.b), _volume_kernel(o.kernel).shape, **_SAME
+    ),
+    "conv3d_forward": lambda k, o: k(
+        _volume(o.a), _volume_kernel(o.kernel), bias=o.channels[0], **_SAME
+    ),
     "crop": lambda k, o: k(o.xq, ((1, 0), (2, 1))),
     "depthwise_conv2d_backward_data": lambda k, o: k(
         kernels.concatenate([o.a, o.b]), o.taps, o.x.shape, **_SAME
@@ -115,6 +137,10 @@ CALLS = {
         k(o.matrix, DFPTensor(0 * o.matrix.data, 0), bias=o.channels[0]),
     ],
     "max_pool": lambda k, o: k(o.xq, 3, 2, "same"),
+    "max_pool3d": lambda k, o: k(_volume(o.xq), 2, 1, "same"),
+    "max_pool3d_backward": lambda k, o: k(
+        _volume(o.dyq), _volume(o.xq), kernels.max_pool3d(_volume(o.xq), 2, 1, "same"), 2, 1, "same"
+    ),
     "max_pool_backward": lambda k, o: k(
         o.pooled, o.xq, kernels.max_pool(o.xq, 3, 2, "same"), 3, 2, "same"
     ),

@@ -1,6 +1,8 @@
 """Layers with activations that are functions, products, dropout of channels, transposed
 convolutions and EinsumDense, against Keras' own in float32."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -218,7 +220,7 @@ def test_dropout_of_elements_is_keras_own():
 
 @st.composite
 def transposed(draw):
-    """Arguments of a transposed convolution of images, and the shape of its input."""
+    """Arguments of a transposed convolution of images or volumes, and the shape of its input."""
     strides, dilation_rate = draw(st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2)]))
     arguments = {
         "filters": draw(st.sampled_from([1, 3, 16, 40])),
@@ -230,7 +232,8 @@ def transposed(draw):
         "use_bias": draw(st.booleans()),
         "bias_initializer": "normal",
     }
-    size = [draw(st.integers(1, 6)) for _ in range(2)]
+    size = draw(st.sampled_from([[6, 6], [6, 6], [3, 3, 4]]))
+    size = [draw(st.integers(1, most)) for most in size]
     return arguments, (draw(st.integers(1, 3)), *size, draw(st.sampled_from([1, 3, 16])))
 
 
@@ -252,16 +255,19 @@ def places(size, arguments, out):
 def transposed_by_definition(x, w, bias, arguments, shape):
     """The result in float64, and the gradients of the sum of its squares."""
     x, w = x.astype(float), w.astype(float)
-    rows, columns = (places(x.shape[a], arguments, shape[a]) for a in (1, 2))
-    taps = [(r, c) for r in rows for c in columns]
+    sizes = zip(x.shape[1:-1], shape[1:-1], strict=True)
+    axes = [places(size, arguments, out) for size, out in sizes]
+    # Of each tap: a pixel of x, an element of w, and the pixel of the result, as indices.
+    taps = [tuple(zip(*tap, strict=True)) for tap in itertools.product(*axes)]
+    every = (slice(None),)
     y = np.zeros(shape) + (0 if bias is None else bias.astype(float))
-    for (i, k, o), (j, m, p) in taps:
-        y[:, o, p] += x[:, i, j] @ w[k, m].T
+    for i, k, o in taps:
+        y[every + o] += x[every + i] @ w[k].T
     dx, dw = np.zeros_like(x), np.zeros_like(w)
-    for (i, k, o), (j, m, p) in taps:
-        dx[:, i, j] += 2 * y[:, o, p] @ w[k, m]
-        dw[k, m] += 2 * y[:, o, p].T @ x[:, i, j]
-    return [y, dx, dw] if bias is None else [y, dx, dw, 2 * y.sum((0, 1, 2))]
+    for i, k, o in taps:
+        dx[every + i] += 2 * y[every + o] @ w[k]
+        dw[k] += 2 * y[every + o].T @ x[every + i]
+    return [y, dx, dw] if bias is None else [y, dx, dw, 2 * y.sum(tuple(range(y.ndim - 1)))]
 
 
 @pytest.mark.slow
@@ -269,7 +275,8 @@ def transposed_by_definition(x, w, bias, arguments, shape):
 def test_transposed_convolutions(case):
     arguments, shape = case
     with dtype_policy():
-        layer, x = layers.Conv2DTranspose(**arguments), random_array(*shape)
+        cls = layers.Conv2DTranspose if len(shape) == 4 else layers.Conv3DTranspose
+        layer, x = cls(**arguments), random_array(*shape)
         layer.build(shape)
         y = tf.constant(0.0)
         try:
@@ -304,31 +311,81 @@ def test_transposed_convolutions_of_unknown_sizes(data_format):
             assert_like_float32(model, (2, *given_shape))
 
 
-@pytest.mark.parametrize(
-    ("equation", "output_shape", "bias_axes"),
-    [
-        ("abc,cd->abd", (None, 5), "d"),
-        ("abc,cde->abde", (None, 3, 4), "de"),
-        ("abc,cde->abde", (None, 3, 4), "e"),
-        ("ab,bcd->acd", (3, 4), None),
-        ("...c,cd->...d", 5, None),
-    ],
-)
-@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
-def test_einsum_dense(equation, output_shape, bias_axes, activation):
-    shape = (4, 16) if equation.startswith("ab,") else (4, 7, 16)
+EQUATIONS = [
+    ("abc,cd->abd", (None, 5), "d"),
+    ("abc,cde->abde", (None, 3, 4), "de"),
+    ("abc,cde->abde", (None, 3, 4), "e"),
+    ("abc,cde->abde", (7, 3, 4), "be"),
+    ("ab,bcd->acd", (3, 4), None),
+    ("...c,cd->...d", 5, None),
+    ("abc,bd->acd", (16, 5), "d"),  # summed over in the middle, another order, several
+    ("abc,cd->adb", (5, None), "d"),
+    ("abc,cde->aebd", (4, None, 3), "de"),
+    ("abc,dcb->ad", 5, "d"),
+    ("abc,dbe->aecd", (3, None, 5), "ed"),
+    ("abc,bc->a", (), None),
+    ("ab...,bc->ac...", 5, "c"),
+    ("abc,bcd->abd", (7, 5), "bd"),  # a product for each b
+    ("abc,acd->abd", (7, 5), "d"),
+    ("abc,dcb->abd", (7, 5), "d"),
+    ("abc,bcd->adb", (5, 7), "b"),
+    ("abcd,bde->aecb", (5, 3, 7), "e"),
+    ("abcd,bcde->abce", (7, 3, 16), "ce"),
+    ("...bc,bc->...b", 7, "b"),
+]
+SHAPES = {"ab": (4, 16), "abcd": (4, 7, 3, 16)}
+
+
+@pytest.mark.parametrize(("equation", "output_shape", "bias_axes"), EQUATIONS, ids=str)
+def test_einsum_dense(equation, output_shape, bias_axes):
+    shape = SHAPES.get(equation.partition(",")[0], (4, 7, 16))
     with dtype_policy():
         layer = layers.EinsumDense(
-            equation, output_shape, activation=activation, bias_axes=bias_axes
+            equation,
+            output_shape,
+            activation="gelu" if bias_axes else None,
+            bias_axes=bias_axes,
+            bias_initializer="normal",
         )
-        ran = assert_like_float32(keras.Sequential([keras.Input(shape[1:]), layer]), shape)
-    assert ran["dense_forward"] == ran["dense_backward_data"] == 1
+        inputs = keras.Input(batch_shape=shape)
+        ran = assert_like_float32(keras.Sequential([inputs, layer]), shape)
+        assert dfpkeras.report(layer).rows[0].reason == "matrix product"
+    kind = "dense" if "dense_forward" in ran else "conv"
+    for product in ("forward", "backward_data", "backward_weights"):
+        assert ran[f"{kind}_{product}"] == 1
 
 
-def test_an_equation_of_another_kind_is_keras_own():
+@pytest.mark.parametrize(
+    ("equation", "output_shape"),
+    [("abcd,de->acbe", (3, None, 5)), ("abcd,cde->abec", (None, 5, 3))],
+)
+def test_einsum_dense_of_unknown_sizes(equation, output_shape):
+    """Of batch and sequence."""
     with dtype_policy():
-        layer = layers.EinsumDense("abc,ce->aeb", (4, 7))
-        layer(random_array(4, 7, 16))
+        layer = layers.EinsumDense(equation, output_shape, bias_axes="e")
+        model = keras.Sequential([keras.Input((None, 3, 16)), layer])
+        for length in (4, 1):
+            assert_like_float32(model, (2, length, 3, 16))
+
+
+@pytest.mark.parametrize(
+    ("equation", "output_shape", "shape"),
+    [
+        ("ab,b->ab", (16,), (4, 16)),  # nothing is summed over
+        ("ab,c->abc", (16, 3), (4, 16)),
+        ("abc,cd->ad", (5,), (4, 7, 16)),  # summed over in the input alone
+        ("ab,abc->ac", (5,), (4, 16)),  # a product for each index, of one row
+    ],
+)
+def test_an_equation_of_another_kind_is_keras_own(equation, output_shape, shape):
+    x = random_array(*shape)
+    with dtype_policy():
+        layer = layers.EinsumDense(equation, output_shape)
+        layer.build(shape)
+        twin = layers.EinsumDense(equation, output_shape, dtype="float32")
+        twin.build(shape)
+        twin.set_weights(layer.get_weights())
+        np.testing.assert_array_equal(layer(x), twin(x))
     assert not hits
     assert dfpkeras.report(layer).rows[0].reason == "EinsumDense has no integer path yet"
 

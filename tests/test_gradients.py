@@ -67,6 +67,15 @@ LAYERS = {
         (2, 4, 9),
     ),
     "conv1d_activation": (lambda: layers.Conv1D(6, 2, activation="sigmoid"), (2, 9, 4)),
+    "conv3d": (lambda: layers.Conv3D(6, 3, strides=(1, 2, 1), padding="same"), (2, 4, 5, 6, 3)),
+    "conv3d_groups": (
+        lambda: layers.Conv3D(6, (2, 1, 3), groups=3, activation="sigmoid"),
+        (2, 4, 5, 6, 9),
+    ),
+    "conv3d_channels_first": (
+        lambda: layers.Conv3D(6, 2, dilation_rate=(2, 1, 1), data_format="channels_first"),
+        (2, 3, 4, 5, 6),
+    ),
     "dense": (lambda: layers.Dense(7), (5, 9)),
     "dense_no_bias": (lambda: layers.Dense(7, use_bias=False), (5, 9)),
     "dense_rank_3": (lambda: layers.Dense(7, activation="sigmoid"), (2, 3, 9)),
@@ -264,6 +273,9 @@ def two_layers(kind):
     if kind == "conv2d":
         inputs, first = keras.Input((6, 6, 3)), layers.Conv2D(4, 3, activation="sigmoid")
         second = layers.Conv2D(3, 2, strides=2, padding="same")
+    elif kind == "conv3d":
+        inputs, first = keras.Input((4, 5, 5, 3)), layers.Conv3D(4, 3, activation="sigmoid")
+        second = layers.Conv3D(3, 2, strides=2, padding="same")
     elif kind == "depthwise":
         inputs, first = keras.Input((6, 6, 3)), layers.DepthwiseConv2D(3, activation="sigmoid")
         second = layers.DepthwiseConv2D(2, strides=2, padding="same", depth_multiplier=2)
@@ -293,13 +305,13 @@ def gradient_penalty(model, x, of_input):
 @pytest.mark.slow
 @pytest.mark.parametrize("of_input", [True, False], ids=["of_input", "of_kernels"])
 @pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "graph"])
-@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "dense"])
+@pytest.mark.parametrize("kind", ["conv2d", "conv3d", "depthwise", "dense"])
 def test_second_order_gradients(kind, in_graph, of_input):
     model = two_layers(kind)
     x = tf.constant(random_array(3, *model.input_shape[1:]))
     run = tf.function(gradient_penalty) if in_graph else gradient_penalty
     results = run(model, x, of_input)
-    prefix = kind.removesuffix("2d")
+    prefix = kind.removesuffix("2d").removesuffix("3d")
     assert hits[f"{prefix}_backward_weights"] >= 4
     expected = gradient_penalty(float32_twin(model), x, of_input)
     for actual, wanted in zip(results, expected, strict=True):

@@ -53,10 +53,12 @@ MODULES = [
     "keras.src.layers.regularization.spatial_dropout_test",
     "keras.src.layers.reshaping.cropping1d_test",
     "keras.src.layers.reshaping.cropping2d_test",
+    "keras.src.layers.reshaping.cropping3d_test",
     "keras.src.layers.reshaping.flatten_test",
     "keras.src.layers.reshaping.reshape_test",
     "keras.src.layers.reshaping.zero_padding1d_test",
     "keras.src.layers.reshaping.zero_padding2d_test",
+    "keras.src.layers.reshaping.zero_padding3d_test",
     "keras.src.layers.rnn.time_distributed_test",
     "keras.src.models.cloning_test",
     "keras.src.models.functional_test",
@@ -68,8 +70,8 @@ MODULES = [
 
 # Tests that compute with a layer that has weights, and a kernel that each of them must run.
 KERNELS = {
-    r"conv_test\.py::Conv(Basic|Correctness)Test::test_conv[12]d": "conv_forward",
-    r"conv_transpose_test\.py::ConvTranspose.*Test::test_conv[12]d_transpose(_basic)?[01]$": (
+    r"conv_test\.py::Conv(Basic|Correctness)Test::test_conv[123]d": "conv_forward",
+    r"conv_transpose_test\.py::ConvTranspose.*Test::test_conv[123]d_transpose(_basic)?[01]$": (
         "transposed_conv_forward"
     ),
     r"depthwise_conv_test\.py::Depthwise.*::test_depthwise_conv[12]d": "depthwise_forward",
@@ -77,14 +79,15 @@ KERNELS = {
     r"dense_test\.py::DenseTest::test_dense_(basics|correctness|no_activation|with_activation)": (
         "dense_forward"
     ),
-    r"einsum_dense_test\.py::.*::test_einsum_dense_basics_[23]d_bert$": ("dense_forward"),
+    r"einsum_dense_test\.py::.*_basics_(?!embedding|.*elided_input)": "dense_forward",
+    r"einsum_dense_test\.py::.*_basics_.*elided_input": "conv_forward",
     r"multi_head_attention_test\.py::.*::test_(basics\d*|masking[01])$": "dense_forward",
     r"layer_normalization_test\.py::.*::test_ln_basics": "layer_norm_backward",
     r"batch_normalization_test\.py::.*::test_bn_basics": "batch_norm_backward",
     r"batch_normalization_test\.py::.*::test_(trainable_behavior|correctness[0-7]$)": (
         "batch_norm_forward"
     ),
-    r"global_average_pooling_test\.py::.*::test_global_average_pooling[12]d": (
+    r"global_average_pooling_test\.py::.*::test_global_average_pooling[123]d": (
         "global_average_pool"
     ),
     r"(sequential|functional)_test\.py::.*::test_basic_flow(_\w+_input)?$": "dense_forward",
@@ -104,14 +107,19 @@ LAYERS = {
     ),
     r"average_pooling_test\.py::.*::test_average_pooling1d": "AveragePooling1D",
     r"average_pooling_test\.py::.*::test_average_pooling2d": "AveragePooling2D",
+    r"average_pooling_test\.py::.*::test_average_pooling3d": "AveragePooling3D",
     r"max_pooling_test\.py::.*::test_max_pooling1d": "MaxPooling1D",
     r"max_pooling_test\.py::.*::test_max_pooling2d": "MaxPooling2D",
+    r"max_pooling_test\.py::.*::test_max_pooling3d": "MaxPooling3D",
     r"global_max_pooling_test\.py::.*::test_global_max_pooling1d": "GlobalMaxPooling1D",
     r"global_max_pooling_test\.py::.*::test_global_max_pooling2d": "GlobalMaxPooling2D",
+    r"global_max_pooling_test\.py::.*::test_global_max_pooling3d": "GlobalMaxPooling3D",
     r"zero_padding1d_test\.py::.*::test_zero_padding_1d(\d|_with_same)": "ZeroPadding1D",
     r"zero_padding2d_test\.py::.*::test_zero_padding_2d(\d|_with_same)": "ZeroPadding2D",
+    r"zero_padding3d_test\.py::.*::test_zero_padding_3d(\d|_with_same)": "ZeroPadding3D",
     r"cropping1d_test\.py::.*::test_cropping_1d$": "Cropping1D",
     r"cropping2d_test\.py::.*::test_cropping_2d\d": "Cropping2D",
+    r"cropping3d_test\.py::.*::test_cropping_3d\d": "Cropping3D",
     r"flatten_test\.py::.*::test_flatten_dense": "Flatten",
     r"reshape_test\.py::.*::test_reshape_(dense|layer_with|model_fit_with)": "Reshape",
 }

@@ -49,9 +49,16 @@ IMAGES = [
     (layers.Cropping2D, {"cropping": ((1, 0), (2, 1))}, PAD_AND_CROP),
     (layers.Flatten, {}, ()),
 ]
+VOLUMES = [
+    (layers.MaxPooling3D, {"pool_size": 2, "strides": (1, 2, 1), "padding": "same"}, MAX),
+    (layers.AveragePooling3D, {"pool_size": (3, 2, 2), "padding": "same"}, AVERAGE),
+    (layers.GlobalAveragePooling3D, {"keepdims": True}, GLOBAL_AVERAGE),
+    (layers.GlobalMaxPooling3D, {}, GLOBAL_MAX),
+    (layers.ZeroPadding3D, {"padding": ((1, 0), (0, 2), (1, 1))}, PAD_AND_CROP),
+]
 IN_BOTH_FORMATS = [
     (shape, cls, arguments | {"data_format": data_format}, kernels)
-    for shape, table in (((3, 8, 6), SEQUENCES), ((3, 7, 8, 6), IMAGES))
+    for shape, table in (((3, 8, 6), SEQUENCES), ((3, 7, 8, 6), IMAGES), ((2, 4, 5, 6, 3), VOLUMES))
     for cls, arguments, kernels in table
     for data_format in ("channels_last", "channels_first")
 ]
@@ -152,7 +159,6 @@ def test_concatenate_of_one_tensor():
     ("make", "inputs", "options"),
     [
         (layers.GlobalAveragePooling1D, distinct(2, 5, 3), {"mask": np.ones((2, 5))}),
-        (lambda **policy: layers.MaxPooling3D(2, **policy), distinct(2, 4, 4, 4, 3), {}),
         (lambda **policy: layers.MaxPooling2D(256, **policy), distinct(1, 256, 256, 1), {}),
         (layers.GlobalMaxPooling2D, distinct(1, 256, 256, 1), {}),
     ],

@@ -16,7 +16,7 @@ from dfpkeras.cli.epoch_lines import EpochLines
 from dfpkeras.cli.errors import CommandError
 from dfpkeras.cli.recorder import RunRecorder
 from dfpkeras.event_files import EventFiles
-from dfpkeras.integration.policy import number_format_named
+from dfpkeras.integration.policy import is_policy_name
 from dfpkeras.models import scales_its_input
 from dfpkeras.training import compile_model, labels_for_every_output, steps_per_epoch
 from dfpkeras.training.checkpoints import build_metrics, restore_checkpoint
@@ -68,7 +68,7 @@ def train_policy(
             callbacks = [*callbacks, EventFiles(events)]
         # Before the recorder, which may end the training after the step.
         callbacks = [StopOnNonFiniteLoss(), recorder, *callbacks]
-        if monitor and number_format_named(policy) is not None:
+        if monitor and is_policy_name(policy):
             of_monitor = events / "monitor" if tensorboard else None
             callbacks = [DFPMonitor(run.path, tensorboard=of_monitor, verbose=0), *callbacks]
         with recorder.stopped_by_signals():

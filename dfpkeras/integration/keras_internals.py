@@ -16,7 +16,6 @@ from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.layers.merging.base_merge import Merge
-from keras.src.layers.pooling.base_global_pooling import BaseGlobalPooling
 from keras.src.layers.pooling.base_pooling import BasePooling
 from keras.src.layers.regularization.spatial_dropout import BaseSpatialDropout
 from keras.src.models.functional import Functional
@@ -28,7 +27,6 @@ __all__ = [
     "BaseConv",
     "BaseConvTranspose",
     "BaseDepthwiseConv",
-    "BaseGlobalPooling",
     "BasePooling",
     "BaseSeparableConv",
     "BaseSpatialDropout",

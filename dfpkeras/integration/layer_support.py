@@ -95,6 +95,14 @@ def products_per_output(products):
     return multiply_adds
 
 
+def transposed(layer, x, axes):
+    """`x` with its dimensions in another order, together with its integers if it has any."""
+    if tuple(axes) == tuple(range(len(axes))):
+        return x
+    moved = ops.transpose(x, axes, number_format=number_format_of(layer))
+    return keras.ops.transpose(x, axes) if moved is None else moved
+
+
 def pairs_of_borders(borders):
     """((before, after), ...) for each spatial dimension, a form that Keras' 1-D layers lack."""
     return borders if isinstance(borders[0], tuple) else (borders,)

@@ -25,6 +25,9 @@ from dfpkeras.kernels.convolution import (
     conv2d_backward_data,
     conv2d_backward_weights,
     conv2d_forward,
+    conv3d_backward_data,
+    conv3d_backward_weights,
+    conv3d_forward,
 )
 from dfpkeras.kernels.data_movement import concatenate, crop, split, zero_pad
 from dfpkeras.kernels.depthwise_convolution import (
@@ -47,6 +50,12 @@ from dfpkeras.kernels.pooling import (
     max_pool_backward,
 )
 from dfpkeras.kernels.product import multiply, sum_products
+from dfpkeras.kernels.volume_pooling import (
+    average_pool3d,
+    average_pool3d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+)
 from dfpkeras.runtime.isa import available_isas, get_isa, set_isa
 from dfpkeras.runtime.machine import info
 
@@ -56,6 +65,8 @@ __all__ = [
     "add",
     "available_isas",
     "average_pool",
+    "average_pool3d",
+    "average_pool3d_backward",
     "average_pool_backward",
     "batch_norm_backward",
     "batch_norm_backward_frozen",
@@ -68,6 +79,9 @@ __all__ = [
     "conv2d_backward_data",
     "conv2d_backward_weights",
     "conv2d_forward",
+    "conv3d_backward_data",
+    "conv3d_backward_weights",
+    "conv3d_forward",
     "crop",
     "depthwise_conv2d_backward_data",
     "depthwise_conv2d_backward_weights",
@@ -83,6 +97,8 @@ __all__ = [
     "matmul",
     "matmul_int8",
     "max_pool",
+    "max_pool3d",
+    "max_pool3d_backward",
     "max_pool_backward",
     "multiply",
     "set_isa",

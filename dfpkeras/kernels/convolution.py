@@ -1,4 +1,4 @@
-"""Two-dimensional convolution and its two gradients."""
+"""Convolutions of images and of volumes, and their two gradients."""
 
 import numpy as np
 
@@ -59,15 +59,8 @@ def conv2d_forward(
         TypeError: if an operand is not a `DFPTensor` or a number not an integer.
         ValueError: if shapes or arguments do not fit, or ``flush_every`` is not safe.
     """
-    x, w = check_rank("x", x, 4), check_rank("w", w, 4)
-    flush_every = check_flush_every(flush_every, x, "x", w, "w")
     arguments = strides, padding, dilation_rate, groups
-    plan = plan_of("forward", (x.shape, w.shape), ("x", "w"), arguments, flush_every, algorithm)
-    y = result_for(plan.output_shape, groups, in_blocks)
-    channel_range = np.full((2, w.shape[3]), np.nan, np.float32) if with_channel_range else None
-    extra = (check_bias(bias, w.shape[3]), channel_range)
-    _convolve(plan, x, w, y, extra)
-    return y if channel_range is None else (y, channel_range)
+    return _forward(4, x, w, arguments, flush_every, algorithm, bias, with_channel_range, in_blocks)
 
 
 def conv2d_backward_data(
@@ -99,15 +92,8 @@ def conv2d_backward_data(
     Raises:
         TypeError, ValueError: as in `conv2d_forward`.
     """
-    dy, w = check_rank("dy", dy, 4), check_rank("w", w, 4)
-    shape = check_shape("input_shape", input_shape, 4)
-    flush_every = check_flush_every(flush_every, dy, "dy", w, "w")
-    shapes, names = (shape, w.shape), ("input_shape", "w")
     arguments = strides, padding, dilation_rate, groups
-    plan = plan_of("backward_data", shapes, names, arguments, flush_every, algorithm)
-    check_output(dy.shape, plan.output_shape, "input_shape", shape)
-    extra = (check_bias(bias, shape[3]), None)
-    return _convolve(plan, dy, w, result_for(shape, groups, in_blocks), extra)
+    return _backward_data(4, dy, w, input_shape, arguments, flush_every, algorithm, bias, in_blocks)
 
 
 def conv2d_backward_weights(
@@ -135,11 +121,136 @@ def conv2d_backward_weights(
     Raises:
         TypeError, ValueError: as in `conv2d_forward`.
     """
-    x, dy = check_rank("x", x, 4), check_rank("dy", dy, 4)
-    shape = check_shape("kernel_shape", kernel_shape, 4)
+    arguments = strides, padding, dilation_rate, groups
+    return _backward_weights(4, x, dy, kernel_shape, arguments, flush_every, algorithm)
+
+
+def conv3d_forward(
+    x: DFPTensor,
+    w: DFPTensor,
+    strides: int | tuple[int, int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int, int] = 1,
+    groups: int = 1,
+    flush_every: int | None = None,
+    bias: np.ndarray | None = None,
+    with_channel_range: bool = False,
+    algorithm: str = "direct",
+    in_blocks: bool = False,
+) -> np.ndarray | BlockTensor | tuple[np.ndarray | BlockTensor, np.ndarray]:
+    """Three-dimensional convolution.
+
+    Args:
+        x: `DFPTensor` of shape (batch, depth, height, width, channels).
+        w: `DFPTensor` of shape (kernel depth, kernel height, kernel width, channels / groups,
+            filters).
+        strides, dilation_rate: integer, or three of them for depth, height and width.
+        padding, groups, flush_every, bias, with_channel_range, in_blocks: as in `conv2d_forward`.
+        algorithm: as in `conv2d_forward`; only kernels of depth 1 without a stride along the depth
+            have another algorithm than the direct one.
+
+    Returns:
+        ``float32`` array of shape (batch, new depth, new height, new width, filters), or what
+        ``with_channel_range`` and ``in_blocks`` ask for, as in `conv2d_forward`.
+
+    Raises:
+        TypeError, ValueError: as in `conv2d_forward`.
+    """
+    arguments = strides, padding, dilation_rate, groups
+    return _forward(5, x, w, arguments, flush_every, algorithm, bias, with_channel_range, in_blocks)
+
+
+def conv3d_backward_data(
+    dy: DFPTensor,
+    w: DFPTensor,
+    input_shape: tuple[int, ...],
+    strides: int | tuple[int, int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int, int] = 1,
+    groups: int = 1,
+    flush_every: int | None = None,
+    bias: np.ndarray | None = None,
+    algorithm: str = "direct",
+    in_blocks: bool = False,
+) -> np.ndarray | BlockTensor:
+    """Gradient of `conv3d_forward` with respect to ``x``: a transposed convolution of ``dy``.
+
+    Args:
+        dy: `DFPTensor` of the shape of the forward result.
+        w: `DFPTensor` of shape (kernel depth, kernel height, kernel width, channels / groups,
+            filters).
+        input_shape: shape of ``x``: (batch, depth, height, width, channels).
+        bias: None, or a ``float32`` array of shape (channels,) that is added to the FP32 result.
+        strides, padding, dilation_rate, groups, flush_every, algorithm, in_blocks: as in
+            `conv3d_forward`.
+
+    Returns:
+        ``float32`` array of shape ``input_shape``, or what ``in_blocks`` asks for.
+
+    Raises:
+        TypeError, ValueError: as in `conv2d_forward`.
+    """
+    arguments = strides, padding, dilation_rate, groups
+    return _backward_data(5, dy, w, input_shape, arguments, flush_every, algorithm, bias, in_blocks)
+
+
+def conv3d_backward_weights(
+    x: DFPTensor,
+    dy: DFPTensor,
+    kernel_shape: tuple[int, ...],
+    strides: int | tuple[int, int, int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int, int] = 1,
+    groups: int = 1,
+    flush_every: int | None = None,
+    algorithm: str = "direct",
+) -> np.ndarray:
+    """Gradient of `conv3d_forward` with respect to ``w``.
+
+    Args:
+        x: `DFPTensor` of shape (batch, depth, height, width, channels).
+        dy: `DFPTensor` of the shape of the forward result.
+        kernel_shape: shape of ``w``: (kernel depth, kernel height, kernel width, channels / groups,
+            filters).
+        strides, padding, dilation_rate, groups, flush_every, algorithm: as in `conv3d_forward`.
+
+    Returns:
+        ``float32`` array of shape ``kernel_shape``.
+
+    Raises:
+        TypeError, ValueError: as in `conv2d_forward`.
+    """
+    arguments = strides, padding, dilation_rate, groups
+    return _backward_weights(5, x, dy, kernel_shape, arguments, flush_every, algorithm)
+
+
+def _forward(rank, x, w, arguments, flush_every, algorithm, bias, with_channel_range, in_blocks):
+    x, w = check_rank("x", x, rank), check_rank("w", w, rank)
+    flush_every = check_flush_every(flush_every, x, "x", w, "w")
+    plan = plan_of("forward", (x.shape, w.shape), ("x", "w"), arguments, flush_every, algorithm)
+    filters, groups = w.shape[-1], arguments[-1]
+    y = result_for(plan.output_shape, groups, in_blocks)
+    channel_range = np.full((2, filters), np.nan, np.float32) if with_channel_range else None
+    _convolve(plan, x, w, y, (check_bias(bias, filters), channel_range))
+    return y if channel_range is None else (y, channel_range)
+
+
+def _backward_data(rank, dy, w, input_shape, arguments, flush_every, algorithm, bias, in_blocks):
+    dy, w = check_rank("dy", dy, rank), check_rank("w", w, rank)
+    shape = check_shape("input_shape", input_shape, rank)
+    flush_every = check_flush_every(flush_every, dy, "dy", w, "w")
+    shapes, names = (shape, w.shape), ("input_shape", "w")
+    plan = plan_of("backward_data", shapes, names, arguments, flush_every, algorithm)
+    check_output(dy.shape, plan.output_shape, "input_shape", shape)
+    extra = (check_bias(bias, shape[-1]), None)
+    return _convolve(plan, dy, w, result_for(shape, arguments[-1], in_blocks), extra)
+
+
+def _backward_weights(rank, x, dy, kernel_shape, arguments, flush_every, algorithm):
+    x, dy = check_rank("x", x, rank), check_rank("dy", dy, rank)
+    shape = check_shape("kernel_shape", kernel_shape, rank)
     flush_every = check_flush_every(flush_every, x, "x", dy, "dy")
     shapes, names = (x.shape, shape), ("x", "kernel_shape")
-    arguments = strides, padding, dilation_rate, groups
     plan = plan_of("backward_weights", shapes, names, arguments, flush_every, algorithm)
     check_output(dy.shape, plan.output_shape, "kernel_shape", shape)
     dw = aligned_empty(shape, np.float32)

@@ -6,9 +6,10 @@ import typing
 from dfpkeras import _native
 from dfpkeras.kernels.window_shapes import (
     check_padding,
-    check_pair,
+    check_sizes,
     convolution_description,
     output_shape,
+    planes_as_images,
 )
 from dfpkeras.runtime.argument_checks import check_integer
 from dfpkeras.runtime.isa import get_isa
@@ -36,11 +37,12 @@ class Plan(typing.NamedTuple):
 
     Attributes:
         native: `_native.ConvolutionPlan`, which runs it.
-        output_shape: shape of the forward result: (batch, height, width, filters).
+        output_shape: shape of the forward result: (batch, height, width, filters), of volumes
+            (batch, depth, height, width, filters).
     """
 
     native: _native.ConvolutionPlan
-    output_shape: tuple[int, int, int, int]
+    output_shape: tuple[int, ...]
 
 
 def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan:
@@ -49,7 +51,7 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
     Args:
         direction: one of `DIRECTIONS`.
         shapes: shapes of x and w: (batch, height, width, channels) and (kernel height, kernel
-            width, channels / groups, filters).
+            width, channels / groups, filters); of volumes, depth comes before height.
         names: names of the two in error messages.
         arguments: strides, padding, dilation_rate and groups, as in
             `dfpkeras.kernels.conv2d_forward`.
@@ -60,10 +62,11 @@ def plan_of(direction, shapes, names, arguments, flush_every, algorithm) -> Plan
         TypeError, ValueError: as in `dfpkeras.kernels.conv2d_forward`.
     """
     strides, padding, dilation_rate, groups = arguments
+    rank = len(shapes[0]) - 2
     arguments = (
-        check_pair("strides", strides),
+        check_sizes("strides", strides, rank),
         check_padding(padding),
-        check_pair("dilation_rate", dilation_rate),
+        check_sizes("dilation_rate", dilation_rate, rank),
         check_integer("groups", groups),
     )
     classes = ALGORITHMS[check_algorithm(algorithm)]
@@ -84,14 +87,15 @@ def _make_plan(_isa, direction, shapes, names, arguments, flush_every, classes):
     strides, padding, dilation_rate, groups = arguments
     _check_channels(x_shape, x_name, w_shape, w_name, groups)
     description = convolution_description(
-        x_shape, x_name, w_shape, w_name, w_shape[3], strides, padding, dilation_rate, groups
+        x_shape, x_name, w_shape, w_name, w_shape[-1], strides, padding, dilation_rate, groups
     )
-    native = _native.ConvolutionPlan(direction, (*description.values(), flush_every), classes)
-    return Plan(native, output_shape(description))
+    numbers = planes_as_images(description) | {"flush_every": flush_every}
+    native = _native.ConvolutionPlan(direction, tuple(numbers.values()), classes)
+    return Plan(native, output_shape(description, len(x_shape)))
 
 
 def _check_channels(x_shape, x_name, w_shape, w_name, groups):
-    channels, group_channels, filters = x_shape[3], w_shape[2], w_shape[3]
+    channels, group_channels, filters = x_shape[-1], w_shape[-2], w_shape[-1]
     if groups < 1 or channels % groups or filters % groups:
         raise ValueError(
             f"groups: expected a divisor of the {channels} channels of {x_name} and the {filters} "

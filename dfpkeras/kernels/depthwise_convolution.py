@@ -157,6 +157,6 @@ def _add_copies(dx, multiplier):
 def _run(kernel, description, a, b, result, extra=()):
     if not is_trivial(result, a, b):
         operands = (*tensor_parts(a), *tensor_parts(b), *extra, buffers_of(result))
-        kernel((*description.values(), 0), *operands)
+        kernel(tuple(description.values()), *operands)
         kernel_observers.multiplied("direct")
     return result

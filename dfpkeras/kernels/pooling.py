@@ -20,9 +20,9 @@ from dfpkeras.kernels.operand_checks import (
 from dfpkeras.kernels.quantized_tensor import DFPTensor, _nonfinite, quantize
 from dfpkeras.kernels.window_shapes import (
     check_padding,
-    check_pair,
     check_rank,
     check_shape,
+    check_sizes,
     output_and_padding,
 )
 from dfpkeras.runtime.float_environment import default_float_environment
@@ -251,8 +251,8 @@ def global_max_pool_backward(
 
 def _description(name, shape, pool_size, strides, padding):
     """(batch, channels, rows, columns) as the native module takes it."""
-    pool_size = check_pair("pool_size", pool_size)
-    strides = pool_size if strides is None else check_pair("strides", strides)
+    pool_size = check_sizes("pool_size", pool_size, 2)
+    strides = pool_size if strides is None else check_sizes("strides", strides, 2)
     check_padding(padding)
     batch, *size, channels = shape
     if math.prod(pool_size) > MOST_WINDOW_PIXELS:

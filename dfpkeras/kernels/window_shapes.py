@@ -1,5 +1,7 @@
 """Checks of the arguments of convolutions and poolings, and the sizes that follow."""
 
+import typing
+
 from dfpkeras.kernels.quantized_tensor import DFPTensor
 from dfpkeras.runtime.argument_checks import check_integer, kind_of
 
@@ -24,15 +26,18 @@ def check_shape(name, value, rank):
     return shape
 
 
-def check_pair(name, value):
-    """Two positive integers, from a pair or from one integer for both."""
-    values = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2:
-        raise ValueError(f"{name}: expected an integer or a pair, got {value!r}")
-    pair = tuple(check_integer(name, v) for v in values)
-    if min(pair) < 1:
+_TUPLES = {2: "a pair", 3: "three of them"}
+
+
+def check_sizes(name, value, count):
+    """A tuple of `count` positive integers, from as many or from one integer for all."""
+    values = value if isinstance(value, (tuple, list)) else (value,) * count
+    if len(values) != count:
+        raise ValueError(f"{name}: expected an integer or {_TUPLES[count]}, got {value!r}")
+    sizes = tuple(check_integer(name, v) for v in values)
+    if min(sizes) < 1:
         raise ValueError(f"{name}: expected integers of at least 1, got {value!r}")
-    return pair
+    return sizes
 
 
 def check_padding(padding):
@@ -53,48 +58,82 @@ def output_and_padding(size, kernel, stride, dilation, padding):
 def convolution_description(
     x_shape, x_name, w_shape, w_name, filters, strides, padding, dilation_rate, groups
 ):
-    """The fields of the C structure dfp_conv, in its order, without flush_every."""
-    strides = check_pair("strides", strides)
-    dilation_rate = check_pair("dilation_rate", dilation_rate)
-    check_padding(padding)
+    """The fields of the C structure dfp_conv, in its order, of images or volumes; flush_every is
+    0."""
     batch, *size, channels = x_shape
-    kernel = w_shape[:2]
+    kernel = w_shape[: len(size)]
+    strides = check_sizes("strides", strides, len(size))
+    dilation_rate = check_sizes("dilation_rate", dilation_rate, len(size))
+    check_padding(padding)
     if min(kernel) < 1 or min(size) < 1:
         raise ValueError(
             f"{x_name}, {w_name}: expected sizes of at least 1, got shapes {x_shape}, {w_shape}"
         )
-    out, pad = zip(
-        *map(output_and_padding, size, kernel, strides, dilation_rate, (padding,) * 2), strict=True
-    )
-    if min(out) < 1:
+    axes = [
+        _Axis(length, *output_and_padding(length, *of_axis, padding), *of_axis)
+        for length, *of_axis in zip(size, kernel, strides, dilation_rate, strict=True)
+    ]
+    if min(axis.out for axis in axes) < 1:
         raise ValueError(
             f"{x_name}: with padding='valid' expected at least the kernel's extent "
             f"{tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation_rate, strict=True))}, "
             f"got shape {x_shape}"
         )
+    depth, height, width = (_ONE_PLANE,) * (3 - len(axes)) + tuple(axes)
     return {
         "batch": batch,
-        "in_h": size[0],
-        "in_w": size[1],
+        "in_h": height.size,
+        "in_w": width.size,
         "in_channels": channels,
-        "out_h": out[0],
-        "out_w": out[1],
+        "out_h": height.out,
+        "out_w": width.out,
         "out_channels": filters,
-        "kernel_h": kernel[0],
-        "kernel_w": kernel[1],
-        "stride_h": strides[0],
-        "stride_w": strides[1],
-        "dilation_h": dilation_rate[0],
-        "dilation_w": dilation_rate[1],
-        "pad_top": pad[0],
-        "pad_left": pad[1],
+        "kernel_h": height.kernel,
+        "kernel_w": width.kernel,
+        "stride_h": height.stride,
+        "stride_w": width.stride,
+        "dilation_h": height.dilation,
+        "dilation_w": width.dilation,
+        "pad_top": height.pad,
+        "pad_left": width.pad,
         "groups": groups,
+        "flush_every": 0,
+        "in_d": depth.size,
+        "out_d": depth.out,
+        "kernel_d": depth.kernel,
+        "stride_d": depth.stride,
+        "dilation_d": depth.dilation,
+        "pad_front": depth.pad,
     }
 
 
-def output_shape(description):
-    """The shape of the forward result."""
-    return tuple(description[name] for name in ("batch", "out_h", "out_w", "out_channels"))
+class _Axis(typing.NamedTuple):
+    """One spatial axis of a convolution."""
+
+    size: int
+    out: int
+    pad: int
+    kernel: int
+    stride: int
+    dilation: int
+
+
+_ONE_PLANE = _Axis(size=1, out=1, pad=0, kernel=1, stride=1, dilation=1)
+
+
+def planes_as_images(description):
+    """The same convolution, of images if nothing is done along the depth: those have more
+    algorithms."""
+    d = description
+    if not d["kernel_d"] == d["stride_d"] == 1:
+        return d
+    return d | {"batch": d["batch"] * d["in_d"], "in_d": 1, "out_d": 1, "dilation_d": 1}
+
+
+def output_shape(description, rank=4):
+    """The shape of the forward result, of images or, with a rank of 5, volumes."""
+    sizes = ("out_d", "out_h", "out_w")[5 - rank :]
+    return tuple(description[name] for name in ("batch", *sizes, "out_channels"))
 
 
 def check_output(dy_shape, expected, name, shape):

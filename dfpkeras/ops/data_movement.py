@@ -100,10 +100,11 @@ def _joined_shape(shapes, axis):
 
 @operation
 def zero_pad(x, padding, *, data_format, number_format):
-    """Zeros around images or sequences, or None if `x` has no integers.
+    """Zeros around sequences, images or volumes, or None if `x` has no integers.
 
     Args:
-        x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
+        x: float32 tensor (N, L, C), (N, H, W, C) or (N, D, H, W, C), or with C as the second
+            dimension.
         padding: pairs of ints for each spatial dimension.
         data_format: "channels_last" or "channels_first".
         number_format: `NumberFormat`.
@@ -119,7 +120,7 @@ def zero_pad(x, padding, *, data_format, number_format):
 
 @operation
 def crop(x, cropping, *, data_format, number_format):
-    """Images or sequences without their borders, or None; as `zero_pad`."""
+    """Sequences, images or volumes without their borders, or None; as `zero_pad`."""
     formats = number_format.activation, number_format.gradient
     if find_integers(x, formats[0]) is None:
         return None
@@ -226,16 +227,24 @@ def _cut(axis, dy, scale, lengths):
 
 
 def _change_borders(name, borders, data_format, x, scale):
-    """The axes before and after the spatial ones count as images and channels."""
+    """Of volumes, first those along the depth, then those of planes."""
     hits.add(name)
     first = 2 if data_format == "channels_first" else 1
+    x = unpack(x, scale)
+    if len(borders) == 3:
+        x, first, borders = _change_axes(name, borders[:1], first, x), first + 1, borders[1:]
+    return pack(_change_axes(name, borders, first, x))
+
+
+def _change_axes(name, borders, first, x):
+    """Those of one or two axes from `first` on; axes before and after count as images and
+    channels."""
     end = first + len(borders)
     missing = 2 - len(borders)
     size = (1,) * missing + x.shape[first:end]
     images = math.prod(x.shape[:first]), *size, math.prod(x.shape[end:])
-    tensor = unpack(x, scale).reshape(images)
-    y = _FRAMES[name](tensor, ((0, 0),) * missing + borders)
-    return pack(y.reshape(*x.shape[:first], *y.shape[1 + missing : 3], *x.shape[end:]))
+    y = _FRAMES[name](x.reshape(images), ((0, 0),) * missing + borders)
+    return y.reshape(*x.shape[:first], *y.shape[1 + missing : 3], *x.shape[end:])
 
 
 _FRAMES = {"zero_pad": kernels.zero_pad, "crop": kernels.crop}

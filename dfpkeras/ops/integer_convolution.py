@@ -44,13 +44,15 @@ def convolution(
     variable=None,
     training=None,
 ):
-    """Integer 1-D or 2-D convolution, differentiable to any order.
+    """Integer 1-D, 2-D or 3-D convolution, differentiable to any order.
 
     Args:
-        x: float32 tensor (N, H, W, C), (N, C, H, W), (N, W, C) or (N, C, W).
-        w: float32 tensor or variable (KH, KW, C // groups, filters) or (KW, C // groups, filters).
+        x: float32 tensor (N, W, C), (N, H, W, C) or (N, D, H, W, C), or with C as the second
+            dimension.
+        w: float32 tensor or variable (KW, C // groups, filters), (KH, KW, C // groups, filters) or
+            (KD, KH, KW, C // groups, filters).
         bias: float32 tensor or variable (filters,) that is added, or None.
-        strides, dilation_rate: tuple of 1 or 2 ints.
+        strides, dilation_rate: tuple of 1, 2 or 3 ints.
         padding: "valid" or "same" (TensorFlow's SAME).
         groups: int.
         data_format: "channels_last" or "channels_first".
@@ -105,10 +107,10 @@ def depthwise_convolution(
 
 @dataclasses.dataclass(frozen=True)
 class Convolution(BilinearProduct):
-    """The three products of a 1-D or 2-D convolution, in any data format.
+    """The three products of a 1-D, 2-D or 3-D convolution, in any data format.
 
-    The kernels take 2-D, channels-last operands; the INT16 data are rearranged, which are half as
-    large as the float32 tensor. `groups` is None for a depthwise convolution.
+    The kernels take 2-D or 3-D, channels-last operands; the INT16 data are rearranged, which are
+    half as large as the float32 tensor. `groups` is None for a depthwise convolution.
     """
 
     number_format: NumberFormat
@@ -205,7 +207,7 @@ class Convolution(BilinearProduct):
         }
 
     def arguments_of_images(self):
-        """The arguments of a convolution of images."""
+        """The arguments of a convolution of images or volumes."""
         one = (1,) * (2 - len(self.strides))
         grouping = {} if self.groups is None else {"groups": self.groups}
         return grouping | {
@@ -232,7 +234,7 @@ class Convolution(BilinearProduct):
         return dequantized(blocks), blocks
 
     def channels_last(self, x):
-        """`x` as 2-D images (N, H, W, C)."""
+        """`x` as images (N, H, W, C) or volumes (N, D, H, W, C)."""
         return channels_last(x, self.data_format)
 
     def images_of_kernel(self, w):
@@ -244,25 +246,38 @@ class Convolution(BilinearProduct):
         return restored(images, shape, self.data_format)
 
 
-# One row for each product: the kernels of a grouped and of a depthwise convolution.
 _KERNELS = {
-    "forward": (kernels.conv2d_forward, kernels.depthwise_conv2d_forward),
-    "backward_data": (kernels.conv2d_backward_data, kernels.depthwise_conv2d_backward_data),
-    "backward_weights": (
-        kernels.conv2d_backward_weights,
-        kernels.depthwise_conv2d_backward_weights,
-    ),
+    2: {
+        "forward": kernels.conv2d_forward,
+        "backward_data": kernels.conv2d_backward_data,
+        "backward_weights": kernels.conv2d_backward_weights,
+    },
+    3: {
+        "forward": kernels.conv3d_forward,
+        "backward_data": kernels.conv3d_backward_data,
+        "backward_weights": kernels.conv3d_backward_weights,
+    },
 }
+_DEPTHWISE_KERNELS = {
+    "forward": kernels.depthwise_conv2d_forward,
+    "backward_data": kernels.depthwise_conv2d_backward_data,
+    "backward_weights": kernels.depthwise_conv2d_backward_weights,
+}
+
+
+def grouped_kernel(product, arguments, choices):
+    """The kernel of one of the three products for images or volumes, with its arguments."""
+    kernel = _KERNELS[len(arguments["strides"])][product]
+    return functools.partial(kernel, **choices, **arguments)
 
 
 def _kernel_of(product, arguments, choices):
     """The kernel of one of the three products, of a depthwise convolution if without groups."""
-    grouped, depthwise = _KERNELS[product]
     if "groups" in arguments:
         hits.add(f"conv_{product}")
-        return functools.partial(grouped, **choices, **arguments)
+        return grouped_kernel(product, arguments, choices)
     hits.add(f"depthwise_{product}")
-    return functools.partial(depthwise, **arguments)
+    return functools.partial(_DEPTHWISE_KERNELS[product], **arguments)
 
 
 def _forward(

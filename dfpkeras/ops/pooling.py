@@ -7,6 +7,7 @@ upstream gradient, and higher orders are left to the backend's own operations.
 
 import dataclasses
 import functools
+import math
 
 from dfpkeras import kernels
 from dfpkeras.backend import current
@@ -31,7 +32,7 @@ from dfpkeras.ops.views import (
 
 @dataclasses.dataclass(frozen=True)
 class _Windows:
-    """What is pooled: tuples of 1 or 2 ints, "valid" or "same", and the data format."""
+    """What is pooled: tuples of 1, 2 or 3 ints, "valid" or "same", and the data format."""
 
     pool_size: tuple
     strides: tuple
@@ -41,7 +42,7 @@ class _Windows:
 
     @property
     def arguments(self):
-        """The arguments of kernels on images."""
+        """The arguments of kernels on images or volumes."""
         one = (1,) * (2 - len(self.strides))
         return {
             "pool_size": one + self.pool_size,
@@ -81,8 +82,9 @@ def max_pool(x, *, pool_size, strides, padding, data_format, number_format):
     """The maximum of each window, or None if `x` has no integers.
 
     Args:
-        x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
-        pool_size, strides: tuples of 1 or 2 ints.
+        x: float32 tensor (N, L, C), (N, H, W, C) or (N, D, H, W, C), or with C as the second
+            dimension.
+        pool_size, strides: tuples of 1, 2 or 3 ints.
         padding: "valid" or "same" (TensorFlow's SAME).
         data_format: "channels_last" or "channels_first".
         number_format: `NumberFormat`.
@@ -169,7 +171,8 @@ def global_average_pool(x, *, data_format, keepdims, number_format):
     """The average of each image and channel, or None if `x` has no integers.
 
     Args:
-        x: float32 tensor (N, H, W, C), (N, C, H, W), (N, L, C) or (N, C, L).
+        x: float32 tensor (N, L, C), (N, H, W, C) or (N, D, H, W, C), or with C as the second
+            dimension.
         data_format: "channels_last" or "channels_first".
         keepdims: bool, whether the result keeps the rank of `x`.
         number_format: `NumberFormat`.
@@ -279,49 +282,77 @@ def _sizes(shape):
     return tuple(int(size) for size in shape)
 
 
+_OF_VOLUMES = {
+    kernels.max_pool: kernels.max_pool3d,
+    kernels.max_pool_backward: kernels.max_pool3d_backward,
+    kernels.average_pool: kernels.average_pool3d,
+    kernels.average_pool_backward: kernels.average_pool3d_backward,
+}
+
+
+def _over_windows(kernel, arguments):
+    """A kernel, or its relative for volumes, with the arguments of its windows."""
+    if len(arguments["pool_size"]) == 3:
+        kernel = _OF_VOLUMES[kernel]
+    return functools.partial(kernel, **arguments)
+
+
+def _image_shape(shape):
+    """The shape of images, or of volumes as images with the rows of all planes."""
+    batch, *sizes, width, channels = shape
+    return batch, math.prod(sizes), width, channels
+
+
+def _as_images(x):
+    return x.reshape(*_image_shape(x.shape))
+
+
 def _max_pool(arguments, tensor_format, x, scale):
     hits.add("max_pool")
-    return pack(kernels.max_pool(unpack(x, scale), **arguments))
+    return pack(_over_windows(kernels.max_pool, arguments)(unpack(x, scale)))
 
 
 def _max_pool_backward(arguments, tensor_format, dy, dy_scale, x, x_scale, y, y_scale):
     hits.add("max_pool_backward")
     tensors = unpack(dy, dy_scale), unpack(x, x_scale), unpack(y, y_scale)
-    return pack(kernels.max_pool_backward(*tensors, **arguments, bits=tensor_format.bits))
+    kernel = _over_windows(kernels.max_pool_backward, arguments)
+    return pack(kernel(*tensors, bits=tensor_format.bits))
 
 
 def _average_pool_forward(arguments, tensor_format, x, scale):
     hits.add("average_pool")
-    y = kernels.average_pool(unpack(x, scale), **arguments, bits=tensor_format.written_bits)
+    kernel = _over_windows(kernels.average_pool, arguments)
+    y = kernel(unpack(x, scale), bits=tensor_format.written_bits)
     return pack(round_to(y, tensor_format))
 
 
 def _average_pool_backward(arguments, tensor_format, dy, scale, shape):
     hits.add("average_pool_backward")
     dy, shape, bits = unpack(dy, scale), _sizes(shape), tensor_format.written_bits
-    dx = kernels.average_pool_backward(dy, shape, **arguments, bits=bits)
+    dx = _over_windows(kernels.average_pool_backward, arguments)(dy, shape, bits=bits)
     return pack(round_to(dx, tensor_format))
 
 
 def _global_average_forward(x, scale):
     hits.add("global_average_pool")
-    return [kernels.global_average_pool(unpack(x, scale))]
+    return [kernels.global_average_pool(_as_images(unpack(x, scale)))]
 
 
 def _global_average_backward(tensor_format, shape, *dy):
     hits.add("global_average_pool_backward")
-    dy, bits = from_arrays(*dy), tensor_format.written_bits
-    dx = kernels.global_average_pool_backward(dy, _sizes(shape), bits)
-    return pack(round_to(dx, tensor_format))
+    shape, bits = _sizes(shape), tensor_format.written_bits
+    dx = kernels.global_average_pool_backward(from_arrays(*dy), _image_shape(shape), bits)
+    return pack(round_to(dx.reshape(*shape), tensor_format))
 
 
 def _global_max_forward(x, scale):
     hits.add("global_max_pool")
-    return pack(kernels.global_max_pool(unpack(x, scale)))
+    return pack(kernels.global_max_pool(_as_images(unpack(x, scale))))
 
 
 def _global_max_backward(tensor_format, x, x_scale, y, y_scale, *dy):
     hits.add("global_max_pool_backward")
-    x, y = unpack(x, x_scale), unpack(y, y_scale)
-    dx = kernels.global_max_pool_backward(from_arrays(*dy), x, y, tensor_format.written_bits)
-    return pack(round_to(dx, tensor_format))
+    shape, bits = x.shape, tensor_format.written_bits
+    x, y = _as_images(unpack(x, x_scale)), unpack(y, y_scale)
+    dx = kernels.global_max_pool_backward(from_arrays(*dy), x, y, bits)
+    return pack(round_to(dx.reshape(*shape), tensor_format))

@@ -4,7 +4,6 @@ is its gradient."""
 import dataclasses
 import functools
 
-from dfpkeras import kernels
 from dfpkeras.backend import current
 from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.kernels.window_shapes import inverts_convolution, transposed_sizes
@@ -17,7 +16,7 @@ from dfpkeras.ops.bilinear import (
     quantized_weights,
     weights_operands,
 )
-from dfpkeras.ops.integer_convolution import Convolution
+from dfpkeras.ops.integer_convolution import Convolution, grouped_kernel
 from dfpkeras.ops.kernel_arguments import factor, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
@@ -38,14 +37,15 @@ def transposed_convolution(
     variable=None,
     training=None,
 ):
-    """Integer 1-D or 2-D transposed convolution, differentiable to any order.
+    """Integer 1-D, 2-D or 3-D transposed convolution, differentiable to any order.
 
     Args:
         x, strides, padding, dilation_rate, data_format, number_format, variable, training: as in
             `dfpkeras.ops.convolution`.
-        w: float32 tensor or variable (KH, KW, filters, C) or (KW, filters, C).
+        w: float32 tensor or variable (KW, filters, C), (KH, KW, filters, C) or (KD, KH, KW,
+            filters, C).
         bias: float32 tensor or variable (filters,) that is added, or None.
-        output_padding: tuple of 1 or 2 ints, or None, as in Keras.
+        output_padding: tuple of 1, 2 or 3 ints, or None, as in Keras.
 
     Returns:
         float32 tensor in the layout of `x`; or None if a convolution of a result of that size would
@@ -145,15 +145,15 @@ def _forward(
     w, made = quantized_weights(quantizer, w, w_scale)
     x, kernel = factor("activation", x, x_scale), w.reshape((1,) * (4 - len(w.shape)) + w.shape)
     window, call = geometry
-    sizes = transposed_sizes(x.shape[3 - len(window) : 3], window, *call)
-    shape = (x.shape[0], *(1,) * (2 - len(sizes)), *sizes, kernel.shape[2])
-    y = kernels.conv2d_backward_data(
-        x, kernel, shape, bias=bias, in_blocks=in_blocks, **choices, **arguments
-    )
+    sizes = transposed_sizes(x.shape[-1 - len(window) : -1], window, *call)
+    shape = (x.shape[0], *(1,) * (2 - len(sizes)), *sizes, kernel.shape[-2])
+    backward_data = grouped_kernel("backward_data", arguments, choices)
+    y = backward_data(x, kernel, shape, bias=bias, in_blocks=in_blocks)
     return [*pack(y), *made]
 
 
 def _backward_data(arguments, choices, in_blocks, dy, dy_scale, w, w_scale):
     hits.add("transposed_conv_backward_data")
+    forward = grouped_kernel("forward", arguments, choices)
     dy, w = factor("gradient", dy, dy_scale), factor("weights", w, w_scale)
-    return pack(kernels.conv2d_forward(dy, w, in_blocks=in_blocks, **choices, **arguments))
+    return pack(forward(dy, w, in_blocks=in_blocks))

@@ -48,9 +48,10 @@ typedef struct {
     int32_t max_abs;
 } dfp_scale;
 
-/* A two-dimensional convolution; x is NHWC, w is HWIO, y is NHWC. in_channels and out_channels count
- * all groups. pad_* are the zeros before the first row and column; those after the last one follow
- * from the output's size. flush_every counts products; 0 asks for the proven schedule. */
+/* A convolution of images, NHWC by HWIO, or of volumes, NDHWC by DHWIO: an image is a volume of depth
+ * 1 with a kernel of depth 1. in_channels and out_channels count all groups. pad_* are the zeros before
+ * the first plane, row and column; those after the last one follow from the output's size. flush_every
+ * counts products; 0 asks for the proven schedule. */
 typedef struct {
     int64_t batch;
     int64_t in_h, in_w, in_channels;
@@ -61,6 +62,7 @@ typedef struct {
     int64_t pad_top, pad_left;
     int64_t groups;
     int64_t flush_every;
+    int64_t in_d, out_d, kernel_d, stride_d, dilation_d, pad_front;
     /* out_channels numbers that forward adds, in_channels that backward_data adds (as the forward
      * pass of a transposed convolution), or NULL. */
     const float *bias;

@@ -73,27 +73,40 @@ static void print_result(const char *what, int number, const dfp_result *r, int6
     print_hash(what, number, &r->scale, sizeof r->scale);
 }
 
+#define DEPTH(in, out, kernel, stride, dilation, pad)                                              \
+    .in_d = in, .out_d = out, .kernel_d = kernel, .stride_d = stride, .dilation_d = dilation,      \
+    .pad_front = pad
+#define IMAGE DEPTH(1, 1, 1, 1, 1, 0)
+
 /* batch, in_h, in_w, in_channels, out_h, out_w, out_channels, kernel, stride, dilation, padding before,
  * groups, flush_every */
 static const dfp_conv convolutions[] = {
-    {1, 5, 5, 3, 5, 5, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
-    {2, 7, 7, 8, 7, 7, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
-    {1, 4, 9, 6, 4, 9, 33, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0},
-    {1, 8, 8, 5, 4, 4, 48, 3, 3, 2, 2, 1, 1, 0, 0, 1, 0},
-    {2, 6, 6, 16, 6, 6, 64, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0},
-    {1, 9, 7, 4, 5, 3, 70, 3, 3, 1, 2, 2, 1, 0, 0, 1, 0},
-    {1, 6, 5, 12, 6, 5, 18, 3, 2, 1, 1, 1, 2, 1, 1, 3, 0},
-    {1, 5, 5, 6, 5, 5, 6, 3, 3, 1, 1, 1, 1, 1, 1, 6, 0},
-    {1, 13, 13, 3, 4, 4, 20, 5, 5, 3, 3, 1, 1, 1, 1, 1, 0},
-    {1, 3, 3, 130, 3, 3, 129, 1, 1, 1, 1, 1, 1, 0, 0, 1, 16},
+    {1, 5, 5, 3, 5, 5, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE},
+    {2, 7, 7, 8, 7, 7, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE},
+    {1, 4, 9, 6, 4, 9, 33, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, IMAGE},
+    {1, 8, 8, 5, 4, 4, 48, 3, 3, 2, 2, 1, 1, 0, 0, 1, 0, IMAGE},
+    {2, 6, 6, 16, 6, 6, 64, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, IMAGE},
+    {1, 9, 7, 4, 5, 3, 70, 3, 3, 1, 2, 2, 1, 0, 0, 1, 0, IMAGE},
+    {1, 6, 5, 12, 6, 5, 18, 3, 2, 1, 1, 1, 2, 1, 1, 3, 0, IMAGE},
+    {1, 5, 5, 6, 5, 5, 6, 3, 3, 1, 1, 1, 1, 1, 1, 6, 0, IMAGE},
+    {1, 13, 13, 3, 4, 4, 20, 5, 5, 3, 3, 1, 1, 1, 1, 1, 0, IMAGE},
+    {1, 3, 3, 130, 3, 3, 129, 1, 1, 1, 1, 1, 1, 0, 0, 1, 16, IMAGE},
+};
+
+static const dfp_conv volumes[] = {
+    {1, 5, 5, 3, 5, 5, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, DEPTH(4, 4, 3, 1, 1, 1)},
+    {2, 4, 6, 8, 4, 6, 40, 1, 3, 1, 1, 1, 1, 0, 1, 1, 0, DEPTH(5, 2, 2, 2, 2, 0)},
+    {1, 6, 5, 12, 3, 3, 18, 3, 2, 2, 2, 1, 1, 0, 0, 3, 0, DEPTH(1, 1, 3, 1, 1, 1)},
+    {2, 3, 4, 6, 3, 2, 9, 1, 1, 1, 2, 1, 1, 0, 0, 1, 0, DEPTH(7, 3, 1, 3, 1, 0)},
+    {1, 8, 7, 20, 4, 4, 70, 3, 3, 2, 2, 1, 1, 0, 1, 1, 16, DEPTH(6, 3, 3, 2, 1, 0)},
 };
 
 /* Of these, Winograd's algorithm has other results. */
 static const dfp_conv winograd_convolutions[] = {
-    {1, 1, 1, 1, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
-    {2, 9, 6, 40, 9, 6, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
-    {3, 13, 12, 5, 11, 10, 19, 3, 3, 1, 1, 1, 1, 0, 0, 1, 0},
-    {1, 5, 4, 64, 5, 4, 128, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+    {1, 1, 1, 1, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE},
+    {2, 9, 6, 40, 9, 6, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE},
+    {3, 13, 12, 5, 11, 10, 19, 3, 3, 1, 1, 1, 1, 0, 0, 1, 0, IMAGE},
+    {1, 5, 4, 64, 5, 4, 128, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE},
 };
 
 static dfp_status convolve(const dfp_kernels *k, dfp_direction direction, const dfp_conv *c,
@@ -113,9 +126,10 @@ static void run_convolutions(const dfp_kernels *k, const dfp_conv *list, int cou
                              dfp_numerics numerics, const char *algorithm) {
     for (int i = 0; i < count; ++i) {
         const dfp_conv *c = &list[i];
-        int64_t nx = c->batch * c->in_h * c->in_w * c->in_channels;
-        int64_t ny = c->batch * c->out_h * c->out_w * c->out_channels;
-        int64_t nw = c->kernel_h * c->kernel_w * c->in_channels / c->groups * c->out_channels;
+        int64_t nx = c->batch * c->in_d * c->in_h * c->in_w * c->in_channels;
+        int64_t ny = c->batch * c->out_d * c->out_h * c->out_w * c->out_channels;
+        int64_t taps = c->kernel_d * c->kernel_h * c->kernel_w;
+        int64_t nw = taps * c->in_channels / c->groups * c->out_channels;
         /* With a fixed interval, bits for which 16 products are safe in the worst case. */
         int bits = c->flush_every ? 13 : 15;
         for (content kind = RANDOM; kind <= ZERO; ++kind) {
@@ -136,12 +150,12 @@ static void run_convolutions(const dfp_kernels *k, const dfp_conv *list, int cou
 
 /* Of these, channels make blocks of every size; strides of 2 and few channels take other paths. */
 static const dfp_conv block_convolutions[] = {
-    {2, 7, 7, 16, 7, 7, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
-    {1, 6, 9, 128, 6, 9, 48, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0},
-    {1, 9, 8, 32, 5, 4, 80, 3, 3, 2, 2, 1, 1, 1, 0, 1, 0},
-    {1, 8, 8, 64, 4, 4, 128, 1, 1, 2, 2, 1, 1, 0, 0, 1, 0},
-    {1, 6, 5, 96, 6, 5, 192, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0},
-    {3, 10, 9, 16, 10, 9, 160, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+    {2, 7, 7, 16, 7, 7, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE},
+    {1, 6, 9, 128, 6, 9, 48, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, IMAGE},
+    {1, 9, 8, 32, 5, 4, 80, 3, 3, 2, 2, 1, 1, 1, 0, 1, 0, IMAGE},
+    {1, 8, 8, 64, 4, 4, 128, 1, 1, 2, 2, 1, 1, 0, 0, 1, 0, IMAGE},
+    {1, 6, 5, 96, 6, 5, 192, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0, IMAGE},
+    {3, 10, 9, 16, 10, 9, 160, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE},
 };
 
 static void run_in_blocks(const dfp_kernels *k, dfp_direction direction, const dfp_conv *c,
@@ -191,11 +205,11 @@ static float *numbers(int64_t n) {
 
 /* Channels: whole vectors and remainders, several blocks; strides, dilation and odd rows. */
 static const dfp_conv depthwise_convolutions[] = {
-    {1, 5, 5, 3, 5, 5, 3, 3, 3, 1, 1, 1, 1, 1, 1, 3, 0},
-    {2, 7, 6, 33, 4, 3, 33, 3, 3, 2, 2, 1, 1, 1, 0, 33, 0},
-    {1, 9, 20, 70, 9, 20, 70, 3, 3, 1, 1, 1, 1, 1, 1, 70, 0},
-    {1, 8, 9, 130, 4, 3, 130, 2, 5, 1, 1, 4, 1, 0, 0, 130, 0},
-    {1, 4, 3, 16, 2, 1, 16, 1, 1, 3, 3, 1, 1, 0, 0, 16, 0},
+    {1, 5, 5, 3, 5, 5, 3, 3, 3, 1, 1, 1, 1, 1, 1, 3, 0, IMAGE},
+    {2, 7, 6, 33, 4, 3, 33, 3, 3, 2, 2, 1, 1, 1, 0, 33, 0, IMAGE},
+    {1, 9, 20, 70, 9, 20, 70, 3, 3, 1, 1, 1, 1, 1, 1, 70, 0, IMAGE},
+    {1, 8, 9, 130, 4, 3, 130, 2, 5, 1, 1, 4, 1, 0, 0, 130, 0, IMAGE},
+    {1, 4, 3, 16, 2, 1, 16, 1, 1, 3, 3, 1, 1, 0, 0, 16, 0, IMAGE},
 };
 
 static void run_depthwise(const dfp_kernels *k) {
@@ -225,8 +239,8 @@ static void run_depthwise(const dfp_kernels *k) {
 
 static void run_depthwise_in_blocks(const dfp_kernels *k) {
     static const dfp_conv list[] = {
-        {1, 9, 8, 64, 9, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 64, 0},
-        {2, 7, 6, 48, 4, 3, 48, 3, 3, 2, 2, 1, 1, 1, 0, 48, 0},
+        {1, 9, 8, 64, 9, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 64, 0, IMAGE},
+        {2, 7, 6, 48, 4, 3, 48, 3, 3, 2, 2, 1, 1, 1, 0, 48, 0, IMAGE},
     };
     for (int i = 0; i < 2; ++i) {
         dfp_conv c = list[i];
@@ -536,6 +550,7 @@ static void run_transposed(const dfp_kernels *k) {
                       .dilation_h = 1,
                       .dilation_w = 1,
                       .groups = 1,
+                      IMAGE,
                       .bias = numbers(in)};
         dfp_tensor dy = tensor(2 * out * out * 5, 14, RANDOM);
         dfp_tensor w = tensor(kernel * kernel * in * 5, 13, RANDOM);
@@ -702,8 +717,8 @@ static void convolve_repeatedly(const dfp_kernels *k) {
     static int16_t x[2 * 9 * 9 * 8], w[3 * 3 * 8 * 40];
     float *y = malloc(2 * 9 * 9 * 40 * sizeof *y), *dx = malloc(sizeof x * 2);
     float *dw = malloc(sizeof w * 2);
-    dfp_conv c = {2, 9, 9, 8, 9, 9, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0};
-    dfp_conv deep = {2, 9, 9, 8, 9, 9, 8, 3, 3, 1, 1, 1, 1, 1, 1, 8, 0};
+    dfp_conv c = {2, 9, 9, 8, 9, 9, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, IMAGE};
+    dfp_conv deep = {2, 9, 9, 8, 9, 9, 8, 3, 3, 1, 1, 1, 1, 1, 1, 8, 0, IMAGE};
     static int16_t dy[2 * 9 * 9 * 40];
     dfp_tensor tx = {x, 0, 1}, tw = {w, 0, 1}, tdy = {dy, 0, 1};
     for (int i = 0; i < 20 && y && dx && dw; ++i) {
@@ -828,6 +843,7 @@ static void run_all(const dfp_kernels *k) {
     run_products(k);
     run_layer_norms(k);
     run_transposed(k);
+    run_convolutions(k, volumes, LENGTH(volumes), DFP_DIRECT, "_of_volumes");
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */

@@ -55,7 +55,8 @@ def average_pool(x, **arguments):
 
 def values_at_maxima(x, y, values, pool_size, strides, padding):
     """What `values`, of the shape of `x`, holds where the maxima `y` of windows of `x` are."""
-    return tf.raw_ops.MaxPoolGradGrad(
+    kernel = tf.raw_ops.MaxPoolGradGrad if len(pool_size) == 2 else tf.raw_ops.MaxPool3DGradGrad
+    return kernel(
         orig_input=x,
         orig_output=y,
         grad=values,
@@ -66,6 +67,8 @@ def values_at_maxima(x, y, values, pool_size, strides, padding):
 
 
 def mean_where_equal(values, x, y):
-    """The mean over pixels of `values` (N, H, W, C) where `x` equals `y` (N, C)."""
-    equal = tf.cast(x == y[:, None, None], tf.float32)
-    return tf.reduce_sum(equal * values, [1, 2]) / tf.reduce_sum(equal, [1, 2])
+    """The mean over pixels of `values` (N, ..., C) where `x` equals `y` (N, C)."""
+    axes = list(range(1, len(x.shape) - 1))
+    y = functools.reduce(tf.expand_dims, [1] * len(axes), y)
+    equal = tf.cast(x == y, tf.float32)
+    return tf.reduce_sum(equal * values, axes) / tf.reduce_sum(equal, axes)

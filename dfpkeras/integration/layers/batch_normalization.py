@@ -3,6 +3,7 @@
 import keras
 
 from dfpkeras import ops
+from dfpkeras.integration.layer_support import transposed
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
@@ -14,14 +15,8 @@ def _call(layer, inputs, training=None, mask=None):
         return _normalize(layer, inputs, training)
     axes = [axis for axis in range(len(inputs.shape)) if axis != layer.axis % len(inputs.shape)]
     axes.append(layer.axis % len(inputs.shape))
-    outputs = _normalize(layer, _transpose(layer, inputs, axes), training)
-    return _transpose(layer, outputs, [axes.index(axis) for axis in range(len(axes))])
-
-
-def _transpose(layer, x, axes):
-    """Transposes `x` together with its quantised view, if it has one."""
-    moved = ops.transpose(x, axes, number_format=number_format_of(layer))
-    return keras.ops.transpose(x, axes) if moved is None else moved
+    outputs = _normalize(layer, transposed(layer, inputs, axes), training)
+    return transposed(layer, outputs, [axes.index(axis) for axis in range(len(axes))])
 
 
 def _normalize(layer, inputs, training):

@@ -1,4 +1,4 @@
-"""Conv1D and Conv2D."""
+"""Conv1D, Conv2D and Conv3D."""
 
 import math
 
@@ -47,15 +47,11 @@ def _keeps_convolution_op(layer):
     return type(layer).convolution_op is BaseConv.convolution_op
 
 
-def _operation(layer):
-    return f"{layer.rank}-D convolution" if layer.rank in (1, 2) else None
-
-
 def _algorithms(layer, batch_size):
     number_format, sizes = number_format_of(layer), input_sizes(layer)
-    if layer.rank != 2 or sizes is None or not layer.built:
+    if layer.rank == 1 or sizes is None or not layer.built:
         return None
-    channels = layer.kernel.shape[2] * layer.groups
+    channels = layer.kernel.shape[-2] * layer.groups
     x_shape = (batch_size, *sizes, channels)
     arguments = layer.strides, layer.padding, layer.dilation_rate, layer.groups
     flush_every = number_format.flush_every or 0
@@ -81,13 +77,13 @@ register(
             IntegerMethod(keras.layers.Conv1D, "call", _call_conv1d),
         ),
         has_weights=True,
-        operation=_operation,
+        operation=lambda layer: f"{layer.rank}-D convolution",
         algorithms=_algorithms,
         multiply_adds=products_per_output(lambda layer: math.prod(layer.kernel.shape[:-1])),
         kernels=("conv_", "bias_gradient"),
-        float32_operations=("Conv2D",),
-        layers="`Conv2D`, `Conv1D` (strides, dilation, groups, both data formats), and subclasses "
-        "of them",
+        float32_operations=("Conv2D", "Conv3D"),
+        layers="`Conv2D`, `Conv1D`, `Conv3D` (strides, dilation, groups, both data formats), and "
+        "subclasses of them",
         computation="INT16 kernels in all three directions",
     )
 )

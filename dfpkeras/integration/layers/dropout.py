@@ -51,8 +51,8 @@ register(
         ),
         has_weights=False,
         operation=_operation,
-        layers="`SpatialDropout2D` and its 1-D form, `Dropout` with a `noise_shape` of images or "
-        "channels",
+        layers="`SpatialDropout2D` and its 1-D and 3-D forms, `Dropout` with a `noise_shape` of "
+        "images or channels",
         computation="INT16 in and out, if the layer before gave it integers",
     )
 )

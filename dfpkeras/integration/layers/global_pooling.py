@@ -5,7 +5,6 @@ import math
 import keras
 
 from dfpkeras import ops
-from dfpkeras.integration.keras_internals import BaseGlobalPooling
 from dfpkeras.integration.layer_support import or_not_implemented, spatial_sizes
 from dfpkeras.integration.policy import number_format_of
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
@@ -39,13 +38,14 @@ register(
         methods=(
             IntegerMethod(keras.layers.GlobalAveragePooling1D, "call", _call_average),
             IntegerMethod(keras.layers.GlobalAveragePooling2D, "call", _call_average),
+            IntegerMethod(keras.layers.GlobalAveragePooling3D, "call", _call_average),
             IntegerMethod(keras.layers.GlobalMaxPooling1D, "call", _call_max),
             IntegerMethod(keras.layers.GlobalMaxPooling2D, "call", _call_max),
+            IntegerMethod(keras.layers.GlobalMaxPooling3D, "call", _call_max),
         ),
         has_weights=False,
-        relatives=(BaseGlobalPooling,),
         kernels=("global_average_pool", "global_max_pool"),
-        layers="`GlobalAveragePooling2D`, `GlobalMaxPooling2D` and their 1-D forms",
+        layers="`GlobalAveragePooling2D`, `GlobalMaxPooling2D` and their 1-D and 3-D forms",
         computation="INT16 in, if the layer before gave them integers; averages are float32",
     )
 )

@@ -36,12 +36,14 @@ register(
         methods=(
             IntegerMethod(keras.layers.ZeroPadding1D, "call", _call_zero_padding),
             IntegerMethod(keras.layers.ZeroPadding2D, "call", _call_zero_padding),
+            IntegerMethod(keras.layers.ZeroPadding3D, "call", _call_zero_padding),
             IntegerMethod(keras.layers.Cropping1D, "call", _call_cropping),
             IntegerMethod(keras.layers.Cropping2D, "call", _call_cropping),
+            IntegerMethod(keras.layers.Cropping3D, "call", _call_cropping),
         ),
         has_weights=False,
         kernels=("zero_pad", "crop"),
-        layers="`ZeroPadding2D`, `Cropping2D` and their 1-D forms",
+        layers="`ZeroPadding2D`, `Cropping2D` and their 1-D and 3-D forms",
         computation="INT16 in and out, if the layer before gave them integers",
     )
 )

@@ -13,7 +13,7 @@ from dfpkeras.kernels.pooling import MOST_WINDOW_PIXELS
 def _call(layer, inputs):
     padding = layer.padding.lower()
     few_pixels = math.prod(layer.pool_size) <= MOST_WINDOW_PIXELS
-    if len(layer.pool_size) > 2 or not few_pixels or min(layer.strides) < 1:
+    if not few_pixels or min(layer.strides) < 1:
         return NotImplemented
     pairs = zip(spatial_sizes(layer, inputs), layer.pool_size, strict=True)
     if padding == "valid" and any(size is not None and size < window for size, window in pairs):
@@ -37,7 +37,7 @@ register(
         has_weights=False,
         kernels=("max_pool", "average_pool"),
         float32_operations=("MaxPool", "AvgPool"),
-        layers="`MaxPooling2D`, `AveragePooling2D` and their 1-D forms",
+        layers="`MaxPooling2D`, `AveragePooling2D` and their 1-D and 3-D forms",
         computation="INT16 in and out, if the layer before gave them integers",
     )
 )

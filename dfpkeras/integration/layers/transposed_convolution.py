@@ -1,4 +1,4 @@
-"""Conv1DTranspose and Conv2DTranspose."""
+"""Conv1DTranspose, Conv2DTranspose and Conv3DTranspose."""
 
 import math
 
@@ -23,10 +23,6 @@ def _call(layer, inputs):
     return NotImplemented if outputs is None else activated(layer, outputs)
 
 
-def _operation(layer):
-    return f"{layer.rank}-D transposed convolution" if layer.rank in (1, 2) else None
-
-
 def _multiply_adds(layer, shapes):
     if shapes is None or not layer.built:
         return None
@@ -38,10 +34,10 @@ register(
         kind="convolution",
         methods=(IntegerMethod(BaseConvTranspose, "call", _call),),
         has_weights=True,
-        operation=_operation,
+        operation=lambda layer: f"{layer.rank}-D transposed convolution",
         multiply_adds=_multiply_adds,
         kernels=("transposed_conv_", "bias_gradient"),
-        layers="`Conv2DTranspose`, `Conv1DTranspose`, and subclasses of them",
+        layers="`Conv2DTranspose`, `Conv1DTranspose`, `Conv3DTranspose`, and subclasses of them",
         computation="INT16 kernels in all three directions",
     )
 )

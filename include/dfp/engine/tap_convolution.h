@@ -1,12 +1,15 @@
 /* The convolution behind forward, backward_data and matmul: every pixel of an output grid is a sum
  * over taps, each a fixed offset into the input.
  *
- *   out[n, i, j, :] = sum over taps (r, c) of in[n, i * step_h + r, j * step_w + c, :] * B[tap]
+ *   out[n, d, i, j, :] = sum over taps (p, r, c) of
+ *       in[n, d * step_d + p, i * step_h + r, j * step_w + c, :] * B[tap]
  *
  * Input rows that a task needs are copied once into a padded scratch buffer, in which the window of
- * one tap row is contiguous: no im2col. A single tap that never leaves the input is read in place. */
+ * one tap row is contiguous: no im2col. The rows of all planes of taps follow each other there: an
+ * image, with one plane, is the same as ever. A single tap that never leaves the input is read in
+ * place. */
 
-/* Rows or columns of taps: input offsets, ascending, and the kernel index that each belongs to. */
+/* Planes, rows or columns of taps: input offsets, ascending, and the kernel index that each belongs to. */
 typedef struct {
     int64_t count;
     int64_t *offset;
@@ -15,23 +18,23 @@ typedef struct {
 
 typedef struct {
     const int16_t *in;
-    int64_t batch, in_h, in_w, in_channels;
+    int64_t batch, in_d, in_h, in_w, in_channels;
     int64_t channels; /* of one group */
-    int64_t grid_h, grid_w, step_h, step_w;
-    dfp_taps rows, columns;
+    int64_t grid_d, grid_h, grid_w, step_d, step_h, step_w;
+    dfp_taps planes, rows, columns;
 
     int64_t groups;
     int64_t out_columns; /* of one group */
     dfp_flush_rule rule;
     const int16_t *weights;
-    /* The weights of tap (h, w) begin at (h * kernel_w + w) * kernel_stride. */
-    int64_t kernel_w, kernel_stride;
+    /* The weights of tap (d, h, w) begin at ((d * kernel_h + h) * kernel_w + w) * kernel_stride. */
+    int64_t kernel_h, kernel_w, kernel_stride;
     int64_t inner_stride, column_stride, group_stride;
 
-    float *out;                            /* or NULL, if the result is wanted in blocks */
-    dfp_block_result blocks;               /* if it is */
-    int64_t out_first;                     /* element of the first pixel */
-    int64_t out_image, out_row, out_pixel; /* strides in elements */
+    float *out;              /* or NULL, if the result is wanted in blocks */
+    dfp_block_result blocks; /* if it is */
+    int64_t out_first;       /* element of the first pixel */
+    int64_t out_image, out_plane, out_row, out_pixel; /* strides in elements */
     dfp_power scale;
     const float *bias;         /* of all groups, or NULL */
     dfp_channel_ranges ranges; /* of all groups; not with cells */
@@ -63,22 +66,30 @@ static int dfp_never_leaves(const dfp_taps *t, int64_t grid, int64_t step, int64
     return t->offset[0] >= 0 && (grid - 1) * step + t->offset[t->count - 1] < extent;
 }
 
+/* Values of one scratch row: those of all planes of taps. */
+static int64_t dfp_scratch_stride(const dfp_tap_convolution *t) {
+    return t->planes.count * t->scratch_w * t->channels;
+}
+
 /* Lists the segments of the reduction and the position of each row of B in the weights. */
 static void dfp_tap_order(dfp_tap_convolution *t) {
     int joined = dfp_consecutive(&t->columns);
     int64_t per_segment = joined ? t->columns.count : 1;
     int64_t k = 0, segment = 0;
-    for (int64_t r = 0; r < t->rows.count; ++r) {
-        int64_t row = (t->rows.offset[r] - t->rows.offset[0]) * t->scratch_w;
+    for (int64_t i = 0; i < t->planes.count * t->rows.count; ++i) {
+        int64_t plane = i / t->rows.count, r = i % t->rows.count;
+        int64_t row = (t->rows.offset[r] - t->rows.offset[0]) * dfp_scratch_stride(t);
+        row += plane * t->scratch_w * t->channels;
+        int64_t kernel_row = t->planes.kernel_index[plane] * t->kernel_h + t->rows.kernel_index[r];
         for (int64_t c = 0; c < t->columns.count; ++c) {
             if (c % per_segment == 0) {
                 int64_t column = t->columns.offset[c] - t->columns.offset[0];
                 int64_t pairs = dfp_ceil_div(per_segment * t->channels, 2);
-                t->segments[segment++] = (dfp_segment){(row + column) * t->channels, pairs};
+                t->segments[segment++] = (dfp_segment){row + column * t->channels, pairs};
             }
-            int64_t tap = t->rows.kernel_index[r] * t->kernel_w + t->columns.kernel_index[c];
-            for (int64_t i = 0; i < t->channels; ++i)
-                t->b_rows[k++] = tap * t->kernel_stride + i * t->inner_stride;
+            int64_t tap = kernel_row * t->kernel_w + t->columns.kernel_index[c];
+            for (int64_t channel = 0; channel < t->channels; ++channel)
+                t->b_rows[k++] = tap * t->kernel_stride + channel * t->inner_stride;
             if ((c + 1) % per_segment == 0 && k % 2) t->b_rows[k++] = -1;
         }
     }
@@ -110,6 +121,11 @@ static size_t dfp_tap_plan_bytes(const dfp_tap_convolution *t, int64_t taps) {
 /* Tasks for each thread, so that a delayed thread does not make all others wait. */
 #define DFP_TASKS_PER_THREAD 4
 
+/* Rows of the grid of all images and planes. */
+static int64_t dfp_grid_rows(const dfp_tap_convolution *t) {
+    return t->batch * t->grid_d * t->grid_h;
+}
+
 static int64_t dfp_scratch_rows(const dfp_tap_convolution *t, int64_t rows) {
     int64_t reach = t->rows.offset[t->rows.count - 1] - t->rows.offset[0] + 1;
     int64_t images = rows / t->grid_h + 2;
@@ -123,7 +139,7 @@ static int64_t dfp_cell_stride(const dfp_tap_convolution *t) {
 
 static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
     if (t->in_place) return 0;
-    int64_t values = dfp_scratch_rows(t, rows) * t->scratch_w * t->channels;
+    int64_t values = dfp_scratch_rows(t, rows) * dfp_scratch_stride(t);
     return dfp_round_up((size_t)(values + 2) * sizeof(int16_t), 64);
 }
 
@@ -131,7 +147,7 @@ static size_t dfp_scratch_bytes(const dfp_tap_convolution *t, int64_t rows) {
 static int64_t dfp_busiest_thread(const dfp_tap_convolution *t, int64_t rows,
                                   int64_t *column_tasks) {
     int64_t threads = dfp_get_num_threads();
-    int64_t tasks = t->groups * dfp_ceil_div(t->batch * t->grid_h, rows);
+    int64_t tasks = t->groups * dfp_ceil_div(dfp_grid_rows(t), rows);
     int64_t cuts = dfp_ceil_div(DFP_TASKS_PER_THREAD * threads, tasks);
     if (cuts > t->column_blocks) cuts = t->column_blocks;
     *column_tasks = cuts;
@@ -142,7 +158,7 @@ static int64_t dfp_busiest_thread(const dfp_tap_convolution *t, int64_t rows,
 /* Cuts the grid into tasks, whole rows each, so that the busiest thread has the least to do;
  * results do not depend on the cut. */
 static void dfp_tap_tasks(dfp_tap_convolution *t) {
-    int64_t total = t->batch * t->grid_h, best = INT64_MAX, cuts;
+    int64_t total = dfp_grid_rows(t), best = INT64_MAX, cuts;
     int64_t least = dfp_ceil_div(DFP_LEAST_TASK_PIXELS, t->grid_w);
     int64_t most = DFP_MOST_TASK_PIXELS / t->grid_w;
     if (least > total) least = total;
@@ -162,10 +178,11 @@ static void dfp_tap_tasks(dfp_tap_convolution *t) {
 
 /* Fills in what is derived from the description; `memory` holds dfp_tap_plan_bytes. */
 static dfp_status dfp_tap_plan(dfp_tap_convolution *t, char *memory) {
-    int64_t taps = t->rows.count * t->columns.count;
+    int64_t taps = t->planes.count * t->rows.count * t->columns.count;
     int64_t most_pairs = taps * dfp_ceil_div(t->channels, 2);
     int64_t last_column = t->columns.offset[t->columns.count - 1];
     t->in_place = taps == 1 && t->channels % 2 == 0 &&
+                  dfp_never_leaves(&t->planes, t->grid_d, t->step_d, t->in_d) &&
                   dfp_never_leaves(&t->rows, t->grid_h, t->step_h, t->in_h) &&
                   dfp_never_leaves(&t->columns, t->grid_w, t->step_w, t->in_w);
     t->scratch_w = (t->grid_w - 1) * t->step_w + last_column - t->columns.offset[0] + 1;
@@ -220,18 +237,19 @@ static void dfp_tap_pack_task(void *context, int64_t task, int worker) {
 }
 
 /* One input row of one group, from the first tap's column on, zeros where it leaves the input. */
-static void dfp_copy_row(const dfp_tap_convolution *t, int64_t group, int64_t image, int64_t row,
-                         int16_t *to) {
+static void dfp_copy_row(const dfp_tap_convolution *t, int64_t group, int64_t image, int64_t plane,
+                         int64_t row, int16_t *to) {
     int64_t first = t->columns.offset[0], end = first + t->scratch_w;
     int64_t from_column = first > 0 ? first : 0, to_column = end < t->in_w ? end : t->in_w;
     size_t pixel = (size_t)t->channels * sizeof(int16_t);
-    if (row < 0 || row >= t->in_h || from_column >= to_column) {
+    int inside_plane = plane >= 0 && plane < t->in_d && row >= 0 && row < t->in_h;
+    if (!inside_plane || from_column >= to_column) {
         memset(to, 0, (size_t)t->scratch_w * pixel);
         return;
     }
-    const int16_t *from = t->in +
-                          ((image * t->in_h + row) * t->in_w + from_column) * t->in_channels +
-                          group * t->channels;
+    int64_t line = (image * t->in_d + plane) * t->in_h + row;
+    const int16_t *from = t->in + (line * t->in_w + from_column) * t->in_channels;
+    from += group * t->channels;
     int64_t before = from_column - first, inside = to_column - from_column;
     memset(to, 0, (size_t)before * pixel);
     to += before * t->channels;
@@ -254,28 +272,32 @@ typedef struct {
     float *staged;  /* where blocks go first, or NULL */
 } dfp_pixels;
 
-/* Copies the rows [first, last] of the grid of one image to scratch (or finds them in place) and
- * appends their pixels. Returns the scratch memory after them. */
-static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int64_t image,
+/* Copies the rows [first, last] of one plane of one image's grid to scratch (or finds them in place)
+ * and appends their pixels. `index` counts the planes of all images. Returns the scratch memory after
+ * them. */
+static int16_t *dfp_gather_rows(const dfp_tap_convolution *t, int64_t group, int64_t index,
                                 int64_t first, int64_t last, int16_t *scratch, dfp_pixels *pixels) {
+    int64_t image = index / t->grid_d, plane = index % t->grid_d;
     int64_t top = first * t->step_h + t->rows.offset[0];
     int64_t height =
         (last - first) * t->step_h + t->rows.offset[t->rows.count - 1] - t->rows.offset[0] + 1;
-    int64_t row_stride = t->scratch_w * t->channels, pixel_stride = t->step_w * t->channels;
+    int64_t line = t->scratch_w * t->channels, pixel_stride = t->step_w * t->channels;
+    int64_t row_stride = dfp_scratch_stride(t);
     const int16_t *window = scratch;
     if (t->in_place) {
         row_stride = t->in_w * t->in_channels;
         pixel_stride = t->step_w * t->in_channels;
-        window = t->in + (image * t->in_h + top) * row_stride +
+        int64_t front = image * t->in_d + plane * t->step_d + t->planes.offset[0];
+        window = t->in + (front * t->in_h + top) * row_stride +
                  t->columns.offset[0] * t->in_channels + group * t->channels;
     } else {
-        for (int64_t r = 0; r < height; ++r)
-            dfp_copy_row(t, group, image, top + r, scratch + r * row_stride);
-        scratch += height * row_stride;
+        for (int64_t i = 0; i < height * t->planes.count; ++i, scratch += line)
+            dfp_copy_row(t, group, image, plane * t->step_d + t->planes.offset[i % t->planes.count],
+                         top + i / t->planes.count, scratch);
     }
     for (int64_t i = first; i <= last; ++i) {
-        int64_t place = t->out_first + image * t->out_image + i * t->out_row;
-        place += group * t->out_columns;
+        int64_t place = t->out_first + image * t->out_image + plane * t->out_plane;
+        place += i * t->out_row + group * t->out_columns;
         for (int64_t j = 0; j < t->grid_w; ++j, ++pixels->count) {
             pixels->window[pixels->count] =
                 window + (i - first) * t->step_h * row_stride + j * pixel_stride;
@@ -311,12 +333,14 @@ static void dfp_scatter_cells(const dfp_tap_convolution *t, int64_t row, int64_t
                               float *cells) {
     int64_t channels = t->out_pixel, line = t->cell_w * channels;
     for (; row < end; ++row) {
-        int64_t image = row / t->grid_h, top = row % t->grid_h * t->cell_h;
+        int64_t image = row / t->grid_h / t->grid_d, plane = row / t->grid_h % t->grid_d;
+        int64_t top = row % t->grid_h * t->cell_h;
         for (int64_t j = 0; j < t->grid_w; ++j, cells += dfp_cell_stride(t)) {
             int64_t left = j * t->cell_w, width = t->result_w - left;
             if (width > t->cell_w) width = t->cell_w;
             size_t bytes = (size_t)(width * channels) * sizeof(float);
-            int64_t to = image * t->out_image + (top * t->result_w + left) * channels;
+            int64_t to = t->out_first + image * t->out_image + plane * t->out_plane;
+            to += (top * t->result_w + left) * channels;
             for (int64_t i = 0; i < t->cell_h && top + i < t->result_h; ++i) {
                 int64_t at = to + i * t->result_w * channels;
                 if (t->out)
@@ -380,11 +404,11 @@ static void dfp_tap_task(void *context, int64_t task, int worker) {
     pixels.window = (const int16_t **)memory;
     pixels.place = (int64_t *)(pixels.window + t->rows_per_task * t->grid_w);
     pixels.out = (float **)(pixels.place + t->rows_per_task * t->grid_w);
-    if (end > t->batch * t->grid_h) end = t->batch * t->grid_h;
+    if (end > dfp_grid_rows(t)) end = dfp_grid_rows(t);
     for (int64_t at = row; at < end;) {
-        int64_t image = at / t->grid_h, first = at % t->grid_h;
+        int64_t index = at / t->grid_h, first = at % t->grid_h;
         int64_t count = t->grid_h - first < end - at ? t->grid_h - first : end - at;
-        scratch = dfp_gather_rows(t, group, image, first, first + count - 1, scratch, &pixels);
+        scratch = dfp_gather_rows(t, group, index, first, first + count - 1, scratch, &pixels);
         at += count;
     }
     int64_t first_block = column_task * t->column_blocks / t->column_tasks;

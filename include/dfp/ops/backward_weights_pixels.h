@@ -1,15 +1,16 @@
-/* backward_weights of 1x1 convolutions without padding: x in micro-panels of DFP_TILE_ROWS channels,
+/* backward_weights of 1x1 (or 1x1x1) convolutions without padding: x in micro-panels of DFP_TILE_ROWS channels,
  * [channels / 6][pairs][6][2], as the micro-kernel reads it. Pairs are adjacent output pixels. */
 
 /* INT16 of one pair of a micro-panel. */
 #define DFP_MICRO (2 * DFP_TILE_ROWS)
 
 static int dfp_is_pointwise(const dfp_conv *c) {
-    return c->kernel_h * c->kernel_w == 1 && c->pad_top == 0 && c->pad_left == 0;
+    return c->kernel_d * c->kernel_h * c->kernel_w == 1 && c->pad_front == 0 && c->pad_top == 0 &&
+           c->pad_left == 0;
 }
 
 static void dfp_plan_pixels(dfp_weights_gradient *g) {
-    int64_t pixels = g->c.batch * g->c.out_h * g->c.out_w;
+    int64_t pixels = g->c.batch * g->c.out_d * g->c.out_h * g->c.out_w;
     g->blocks = dfp_ceil_div(pixels, DFP_BLOCK_PIXELS);
     g->segments_per_block = 1;
     g->pairs_per_block = dfp_ceil_div(pixels < DFP_BLOCK_PIXELS ? pixels : DFP_BLOCK_PIXELS, 2);
@@ -37,13 +38,14 @@ static int64_t dfp_place_in_micro_panels(const dfp_weights_gradient *g, int64_t 
 /* Lists the positions of a block's pixels in x and dy. */
 static void dfp_list_pixels(const dfp_weights_gradient *g, int64_t block, dfp_weights_scratch *s) {
     const dfp_conv *c = &g->c;
-    int64_t image_pixels = c->out_h * c->out_w, pixel = block * DFP_BLOCK_PIXELS;
-    int64_t end = pixel + DFP_BLOCK_PIXELS, pixels = c->batch * image_pixels, k = 0;
+    int64_t plane_pixels = c->out_h * c->out_w, pixel = block * DFP_BLOCK_PIXELS, k = 0;
+    int64_t end = pixel + DFP_BLOCK_PIXELS, pixels = c->batch * c->out_d * plane_pixels;
     if (end > pixels) end = pixels;
     while (pixel < end) {
-        int64_t image = pixel / image_pixels, row = pixel % image_pixels / c->out_w;
+        int64_t plane = dfp_input_plane(c, pixel / plane_pixels, 0);
+        int64_t row = pixel % plane_pixels / c->out_w;
         int64_t column = pixel % c->out_w, last = pixel - column + c->out_w;
-        int64_t x = (image * c->in_h + row * c->stride_h) * c->in_w * c->in_channels;
+        int64_t x = (plane * c->in_h + row * c->stride_h) * c->in_w * c->in_channels;
         for (; pixel < last && pixel < end; ++pixel, ++column) {
             s->x_rows[k] = x + column * c->stride_w * c->in_channels;
             s->dy_rows[k++] = pixel * c->out_channels;

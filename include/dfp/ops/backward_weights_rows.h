@@ -6,7 +6,8 @@
  * begins `pitch` values after the previous one: the zeros at the end of one row are those at the
  * beginning of the next where all phases have both. Pixels of one image then follow each other,
  * pitch - out_w columns of which belong to no output; dy is packed with zeros there. Pairs are
- * adjacent values of this sequence; it restarts with each image, and is padded to even length. */
+ * adjacent values of this sequence; it restarts with each image (of a volume: with each output plane,
+ * for which x is transposed once for each plane of the kernel), and is padded to even length. */
 
 static int dfp_is_not_pointwise(const dfp_conv *c) { return !dfp_is_pointwise(c); }
 
@@ -34,7 +35,7 @@ static dfp_inside dfp_phase_inside(const dfp_weights_gradient *g, int64_t phase)
 
 static void dfp_plan_rows(dfp_weights_gradient *g) {
     const dfp_conv *c = &g->c;
-    int64_t rows = c->batch * c->out_h;
+    int64_t rows = c->batch * c->out_d * c->out_h, phases = c->stride_h * c->stride_w;
     g->reach_h = (c->kernel_h - 1) * c->dilation_h / c->stride_h;
     g->reach_w = (c->kernel_w - 1) * c->dilation_w / c->stride_w;
     g->row_values = c->out_w + g->reach_w;
@@ -54,14 +55,16 @@ static void dfp_plan_rows(dfp_weights_gradient *g) {
     g->pairs_per_block = dfp_ceil_div(g->rows_per_block * g->pitch, 2) + g->segments_per_block;
     int64_t slots = g->rows_per_block + g->segments_per_block * g->reach_h;
     g->phase_values = slots * g->pitch;
-    g->channel_values = dfp_odd_lines(c->stride_h * c->stride_w * g->phase_values + shared + 2);
+    g->channel_values = dfp_odd_lines(c->kernel_d * phases * g->phase_values + shared + 2);
     g->row_step = 2;
 }
 
 static int64_t dfp_place_in_rows(const dfp_weights_gradient *g, int64_t tap, int64_t channel) {
     const dfp_conv *c = &g->c;
-    int64_t row = tap / c->kernel_w * c->dilation_h, column = tap % c->kernel_w * c->dilation_w;
-    int64_t phase = row % c->stride_h * c->stride_w + column % c->stride_w;
+    int64_t plane = tap / (c->kernel_h * c->kernel_w);
+    int64_t row = tap / c->kernel_w % c->kernel_h * c->dilation_h;
+    int64_t column = tap % c->kernel_w * c->dilation_w;
+    int64_t phase = (plane * c->stride_h + row % c->stride_h) * c->stride_w + column % c->stride_w;
     return channel * g->channel_values + phase * g->phase_values + row / c->stride_h * g->pitch +
            column / c->stride_w;
 }
@@ -101,18 +104,20 @@ static void dfp_transpose_row(const dfp_weights_gradient *g, int64_t phase, cons
     }
 }
 
-/* Transposes to slot `slot` the input of `count` output rows of one image, from row `first` on. */
-static void dfp_transpose_rows(const dfp_weights_gradient *g, int64_t image, int64_t first,
+/* Transposes to slot `slot` the input of `count` rows of one output plane, from row `first` on. */
+static void dfp_transpose_rows(const dfp_weights_gradient *g, int64_t plane, int64_t first,
                                int64_t count, int64_t slot, int64_t channel, int64_t channels,
                                int16_t *transposed) {
     const dfp_conv *c = &g->c;
-    for (int64_t phase = 0; phase < c->stride_h * c->stride_w; ++phase) {
+    for (int64_t phase = 0; phase < c->kernel_d * c->stride_h * c->stride_w; ++phase) {
+        int64_t from = dfp_input_plane(c, plane, phase / (c->stride_h * c->stride_w));
+        int64_t row_phase = phase / c->stride_w % c->stride_h;
         int16_t *to = transposed + phase * g->phase_values + slot * g->pitch;
         for (int64_t r = 0; r < count + g->reach_h; ++r, to += g->pitch) {
-            int64_t row = (first + r) * c->stride_h + phase / c->stride_w - c->pad_top;
-            const int16_t *x = g->x + (image * c->in_h + row) * c->in_w * c->in_channels + channel;
-            dfp_transpose_row(g, phase % c->stride_w, row >= 0 && row < c->in_h ? x : NULL,
-                              channels, to);
+            int64_t row = (first + r) * c->stride_h + row_phase - c->pad_top;
+            const int16_t *x = g->x + (from * c->in_h + row) * c->in_w * c->in_channels + channel;
+            int inside = from >= 0 && row >= 0 && row < c->in_h;
+            dfp_transpose_row(g, phase % c->stride_w, inside ? x : NULL, channels, to);
         }
     }
 }
@@ -135,13 +140,13 @@ static void dfp_gather_block_rows(const dfp_weights_gradient *g, int64_t block, 
     const dfp_conv *c = &g->c;
     int64_t row = block * g->rows_per_block, end = row + g->rows_per_block, slot = 0, k = 0;
     dfp_segment *segment = s->segments;
-    if (end > c->batch * c->out_h) end = c->batch * c->out_h;
+    if (end > c->batch * c->out_d * c->out_h) end = c->batch * c->out_d * c->out_h;
     while (row < end) {
-        int64_t image = row / c->out_h, first = row % c->out_h;
+        int64_t plane = row / c->out_h, first = row % c->out_h;
         int64_t count = c->out_h - first < end - row ? c->out_h - first : end - row;
         int64_t listed = dfp_list_rows(g, row, count, s->dy_rows + k);
         *segment++ = (dfp_segment){slot * g->pitch, listed / 2};
-        dfp_transpose_rows(g, image, first, count, slot, channel, channels, s->broadcast);
+        dfp_transpose_rows(g, plane, first, count, slot, channel, channels, s->broadcast);
         slot += count + g->reach_h;
         row += count;
         k += listed;

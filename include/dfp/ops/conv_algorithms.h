@@ -7,8 +7,9 @@ static int dfp_accepts_any_conv(const dfp_conv *c) {
 
 /* Multiply-adds of the definition. */
 static double dfp_conv_products(const dfp_conv *c) {
-    double outputs = (double)(c->batch * c->out_h * c->out_w * c->out_channels);
-    return outputs * (double)(c->kernel_h * c->kernel_w * (c->in_channels / c->groups));
+    double outputs = (double)(c->batch * c->out_d * c->out_h * c->out_w * c->out_channels);
+    int64_t taps = c->kernel_d * c->kernel_h * c->kernel_w;
+    return outputs * (double)(taps * (c->in_channels / c->groups));
 }
 
 static const dfp_conv_algorithm dfp_forward_algorithms[] = {

@@ -1,8 +1,8 @@
-/* dx = transposed convolution of dy with w, plus a bias if there is one. For strides (sh, sw) the input pixels fall into sh * sw
- * phases (row % sh, column % sw); within one phase every pixel sees the same taps at the same offsets
- * in dy, so each phase is a tap convolution of stride 1. */
+/* dx = transposed convolution of dy with w, plus a bias if there is one. For strides (sd, sh, sw) the
+ * input pixels fall into sd * sh * sw phases (plane % sd, row % sh, column % sw); within one phase every
+ * pixel sees the same taps at the same offsets in dy, so each phase is a tap convolution of stride 1. */
 
-/* The taps that reach rows (or columns) of this phase, by ascending offset in dy. */
+/* The taps that reach planes, rows or columns of this phase, by ascending offset in dy. */
 static void dfp_phase_taps(dfp_taps *t, int64_t phase, int64_t kernel, int64_t stride,
                            int64_t dilation, int64_t pad) {
     t->count = 0;
@@ -40,13 +40,17 @@ static void dfp_write_bias(const dfp_tap_convolution *t, int64_t at, int64_t cha
 /* No tap reaches this phase: one row of it. */
 static void dfp_bias_row_task(void *context, int64_t task, int worker) {
     const dfp_tap_convolution *t = context;
-    int64_t row = task / t->grid_h * t->out_image + task % t->grid_h * t->out_row + t->out_first;
+    int64_t image = task / t->grid_h / t->grid_d, plane = task / t->grid_h % t->grid_d;
+    int64_t row = t->out_first + image * t->out_image + plane * t->out_plane;
+    row += task % t->grid_h * t->out_row;
     (void)worker;
     for (int64_t j = 0; j < t->grid_w; ++j, row += t->out_pixel)
         dfp_write_bias(t, row, t->groups * t->out_columns);
 }
 
+/* Rows and columns by phases, for the planes of one phase. */
 static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char *memory) {
+    int64_t first = t->out_first;
     for (int64_t row = 0; row < c->stride_h; ++row) {
         dfp_phase_taps(&t->rows, row, c->kernel_h, c->stride_h, c->dilation_h, c->pad_top);
         t->grid_h = dfp_phase_extent(c->in_h, row, c->stride_h);
@@ -54,10 +58,10 @@ static dfp_status dfp_run_phases(const dfp_conv *c, dfp_tap_convolution *t, char
             dfp_phase_taps(&t->columns, column, c->kernel_w, c->stride_w, c->dilation_w,
                            c->pad_left);
             t->grid_w = dfp_phase_extent(c->in_w, column, c->stride_w);
-            t->out_first = (row * c->in_w + column) * c->in_channels;
+            t->out_first = first + (row * c->in_w + column) * c->in_channels;
             if (!t->grid_h || !t->grid_w) continue;
-            if (!t->rows.count || !t->columns.count) {
-                dfp_parallel(t->batch * t->grid_h, dfp_bias_row_task, t);
+            if (!t->planes.count || !t->rows.count || !t->columns.count) {
+                dfp_parallel(dfp_grid_rows(t), dfp_bias_row_task, t);
                 continue;
             }
             dfp_status status = dfp_tap_run(t, memory);
@@ -123,8 +127,11 @@ static dfp_cell dfp_choose_cell(const dfp_conv *c, int64_t *offsets) {
 static void dfp_expand_weights(const dfp_conv *c, const dfp_tap_convolution *t, const int16_t *w,
                                int16_t *to) {
     size_t channel = (size_t)c->in_channels;
-    for (int64_t tap = 0; tap < t->rows.count * t->columns.count; ++tap) {
-        int64_t row = t->rows.offset[tap / t->columns.count] * c->stride_h;
+    int64_t matrix = c->in_channels * c->out_channels;
+    for (int64_t tap = 0; tap < t->planes.count * t->rows.count * t->columns.count; ++tap) {
+        int64_t tap_row = tap / t->columns.count;
+        int64_t row = t->rows.offset[tap_row % t->rows.count] * c->stride_h;
+        int64_t kd = t->planes.kernel_index[tap_row / t->rows.count];
         int64_t column = t->columns.offset[tap % t->columns.count] * c->stride_w;
         for (int64_t co = 0; co < c->out_channels; ++co) {
             for (int64_t pixel = 0; pixel < t->cell_h * t->cell_w; ++pixel, to += channel) {
@@ -133,8 +140,7 @@ static void dfp_expand_weights(const dfp_conv *c, const dfp_tap_convolution *t, 
                 int64_t kh = down / c->dilation_h, kw = right / c->dilation_w;
                 int has = down >= 0 && right >= 0 && down % c->dilation_h == 0 &&
                           right % c->dilation_w == 0 && kh < c->kernel_h && kw < c->kernel_w;
-                int64_t matrix = c->in_channels * c->out_channels;
-                const int16_t *from = w + (kh * c->kernel_w + kw) * matrix;
+                const int16_t *from = w + ((kd * c->kernel_h + kh) * c->kernel_w + kw) * matrix;
                 for (int64_t ci = 0; ci < c->in_channels; ++ci)
                     to[ci] = has ? from[ci * c->out_channels + co] : 0;
             }
@@ -142,6 +148,7 @@ static void dfp_expand_weights(const dfp_conv *c, const dfp_tap_convolution *t, 
     }
 }
 
+/* Rows and columns by cells, for the planes of one phase that taps reach. */
 static dfp_status dfp_run_cells(const dfp_conv *c, dfp_tap_convolution *t, dfp_cell cell,
                                 char *memory) {
     t->cell_h = cell.h;
@@ -158,15 +165,17 @@ static dfp_status dfp_run_cells(const dfp_conv *c, dfp_tap_convolution *t, dfp_c
                                         c->pad_left, t->columns.offset);
     for (int64_t i = 0; i < t->rows.count; ++i) t->rows.kernel_index[i] = i;
     for (int64_t i = 0; i < t->columns.count; ++i) t->columns.kernel_index[i] = i;
+    t->kernel_h = t->rows.count;
     t->out_columns = cell.h * cell.w * c->in_channels;
     t->out_pixel = c->in_channels;
     t->kernel_w = t->columns.count;
     t->kernel_stride = c->out_channels * t->out_columns;
     t->inner_stride = t->out_columns;
     t->column_stride = 1;
-    int64_t values = t->rows.count * t->columns.count * t->kernel_stride;
+    int64_t values = t->planes.count * t->rows.count * t->columns.count * t->kernel_stride;
     int16_t *weights = dfp_take(&memory, (size_t)values * sizeof(int16_t));
     dfp_expand_weights(c, t, t->weights, weights);
+    for (int64_t i = 0; i < t->planes.count; ++i) t->planes.kernel_index[i] = i;
     t->weights = weights;
     float *bias = dfp_take(&memory, DFP_BLOCK * sizeof(float));
     for (int64_t i = 0; t->bias && i < t->out_columns; ++i) bias[i] = t->bias[i % c->in_channels];
@@ -174,9 +183,25 @@ static dfp_status dfp_run_cells(const dfp_conv *c, dfp_tap_convolution *t, dfp_c
     return dfp_tap_run(t, memory);
 }
 
+/* The phases of planes, one after the other. */
+static dfp_status dfp_run_planes(const dfp_conv *c, const dfp_tap_convolution *all, dfp_cell cell,
+                                 char *memory) {
+    dfp_status status = DFP_OK;
+    for (int64_t plane = 0; plane < c->stride_d && status == DFP_OK; ++plane) {
+        dfp_tap_convolution t = *all;
+        dfp_phase_taps(&t.planes, plane, c->kernel_d, c->stride_d, c->dilation_d, c->pad_front);
+        t.grid_d = dfp_phase_extent(c->in_d, plane, c->stride_d);
+        t.out_first = plane * c->in_h * c->in_w * c->in_channels;
+        if (!t.grid_d) continue;
+        status = cell.h && t.planes.count ? dfp_run_cells(c, &t, cell, memory)
+                                          : dfp_run_phases(c, &t, memory);
+    }
+    return status;
+}
+
 /* Enough for phases and for any cell. */
 static size_t dfp_backward_data_bytes(const dfp_conv *c, const dfp_tap_convolution *t) {
-    int64_t taps = c->kernel_h * c->kernel_w;
+    int64_t taps = c->kernel_d * c->kernel_h * c->kernel_w;
     dfp_tap_convolution cells = *t;
     size_t phases = dfp_tap_plan_bytes(t, taps);
     cells.out_columns = DFP_BLOCK;
@@ -193,16 +218,19 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
     dfp_tap_convolution t = {
         .in = dy->data,
         .batch = c->batch,
+        .in_d = c->out_d,
         .in_h = c->out_h,
         .in_w = c->out_w,
         .in_channels = c->out_channels,
         .channels = group_out,
+        .step_d = 1,
         .step_h = 1,
         .step_w = 1,
         .groups = c->groups,
         .out_columns = group_in,
         .rule = {dy->max_abs, c->flush_every, 0},
         .weights = w->data,
+        .kernel_h = c->kernel_h,
         .kernel_w = c->kernel_w,
         .kernel_stride = group_in * c->out_channels,
         .inner_stride = 1,
@@ -210,22 +238,23 @@ static dfp_status dfp_conv_backward_data(const dfp_conv *c, const dfp_tensor *dy
         .group_stride = group_out,
         .out = dx,
         .blocks = dfp_input_blocks(c, group_in),
-        .out_image = c->in_h * c->in_w * c->in_channels,
+        .out_image = c->in_d * c->in_h * c->in_w * c->in_channels,
+        .out_plane = c->stride_d * c->in_h * c->in_w * c->in_channels,
         .out_row = c->stride_h * c->in_w * c->in_channels,
         .out_pixel = c->stride_w * c->in_channels,
         .scale = dfp_power_of_two(dy->exponent + w->exponent),
         .bias = c->bias,
     };
-    size_t bytes = dfp_backward_data_bytes(c, &t) + dfp_taps_bytes(2 * c->kernel_h) +
-                   dfp_taps_bytes(2 * c->kernel_w);
+    size_t bytes = dfp_backward_data_bytes(c, &t) + dfp_taps_bytes(c->kernel_d) +
+                   dfp_taps_bytes(2 * c->kernel_h) + dfp_taps_bytes(2 * c->kernel_w);
     dfp_status status = DFP_OUT_OF_MEMORY;
     dfp_begin();
     char *memory = dfp_shared_workspace(bytes);
     if (memory) {
+        t.planes = dfp_room_for_taps(&memory, c->kernel_d);
         t.rows = dfp_room_for_taps(&memory, 2 * c->kernel_h);
         t.columns = dfp_room_for_taps(&memory, 2 * c->kernel_w);
-        dfp_cell cell = dfp_choose_cell(c, t.rows.offset);
-        status = cell.h ? dfp_run_cells(c, &t, cell, memory) : dfp_run_phases(c, &t, memory);
+        status = dfp_run_planes(c, &t, dfp_choose_cell(c, t.rows.offset), memory);
     }
     dfp_end();
     return status;

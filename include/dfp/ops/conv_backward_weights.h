@@ -1,12 +1,12 @@
-/* dw[kh, kw, ci, co] = sum over output pixels of x[tap pixel, ci] * dy[pixel, co].
+/* dw[kd, kh, kw, ci, co] = sum over output pixels of x[tap pixel, ci] * dy[pixel, co].
  *
  * The reduction runs over output pixels. The packed operand is dy, the broadcast one x, whose pairs of
  * pixels are laid out so that the micro-kernel reads them one after the other: see
  * backward_weights_pixels.h (1x1 without padding) and backward_weights_rows.h (everything else).
  *
  * The order of the FP32 additions depends on the shape alone:
- *   - a block is 512 consecutive output pixels, or max(1, 512 / out_w) of the batch * out_h output
- *     rows; the last block may be smaller; the flush schedule begins anew in each block;
+ *   - a block is 512 consecutive output pixels, or max(1, 512 / out_w) of the batch * out_d *
+ *     out_h output rows; the last block may be smaller; the flush schedule begins anew in each block;
  *   - blocks are dealt to P = min(blocks, 16, max(1, 2^20 / elements of dw)) parts, part p taking the
  *     blocks [p * blocks / P, (p + 1) * blocks / P);
  *   - within a part runs are added in ascending order, starting from 0; then parts, ascending. */
@@ -265,7 +265,7 @@ static dfp_status dfp_backward_weights_by(const dfp_weights_gathering *gathering
     g.rule = (dfp_flush_rule){x->max_abs, c->flush_every, 0};
     g.group_in = c->in_channels / c->groups;
     g.group_out = c->out_channels / c->groups;
-    g.taps = c->kernel_h * c->kernel_w;
+    g.taps = c->kernel_d * c->kernel_h * c->kernel_w;
     gathering->plan(&g);
     int64_t elements = g.taps * g.group_in * c->out_channels;
     g.parts = (dfp_weights_parts){.dw = dw,
@@ -279,6 +279,13 @@ static dfp_status dfp_backward_weights_by(const dfp_weights_gathering *gathering
     dfp_status status = dfp_run_weights_gradient(&g);
     dfp_end();
     return status;
+}
+
+/* The input plane that meets output plane `index`, counted over all images, at tap `kernel_plane`; -1 if
+ * it is outside. */
+static int64_t dfp_input_plane(const dfp_conv *c, int64_t index, int64_t kernel_plane) {
+    int64_t plane = index % c->out_d * c->stride_d + kernel_plane * c->dilation_d - c->pad_front;
+    return plane < 0 || plane >= c->in_d ? -1 : index / c->out_d * c->in_d + plane;
 }
 
 #include "ops/backward_weights_pixels.h"

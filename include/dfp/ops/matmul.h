@@ -95,7 +95,7 @@ static dfp_status dfp_run_matmul(const dfp_matmul *m, const dfp_tensor *a, dfp_t
                                  char *memory) {
     int64_t zero[2] = {0, 0};
     t->rows = (dfp_taps){1, zero, zero + 1};
-    t->columns = t->rows;
+    t->planes = t->columns = t->rows;
     if (m->transpose_a) {
         int16_t *transposed = dfp_take(&memory, (size_t)(m->m * m->k) * sizeof(int16_t));
         dfp_transposition job = {a->data, transposed, m->m, m->k};
@@ -116,18 +116,22 @@ static dfp_status dfp_matrix_multiply(const dfp_matmul *m, const dfp_tensor *a, 
     dfp_tap_convolution t = {
         .in = a->data,
         .batch = 1,
+        .in_d = 1,
         .in_h = m->m,
         .in_w = 1,
         .in_channels = m->k,
         .channels = m->k,
+        .grid_d = 1,
         .grid_h = m->m,
         .grid_w = 1,
+        .step_d = 1,
         .step_h = 1,
         .step_w = 1,
         .groups = 1,
         .out_columns = m->n,
         .rule = {a->max_abs, m->flush_every, 0},
         .weights = b->data,
+        .kernel_h = 1,
         .kernel_w = 1,
         .inner_stride = m->transpose_b ? 1 : m->n,
         .column_stride = m->transpose_b ? m->k : 1,

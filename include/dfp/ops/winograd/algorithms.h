@@ -5,8 +5,9 @@
 #define DFP_WINOGRAD_GRADIENT_BITS 15
 
 static int dfp_winograd_accepts(const dfp_conv *c) {
-    return c->kernel_h == 3 && c->kernel_w == 3 && c->stride_h == 1 && c->stride_w == 1 &&
-           c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1 && c->flush_every == 0;
+    return c->in_d == 1 && c->kernel_d == 1 && c->kernel_h == 3 && c->kernel_w == 3 &&
+           c->stride_h == 1 && c->stride_w == 1 && c->dilation_h == 1 && c->dilation_w == 1 &&
+           c->groups == 1 && c->flush_every == 0;
 }
 
 /* The tiles of an image whose results are result_h x result_w pixels. */
