@@ -14,6 +14,7 @@ from dfpkeras.backend import current
 from dfpkeras.integration.keras_internals import is_symbolic, is_wrapped, wrap_layer
 from dfpkeras.integration.policy import number_format_of, policy_of
 from dfpkeras.integration.registry import families, family_of
+from dfpkeras.integration.small_layers import why_too_small
 from dfpkeras.runtime.kernel_observers import owned_by
 
 
@@ -86,7 +87,7 @@ def _call(family, method, original, layer, inputs, *args, **kwargs):
     """
     if not (method.applies(layer) and decide(layer).integer and _computes_values(inputs)):
         return original(layer, inputs, *args, **kwargs)
-    why_not = _refusal(family, inputs)
+    why_not = _refusal(family, inputs) or why_too_small(family, layer, inputs)
     if why_not is None:
         with owned_by(weakref.ref(layer)):
             result = method.compute(layer, inputs, *args, **kwargs)

@@ -38,14 +38,19 @@ def shapes_of(layer, batch_size):
     inputs = _input_shapes(layer)
     if not inputs:
         return None
-    shapes = [_with_batch(shape, batch_size) for shape in inputs]
-    if any(None in shape for shape in shapes):
+    return shapes_for(layer, [_with_batch(shape, batch_size) for shape in inputs])
+
+
+def shapes_for(layer, inputs):
+    """Returns the `Shapes` of a layer for a list of shapes of its inputs, None if a size is
+    unknown."""
+    if any(None in shape for shape in inputs):
         return None
     try:
-        outputs = layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+        outputs = layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
     except (NotImplementedError, TypeError, ValueError):
         return None
-    return None if None in outputs else Shapes(tuple(shapes), tuple(outputs))
+    return None if None in outputs else Shapes(tuple(inputs), tuple(outputs))
 
 
 def multiply_adds_of(layer, shapes):

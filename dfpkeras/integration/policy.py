@@ -40,14 +40,16 @@ class DFP16Policy(DTypePolicy):
             `dfpkeras.kernels.number_format.NumberFormat`.
         strict: whether a layer that computes in float32 is an error, which says why it does: see
             `dfpkeras.integration.strict`. A layer that is meant to do so gets ``dtype="float32"``.
+        small_layers: what layers that are too small to gain compute in, "float32" or "int16": see
+            `dfpkeras.integration.small_layers`.
 
     Attributes:
         number_format: `NumberFormat`.
         routing: `Routing`.
 
     Raises:
-        TypeError: a number is not an integer, or ``strict`` not a bool.
-        ValueError: `name` is anything else, or the number format is not possible.
+        TypeError: a number is not an integer, or `strict` not a bool.
+        ValueError: `name` or `small_layers` is anything else, or the number format is not possible.
         RuntimeError: dfpkeras has no integer operations for Keras' backend.
     """
 
@@ -68,6 +70,7 @@ class DFP16Policy(DTypePolicy):
         flush_every=None,
         algorithm="auto",
         strict=False,
+        small_layers="float32",
     ):
         if name not in (POLICY_NAME, None):
             raise ValueError(
@@ -77,7 +80,7 @@ class DFP16Policy(DTypePolicy):
         self.number_format = NumberFormat(
             activation_bits, weight_bits, gradient_bits, rounding, flush_every, algorithm
         )
-        self.routing = Routing(strict)
+        self.routing = Routing(strict, small_layers)
 
     @property
     def name(self):
