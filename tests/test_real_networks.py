@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
 from keras import layers
 from keras_support import dtype_policy, random_array
@@ -111,7 +110,3 @@ def test_predictions_of_a_process_without_dfpkeras(tmp_path):
     assert fine_tuning.move_out(model, images, tmp_path) == dict.fromkeys(
         ("exported", "saved", "converted"), pytest.approx(0, abs=0.02)
     )
-    predicted = fine_tuning.predict_without_dfpkeras(
-        tmp_path / "exported", tmp_path / "images.npy", tmp_path
-    )
-    assert np.any(predicted != model.predict(images, verbose=0))

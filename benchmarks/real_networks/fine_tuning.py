@@ -170,8 +170,8 @@ def markdown(rows, arguments):
         f"MobileNetV3Small, {SIZE}x{SIZE}: {arguments.epochs} epochs of five classes of "
         f"{2 * arguments.images:,} images of Fashion-MNIST under float32, then {arguments.epochs} "
         f"epochs of all classes of {arguments.images:,} images under each policy. Accuracy on "
-        "10,000 test images in per cent, and how many of these a process without dfpkeras classifies "
-        "otherwise with the network of dfp16.",
+        "10,000 test images in per cent, and how many of these a process without dfpkeras "
+        "classifies otherwise with the network of dfp16.",
         "",
         "| seed | float32 | dfp16 | exported | saved | converted |",
         "|--:|--:|--:|--:|--:|--:|",
