@@ -44,6 +44,8 @@ class LayerFamily:
         multiply_adds: function of a layer, or one of the relatives, and its
             `dfpkeras.integration.layer_sizes.Shapes`, or None, how many multiply-adds the products
             of its forward pass take, by their definition; None if that is unknown.
+        least_multiply_adds: those of a call from which products gain from integers, by measurement
+            (benchmarks/results/small_layers.md).
         relatives: classes of layers of the same kind that stay float32.
         kernels: prefixes of the names under which `KernelHits` counts their kernels.
         float32_operations: substrings of the types of TensorFlow's operations that identify this
@@ -59,6 +61,7 @@ class LayerFamily:
     operation: typing.Callable = lambda layer: "integers in, integers out"
     algorithms: typing.Callable = lambda layer, batch_size: None
     multiply_adds: typing.Callable = lambda layer, shapes: 0
+    least_multiply_adds: int = 4_000_000
     relatives: tuple = ()
     kernels: tuple = ()
     float32_operations: tuple = ()

@@ -15,10 +15,8 @@ from dfpkeras.integration.layer_sizes import shapes_for
 from dfpkeras.integration.policy import number_format_of, routing_of
 from dfpkeras.ops.views import find_integers
 
-#: Multiply-adds of a call from which a product gains, see benchmarks/results/small_layers.md.
-LEAST_MULTIPLY_ADDS = 10_000_000
-#: Numbers in the input from which any other layer does.
-LEAST_NUMBERS = 65_536
+#: Numbers in the input from which a layer without products gains.
+LEAST_NUMBERS = 8_192
 
 #: Keras' own number of images in a batch, for calls that are traced for any number.
 _BATCH_SIZE = 32
@@ -58,7 +56,7 @@ def _reason(family, layer, shapes):
     if work is None:
         return None
     if work:
-        return _comparison(work, LEAST_MULTIPLY_ADDS, "multiply-adds")
+        return _comparison(work, family.least_multiply_adds, "multiply-adds")
     return _comparison(sum(map(math.prod, shapes)), LEAST_NUMBERS, "numbers")
 
 

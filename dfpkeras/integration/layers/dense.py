@@ -20,6 +20,7 @@ register(
         has_weights=True,
         operation=lambda layer: "matrix product",
         multiply_adds=products_per_output(lambda layer: layer.kernel.shape[0]),
+        least_multiply_adds=10_000_000,
         kernels=("dense_",),
         float32_operations=("MatMul",),
         layers="`Dense` and subclasses of it",

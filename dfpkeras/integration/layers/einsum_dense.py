@@ -187,6 +187,7 @@ register(
         has_weights=True,
         operation=_operation,
         multiply_adds=products_per_output(_products),
+        least_multiply_adds=10_000_000,
         kernels=("dense_",),
         float32_operations=("Einsum",),
         layers="`EinsumDense` whose equation is a matrix product of its transposed operands, or "
