@@ -77,26 +77,28 @@ def wrap_layers():
     """Wraps the methods of all families; what is already wrapped stays as it is."""
     for family in families():
         for method in family.methods:
-            wrap_layer(method.cls, method.name, functools.partial(_call, family, method))
+            call = functools.partial(_call, family, method)
+            wrap_layer(method.cls, method.name, call, method.inputs)
 
 
-def _call(family, method, original, layer, inputs, *args, **kwargs):
+def _call(family, method, original, layer, *args, **kwargs):
     """Runs the integer operation where it can, otherwise Keras' own method.
 
     Its kernels run on behalf of the layer, which graphs, kept for longer, refer to weakly.
     """
+    inputs = args[: len(method.inputs)]
     if not (method.applies(layer) and decide(layer).integer and _computes_values(inputs)):
-        return original(layer, inputs, *args, **kwargs)
+        return original(layer, *args, **kwargs)
     why_not = _refusal(family, inputs) or why_too_small(family, layer, inputs)
     if why_not is None:
         with owned_by(weakref.ref(layer)):
-            result = method.compute(layer, inputs, *args, **kwargs)
+            result = method.compute(layer, *args, **kwargs)
         if result is not NotImplemented:
             _last_call[layer] = Decision(True, family.operation(layer))
             return result
         why_not = _NO_PATH if family.has_weights else _NO_INTEGERS
     _last_call[layer] = Decision(False, why_not)
-    return original(layer, inputs, *args, **kwargs)
+    return original(layer, *args, **kwargs)
 
 
 _NO_PATH = "its latest call has no integer path"
@@ -109,7 +111,8 @@ def _computes_values(inputs):
 
 
 def _refusal(family, inputs):
-    return current().refusal() or (current().unsupported(inputs) if family.has_weights else None)
+    unsupported = map(current().unsupported, inputs if family.has_weights else ())
+    return current().refusal() or next(filter(None, unsupported), None)
 
 
 def _why_no_operation(layer):

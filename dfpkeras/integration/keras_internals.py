@@ -63,9 +63,15 @@ def inner_layers(layer, recursive=False):
     return layer._flatten_layers(include_self=recursive, recursive=recursive)
 
 
-def wrap_layer(cls, method, wrapper):
-    """Has ``wrapper(original, layer, inputs, ...)`` run instead of a method of a layer class."""
-    _wrappers.wrap(cls, method, wrapper, parameters=("self", "inputs"))
+def wrap_layer(cls, method, wrapper, inputs):
+    """Has ``wrapper(original, layer, *inputs, ...)`` run instead of a method of a layer class, whose
+    first parameters have the names in `inputs`."""
+
+    def by_position(original, layer, *args, **kwargs):
+        named = (kwargs.pop(name) for name in inputs[len(args) :])
+        return wrapper(original, layer, *args, *named, **kwargs)
+
+    _wrappers.wrap(cls, method, by_position, parameters=("self", *inputs))
 
 
 def is_wrapped(layer, method):

@@ -7,6 +7,7 @@ a `views.QuantizedView`, from which the next operation reads them. `number_forma
 
 from dfpkeras.ops.batch_normalization import batch_norm
 from dfpkeras.ops.data_movement import concatenate, crop, reshape, transpose, zero_pad
+from dfpkeras.ops.einsum import einsum
 from dfpkeras.ops.elementwise import activate, add
 from dfpkeras.ops.integer_convolution import convolution, depthwise_convolution
 from dfpkeras.ops.integer_matrix_product import matmul
@@ -24,6 +25,7 @@ __all__ = [
     "convolution",
     "crop",
     "depthwise_convolution",
+    "einsum",
     "global_average_pool",
     "global_max_pool",
     "layer_norm",

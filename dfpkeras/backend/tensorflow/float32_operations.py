@@ -17,6 +17,7 @@ concatenate = tf.concat
 split = tf.split
 pad = tf.pad
 matmul = keras.ops.matmul
+einsum = keras.ops.einsum
 
 
 def activation(name, alpha):
