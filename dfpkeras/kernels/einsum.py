@@ -1,7 +1,6 @@
 """Products of many matrices at once, written as Einstein sums."""
 
 import functools
-import itertools
 import typing
 
 import numpy as np
@@ -116,16 +115,17 @@ def _plan(labels, a_shape, b_shape):
     (row,), (inner,) = set(a) - set(b), set(a) & set(b) - set(labels.c)
     column = labels.c[-1]
     strides = [_strides(names, sizes) for names in (a, b, labels.c)]
-    shared = [label for label in labels.c if label not in (row, column)]
-    indices = itertools.product(*(range(sizes[label]) for label in shared))
-    indices = np.array(list(indices), np.int64).reshape(-1, len(shared))
-    steps = np.array([[of[label] for label in shared] for of in strides], np.int64)
+    first = np.zeros((3, 1), np.int64)
+    for label in labels.c:
+        if label not in (row, column):
+            steps = np.array([[[of[label]]] for of in strides]) * np.arange(sizes[label])
+            first = (first[:, :, None] + steps).reshape(3, -1)
     of_a, of_b, of_c = strides
     return _Plan(
         swapped,
         tuple(sizes[label] for label in labels.c),
         (sizes[row], sizes[column], sizes[inner]),
-        np.ascontiguousarray(steps.reshape(3, -1) @ indices.T),
+        first,
         (of_a[row], of_a[inner], of_b[inner], of_b[column], of_c[row]),
     )
 
