@@ -13,6 +13,7 @@ from dfpkeras.ops.views import (
     find_view,
     make_view,
     named_view,
+    quantized_result,
     view_dtypes,
     view_of,
 )
@@ -30,11 +31,21 @@ def may_have_one_shape(a, b):
 def addition_gradient(a, b, number_format, dy):
     """The gradients of the operands of a sum: `dy`, or, where both numbers of images are unknown,
     its sum over the images for an operand that had only one."""
+    dy = _summed(dy, number_format.gradient)
     if not len(a.shape) or a.shape[0] is not None:
         return [dy, dy]
     dy = current().as_tensor(dy)
     operands = [find_view(x, number_format.activation) or x for x in (a, b)]
     return [_sum_over_images(dy, x, number_format.gradient) for x in operands]
+
+
+def _summed(dy, tensor_format):
+    """`dy`; where the framework added it up, with the value of its integers. In a row of residual
+    blocks, whose gradients are each a summand of the next one, a float32 value that somebody reads
+    at the end would otherwise have all of them computed in float32, too."""
+    if current().summands(dy) is None:
+        return dy
+    return quantized_result(view_of(dy, tensor_format), [dy], lambda ddy: ddy, lambda dy: dy)
 
 
 def _sum_over_images(dy, x, tensor_format):
