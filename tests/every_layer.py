@@ -57,6 +57,14 @@ def _merging(merge, *others):
     return make
 
 
+def _attending():
+    inputs = keras.Input((6, 2))
+    x = layers.Dense(8)(inputs)
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    x = layers.GroupQueryAttention(4, 2, 1)(x, x)
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+
+
 def _pooling_globally(average, maximum, shape):
     def make():
         inputs = keras.Input(shape)
@@ -110,6 +118,7 @@ MODELS = {
         lambda: layers.EinsumDense("abde,dec->abc", (4, 4), bias_axes="c"),
         lambda: layers.EinsumDense("abc,bcd->adb", (5, 4), bias_axes="d"),
     ),
+    "attention": _attending,
     "batch_norm_add": _merging(layers.Add, layers.BatchNormalization),
     "concatenate": _merging(layers.Concatenate),
     "pooling": _on_images(

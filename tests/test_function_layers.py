@@ -390,25 +390,6 @@ def test_an_equation_of_another_kind_is_keras_own(equation, output_shape, shape)
     assert dfpkeras.report(layer).rows[0].reason == "EinsumDense has no integer path yet"
 
 
-@pytest.mark.parametrize(
-    "attention",
-    [lambda: layers.MultiHeadAttention(4, 8), lambda: layers.GroupQueryAttention(8, 4, 2)],
-)
-def test_projections_of_attention(attention):
-    with dtype_policy():
-        inputs = keras.Input((9, 16))
-        outputs = attention()(inputs, inputs)
-        model = keras.Model(inputs, outputs)
-        twin, x = float32_twin(model), random_array(2, 9, 16)
-        hits.reset()
-        ours = outputs_and_gradients(model, x, True, True)
-        assert hits["dense_forward"] == hits["dense_backward_weights"] == 4
-        theirs = outputs_and_gradients(twin, x, True, True)
-    for a, b in zip(ours[:2], theirs[:2], strict=True):
-        assert relative_error(a, b) < QUANTIZATION_TOLERANCE
-    assert_no_lost_gradient(ours[2:], theirs[2:])
-
-
 @pytest.mark.parametrize("traced", [True, False])
 @pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}, {"axis": 2}])
 @pytest.mark.parametrize("channels", [24, 5])

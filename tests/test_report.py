@@ -103,10 +103,7 @@ def test_layers_inside_layers():
     x = random_array(2, 3, 8)
     attention(x, x)
     table = rows(attention)
-    assert table["attention"][1:] == (
-        "float32",
-        "its inner layers are listed separately, what it adds is float32",
-    )
+    assert table["attention"][1:] == ("int16", "products of attention")
     assert table["attention/query"][1:] == ("int16", "matrix product")
     wrapped = layers.TimeDistributed(layers.Dense(3, name="inner"), name="outer")
     wrapped(random_array(2, 4, 5))

@@ -6,6 +6,7 @@ import typing
 
 import keras
 
+from dfpkeras.integration.keras_internals import inner_layers
 from dfpkeras.integration.registry import family_or_relatives
 
 _INT16, _FLOAT32 = 2, 4
@@ -84,7 +85,7 @@ def moved_by(layer, shapes, integer):
     outputs, inputs and weights, and writes the gradients of inputs and weights. Without weights it
     reads inputs and writes outputs, forward, and the other way round, backward. Where a layer
     computes on integers these are INT16, except the master weights and their gradient. A layer is
-    counted once, however often it is called. What caches and fused passes save is not considered,
+    counted once, however often it is called, and without the layers inside. What caches and fused passes save is not considered,
     nor what a layer of unknown kind moves.
 
     Args:
@@ -97,13 +98,19 @@ def moved_by(layer, shapes, integer):
         return None
     inputs = sum(map(math.prod, shapes.inputs))
     outputs = math.prod(shapes.outputs)
-    weights = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
+    weights = sum(math.prod(weight.shape) for weight in _own_trainable_weights(layer))
     passes = 3 if weights else 2
     tensors = passes * inputs + 2 * outputs
     if integer:
         # Weights are quantised once, from the master weights.
         return Moved(_INT16 * (tensors + 2 * weights), _FLOAT32 * 2 * weights)
     return Moved(0, _FLOAT32 * (tensors + 3 * weights))
+
+
+def _own_trainable_weights(layer):
+    """Those of a layer itself, not of the layers inside, which have sizes of their own."""
+    inside = {id(w) for inner in inner_layers(layer) for w in inner.trainable_weights}
+    return [weight for weight in layer.trainable_weights if id(weight) not in inside]
 
 
 def _input_shapes(layer):
