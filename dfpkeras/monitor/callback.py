@@ -33,8 +33,9 @@ class DFPMonitor(keras.callbacks.Callback):
     table is printed.
 
     Args:
-        directory: str or path of the directory that gets ``monitor.csv``; None for no file. A
-            training that is resumed, so that the optimizer's steps are not 0, continues it.
+        directory: str or path of the directory that gets ``monitor.csv``; None for no file. Rows of
+            steps that the optimizer has not done yet are replaced, so that a resumed training
+            continues the file, and a new one begins it again.
         interval: number of steps between two that are recorded. The first one of a training is,
             too.
         tensorboard: str or path of a directory for event files, or None for none.
@@ -46,6 +47,7 @@ class DFPMonitor(keras.callbacks.Callback):
     Raises:
         TypeError: `interval` is not an integer.
         ValueError: `interval` is not positive.
+        MonitorError: when training begins, ``monitor.csv`` is something else, or cannot be written.
     """
 
     def __init__(self, directory=None, interval=100, tensorboard=None, verbose=1):
