@@ -30,7 +30,7 @@ class DFPMonitor(keras.callbacks.Callback):
     the training are the same, bit for bit, with and without it.
 
     A tensor with few useful bits is warned of once, with what helps. At the end of the training a
-    table is printed.
+    table of the least values is printed.
 
     Args:
         directory: str or path of the directory that gets ``monitor.csv``; None for no file. Rows of
@@ -101,7 +101,7 @@ class DFPMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         _stop(self._observing)
-        if self._verbose and self._summary.steps:
+        if self._verbose:
             print(self._summary)
 
     def _steps(self):
