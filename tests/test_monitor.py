@@ -253,6 +253,15 @@ def test_nan_is_recorded_not_raised():
     assert first.exponent == 127 and math.isnan(first.largest)
 
 
+def test_a_model_in_float32_has_nothing_to_record(tmp_path, capsys):
+    with dtype_policy("float32"):
+        model = small_cnn()
+    monitor = DFPMonitor(tmp_path)
+    fit(model, monitor)
+    assert monitor.rows == Records(tmp_path / "monitor.csv").read() == []
+    assert "No layer computed on integers" in capsys.readouterr().out
+
+
 # When, and what it changes
 
 
