@@ -40,6 +40,15 @@ def broadcast(a, b):
     return _broadcast_to(a, shape), _broadcast_to(b, shape)
 
 
+def broadcast_images(a, b):
+    """Broadcasts the images of `a`, or of `b` if all else has one shape, to those of the other."""
+    if a.shape[1:] == b.shape[1:]:
+        return broadcast(a, b)
+    if a.shape[0] == b.shape[0] or a.shape[0] != 1:
+        return a, b
+    return _broadcast_to(a, (b.shape[0], *a.shape[1:])), b
+
+
 def _broadcast_to(operand, shape):
     if isinstance(operand, BlockTensor):
         operand = operand.dequantize()

@@ -6,8 +6,8 @@ import operator
 from dfpkeras import kernels
 from dfpkeras.backend import current
 from dfpkeras.kernels.tensor_format import round_to
-from dfpkeras.ops.addition_gradient import may_have_one_shape
-from dfpkeras.ops.kernel_arguments import from_arrays, pack
+from dfpkeras.ops.addition_gradient import may_have_one_shape, of_images
+from dfpkeras.ops.kernel_arguments import broadcast_images, from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
@@ -33,7 +33,7 @@ def multiply(a, b, *, number_format):
 
     Returns:
         float32 tensor of the larger shape, with a quantised view; or None if shapes do not fit, or
-        the larger tensor has no integers.
+        the larger tensor has no integers. Of one shape, neither of them.
     """
     backend = current()
     if backend.unsupported(a) or backend.unsupported(b):
@@ -41,9 +41,10 @@ def multiply(a, b, *, number_format):
     a, b = backend.in_scope(a), backend.in_scope(b)
     if _is_factor(a, b):
         a, b = b, a
-    elif not _is_factor(b, a) and not _have_one_shape(a, b):
+    larger = [a] if _is_factor(b, a) else [a, b]
+    if len(larger) == 2 and not may_have_one_shape(a, b):
         return None
-    if find_integers(a, number_format.activation) is None:
+    if all(find_integers(x, number_format.activation) is None for x in larger):
         return None
     return _multiply(a, b, number_format)
 
@@ -81,10 +82,6 @@ def _is_factor(factor, x):
     return fits and x[-1] is not None and x[1:-1] != factor[1:-1]
 
 
-def _have_one_shape(a, b):
-    return may_have_one_shape(a, b) and tuple(a.shape)[:1] != (None,)
-
-
 def _multiply(a, b, number_format):
     tensor_format = number_format.activation
     operands = named_operand("a", a, tensor_format) | named_operand("b", b, tensor_format)
@@ -98,19 +95,19 @@ def _multiply(a, b, number_format):
 def _gradients(a, b, number_format, dy):
     dy = current().as_tensor(dy)
     # As the gradient is bilinear in dy and the factors, float32 products have its derivatives.
-    da = _times(dy, b, dy.shape, number_format)
+    da = of_images(_times(dy, b, number_format), a, number_format)
     if tuple(a.shape) == tuple(b.shape):
-        return [da, _times(dy, a, dy.shape, number_format)]
+        return [da, of_images(_times(dy, a, number_format), b, number_format)]
     return [da, _summed(dy, a, b, number_format)]
 
 
-def _times(dy, factor, shape, number_format):
+def _times(dy, factor, number_format):
     """dy * factor, with its view."""
     tensor_format = number_format.gradient
     operands = gradient_operand("a", dy, tensor_format)
     operands |= named_operand("b", factor, number_format.activation)
     kernel = functools.partial(_product_kernel, tensor_format)
-    view = call_for_view(kernel, operands, shape, tensor_format)
+    view = call_for_view(kernel, operands, dy.shape, tensor_format)
     values = dequantized(view)
     return attach_view(differentiable_in_float32(values, [dy, factor], operator.mul), view)
 
@@ -133,11 +130,11 @@ def _summed(dy, x, factor, number_format):
 
 def _product_kernel(tensor_format, a, b, a_scale=None, b_scale=None):
     hits.add("multiply")
-    a, b = from_arrays(a, a_scale), from_arrays(b, b_scale)
+    a, b = broadcast_images(from_arrays(a, a_scale), from_arrays(b, b_scale))
     return pack(round_to(kernels.multiply(a, b, tensor_format.written_bits), tensor_format))
 
 
 def _sums_kernel(a, b, shape, a_scale=None, b_scale=None):
     hits.add("sum_products")
-    shape = tuple(int(size) for size in shape)
-    return [kernels.sum_products(from_arrays(a, a_scale), from_arrays(b, b_scale), shape)]
+    a, b = broadcast_images(from_arrays(a, a_scale), from_arrays(b, b_scale))
+    return [kernels.sum_products(a, b, tuple(int(size) for size in shape))]

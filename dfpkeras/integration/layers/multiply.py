@@ -20,6 +20,7 @@ register(
         has_weights=False,
         kernels=("multiply", "sum_products"),
         layers="`Multiply` of one shape, or of channels by a number each (squeeze-and-excite)",
-        computation="INT16 in and out, if a layer before gave the larger tensor integers",
+        computation="INT16 in and out, if a layer before gave integers to the larger tensor, or to one "
+        "of one shape",
     )
 )
