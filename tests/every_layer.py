@@ -39,6 +39,18 @@ def _merging(merge, *others):
     return make
 
 
+def _one_after_another():
+    """Every merge of two tensors that is not in a model of its own."""
+
+    def merge(tensors):
+        a, b = tensors
+        for cls in (layers.Average, layers.Maximum, layers.Subtract, layers.Minimum):
+            a = cls()([a, b])
+        return a
+
+    return merge
+
+
 def _pooling_globally(average, maximum, shape):
     def make():
         inputs = keras.Input(shape)
@@ -61,7 +73,12 @@ MODELS = {
     "depthwise": _on_images(
         lambda: layers.DepthwiseConv2D(2), lambda: layers.SeparableConv2D(4, 2)
     ),
-    "activations": _on_images(layers.ReLU, lambda: layers.Conv2D(4, 3, activation="relu6")),
+    "activations": _on_images(
+        layers.ReLU,
+        lambda: layers.Conv2D(4, 3, activation="relu6"),
+        layers.PReLU,
+        lambda: layers.PReLU(shared_axes=(1, 2)),
+    ),
     "functions": _on_images(
         layers.BatchNormalization,
         lambda: layers.Activation("silu"),
@@ -79,8 +96,10 @@ MODELS = {
     "gate": _merging(
         layers.Multiply, layers.ReLU, lambda: layers.GlobalAveragePooling2D(keepdims=True)
     ),
+    "merges": _merging(_one_after_another),
     "dropout": _on_images(
         layers.ReLU,
+        lambda: layers.Dropout(0.3),
         lambda: layers.SpatialDropout2D(0.3),
         lambda: layers.Dropout(0.3, noise_shape=(None, 1, 1, 1)),
     ),
@@ -109,10 +128,17 @@ MODELS = {
         layers.ReLU,
         lambda: layers.ZeroPadding2D(1),
         lambda: layers.Cropping2D(((2, 0), (0, 1))),
-        lambda: layers.Reshape((10, 8)),
+        lambda: layers.UpSampling2D((2, 3)),
+        lambda: layers.Reshape((15, 32)),
+        lambda: layers.Permute((2, 1)),
     ),
     "data_movement_1d": _on_sequences(
-        layers.ReLU, lambda: layers.ZeroPadding1D(1), lambda: layers.Cropping1D((2, 0))
+        layers.ReLU,
+        lambda: layers.ZeroPadding1D(1),
+        lambda: layers.Cropping1D((2, 0)),
+        lambda: layers.UpSampling1D(3),
+        layers.Flatten,
+        lambda: layers.RepeatVector(2),
     ),
 }
 

@@ -37,6 +37,7 @@ __all__ = [
     "FloatDTypePolicy",
     "Functional",
     "Merge",
+    "has_mask",
     "inner_layers",
     "install",
     "is_symbolic",
@@ -52,6 +53,11 @@ _wrappers = Wrappers()
 def is_symbolic(inputs):
     """Whether a layer is called only to infer shapes."""
     return any_symbolic_tensors((inputs,))
+
+
+def has_mask(inputs):
+    """Whether Keras attached a mask to one of several tensors."""
+    return any(getattr(x, "_keras_mask", None) is not None for x in inputs)
 
 
 def training_of_current_call():

@@ -19,7 +19,8 @@ from dfpkeras.ops.views import (
 
 
 def may_have_one_shape(a, b):
-    """Whether an operation on two tensors broadcasts no dimension except, perhaps, an unknown number of images."""
+    """Whether an operation on two tensors broadcasts no dimension except, perhaps, an unknown
+    number of images."""
     backend = current()
     if backend.unsupported(a) or backend.unsupported(b):
         return False
@@ -29,17 +30,24 @@ def may_have_one_shape(a, b):
 
 def addition_gradient(a, b, number_format, dy):
     """The gradients of the operands of a sum: `dy`, as `of_images` has it."""
-    return [of_images(dy, x, number_format) for x in (a, b)]
+    formats = number_format.activation, number_format.gradient
+    return [of_images(dy, x, formats) for x in (a, b)]
 
 
-def of_images(dy, x, number_format):
+def of_images(dy, x, formats):
     """The gradient of an operand that may have been broadcast along the images: `dy`, or, where the
-    number of images of `x` is unknown, its sum over the images if `x` had only one."""
+    number of images of `x` is unknown, its sum over the images if `x` had only one.
+
+    Args:
+        dy: float32 tensor.
+        x: float32 tensor, the operand.
+        formats: the `TensorFormat` of `x` and that of `dy`.
+    """
     if not len(x.shape) or x.shape[0] is not None:
         return dy
-    found = find_integers(x, number_format.activation)
+    found = find_integers(x, formats[0])
     images = current().sizes(x if found is None else found.data)[0]
-    return _sum_over_images(current().as_tensor(dy), images, number_format.gradient)
+    return _sum_over_images(current().as_tensor(dy), images, formats[1])
 
 
 def _sum_over_images(dy, images, tensor_format):

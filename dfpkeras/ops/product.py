@@ -51,12 +51,12 @@ def multiply(a, b, *, number_format):
 
 @operation
 def multiply_by(x, make_factor, *, number_format):
-    """A product by a factor that is made for it.
+    """A product by a constant that is made for it: only `x` has a gradient.
 
     Args:
         x: float32 tensor.
         make_factor: function of the number of images, a scalar tensor, that returns the factor: see
-            `multiply`. It is called if there is a result.
+            `multiply`. It is called if `x` has integers.
         number_format: `NumberFormat`.
 
     Returns:
@@ -65,12 +65,21 @@ def multiply_by(x, make_factor, *, number_format):
     backend = current()
     if backend.unsupported(x):
         return None
-    integers = find_integers(backend.in_scope(x), number_format.activation)
+    x = backend.in_scope(x)
+    integers = find_integers(x, number_format.activation)
     if integers is None:
         return None
     # Not those of x, whose float32 value nobody may need.
-    images = backend.sizes(integers.data)[0]
-    return multiply(x, make_factor(images), number_format=number_format)
+    factor = make_factor(backend.sizes(integers.data)[0])
+    if not _is_factor(factor, x) and not may_have_one_shape(x, factor):
+        return None
+    y = _product(x, factor, number_format)
+    gradient = functools.partial(_gradient_of_constant, factor, number_format)
+    return quantized_result(y, [x], gradient, lambda x: x * factor)
+
+
+def _gradient_of_constant(factor, number_format, dy):
+    return _times(current().as_tensor(dy), factor, number_format)
 
 
 def _is_factor(factor, x):
@@ -83,21 +92,25 @@ def _is_factor(factor, x):
 
 
 def _multiply(a, b, number_format):
-    tensor_format = number_format.activation
-    operands = named_operand("a", a, tensor_format) | named_operand("b", b, tensor_format)
-    y = call_for_view(
-        functools.partial(_product_kernel, tensor_format), operands, a.shape, tensor_format
-    )
+    y = _product(a, b, number_format)
     gradient = functools.partial(_gradients, a, b, number_format)
     return quantized_result(y, [a, b], gradient, operator.mul)
+
+
+def _product(a, b, number_format):
+    tensor_format = number_format.activation
+    operands = named_operand("a", a, tensor_format) | named_operand("b", b, tensor_format)
+    kernel = functools.partial(_product_kernel, tensor_format)
+    return call_for_view(kernel, operands, a.shape, tensor_format)
 
 
 def _gradients(a, b, number_format, dy):
     dy = current().as_tensor(dy)
     # As the gradient is bilinear in dy and the factors, float32 products have its derivatives.
-    da = of_images(_times(dy, b, number_format), a, number_format)
+    formats = number_format.activation, number_format.gradient
+    da = of_images(_times(dy, b, number_format), a, formats)
     if tuple(a.shape) == tuple(b.shape):
-        return [da, of_images(_times(dy, a, number_format), b, number_format)]
+        return [da, of_images(_times(dy, a, number_format), b, formats)]
     return [da, _summed(dy, a, b, number_format)]
 
 

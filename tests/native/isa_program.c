@@ -516,6 +516,71 @@ static void run_layer_norms(const dfp_kernels *k) {
     }
 }
 
+static void run_extrema(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
+        int64_t channels = batch_norms[i][1], n = batch_norms[i][0] * channels;
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            dfp_extremum e = {.elements = n, .smaller = kinds % 2, .bits = 14};
+            dfp_tensor dy = tensor(n, 15, RANDOM);
+            dfp_result y = {.data = guarded((size_t)n * 2)}, da = {.data = guarded((size_t)n * 2)},
+                       db = {.data = guarded((size_t)n * 2)};
+            e.a = any_operand(n, channels, kinds / 3);
+            e.b = kinds == 4 ? e.a : any_operand(n, channels, kinds % 3);
+            if (k->extremum_forward(&e, &y) || k->extremum_backward(&e, &dy, &da, &db)) exit(2);
+            print_result("extremum", 9 * i + kinds, &y, n);
+            print_result("extremum_gradient", 9 * i + kinds, &da, n);
+            print_result("extremum_gradient", 9 * i + kinds, &db, n);
+        }
+    }
+}
+
+static void run_prelus(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
+        int64_t channels = batch_norms[i][1], n = batch_norms[i][0] * channels;
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            dfp_prelu p = {.pixels = batch_norms[i][0], .channels = channels, .bits = 15};
+            dfp_result y = {.data = guarded((size_t)n * 2)}, dx = {.data = guarded((size_t)n * 2)};
+            float *sums = guarded((size_t)channels * 4);
+            p.x = any_operand(n, channels, kinds / 3);
+            p.dy = any_operand(n, channels, kinds % 3);
+            p.slopes = numbers(channels);
+            if (k->prelu_forward(&p, &y) || k->prelu_backward(&p, &dx, sums)) exit(2);
+            print_result("prelu", 9 * i + kinds, &y, n);
+            print_result("prelu_dx", 9 * i + kinds, &dx, n);
+            print_hash("prelu_slopes", 9 * i + kinds, sums, (size_t)channels * 4);
+        }
+    }
+}
+
+static void run_upsamplings(const dfp_kernels *k) {
+    static const int64_t channels[] = {1, 5, 32, 33, 70};
+    for (int i = 0; i < 5; ++i) {
+        dfp_pool_axis rows = {9, 3, 3, 3, 0}, columns = {14, 7, 2, 2, 0};
+        dfp_pooling p = {2, channels[i], rows, columns, 1};
+        int64_t n = 2 * 3 * 7 * channels[i];
+        dfp_tensor x = tensor(n, 15, RANDOM), dy = tensor(6 * n, 15, i ? RANDOM : LARGEST);
+        dfp_result dx = {.data = guarded((size_t)n * 2)};
+        int16_t *y = guarded((size_t)n * 12);
+        k->upsample(&p, x.data, y);
+        print_hash("upsampling", i, y, (size_t)n * 12);
+        if (k->average_pool_forward(&p, &dy, &dx, 15)) exit(2);
+        print_result("sum_pooling", i, &dx, n);
+    }
+}
+
+static void run_weighted_sums(const dfp_kernels *k) {
+    for (int i = 0; i < 6; ++i) {
+        int64_t n = 77 + 500 * i;
+        dfp_operand operands[] = {integer_operand(n), float_operand(n), integer_operand(n)};
+        dfp_gradient_sum sum = {.elements = n, .count = 1 + i % 3, .gradients = operands};
+        dfp_result y = {.data = guarded((size_t)n * 2)};
+        sum.factors = numbers(3);
+        sum.bits = 15;
+        if (k->sum_gradients(&sum, &y)) exit(2);
+        print_result("weighted_sum", i, &y, n);
+    }
+}
+
 /* A transposed convolution with a bias: backward_data in cells, phases, and phases without taps. */
 static void run_transposed(const dfp_kernels *k) {
     static const int64_t channels[] = {3, 16, 70};
@@ -828,6 +893,10 @@ static void run_all(const dfp_kernels *k) {
     run_products(k);
     run_layer_norms(k);
     run_transposed(k);
+    run_extrema(k);
+    run_prelus(k);
+    run_upsamplings(k);
+    run_weighted_sums(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */
