@@ -107,6 +107,17 @@ cdef extern from "dfp.h" nogil:
         float *mean
         float *rstd
         int32_t bits
+    ctypedef struct dfp_group_norm:
+        int64_t images, pixels, channels, groups
+        dfp_operand x, dy
+        const float *gamma
+        const float *beta
+        double epsilon
+        float *mean
+        float *rstd
+        float *minimum
+        float *maximum
+        int32_t bits
     ctypedef struct dfp_product:
         int64_t groups, pixels, channels
         dfp_operand a, b
@@ -166,6 +177,9 @@ cdef extern from "dfp.h" nogil:
                                           float *) noexcept nogil
         dfp_status (*multiply_tensors)(const dfp_product *, dfp_result *) noexcept nogil
         dfp_status (*sum_products)(const dfp_product *, float *) noexcept nogil
+        dfp_status (*group_norm_forward)(const dfp_group_norm *, dfp_result *) noexcept nogil
+        dfp_status (*group_norm_backward)(const dfp_group_norm *, dfp_result *, float *,
+                                          float *) noexcept nogil
         dfp_status (*extremum_forward)(const dfp_extremum *, dfp_result *) noexcept nogil
         dfp_status (*extremum_backward)(
             const dfp_extremum *, const dfp_tensor *, dfp_result *, dfp_result *) noexcept nogil
@@ -663,6 +677,48 @@ def layer_norm_backward(x, dy, const float[::1] gamma, int bits, float[:, ::1] s
     n.dy, n.beta, n.epsilon = operand(dy), NULL, 0
     with nogil:
         status = kernels.layer_norm_backward(&n, &result, &parameters[0, 0], &parameters[1, 0])
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+cdef dfp_group_norm group_norm(x, const float[::1] gamma, int bits, float[:, :, ::1] statistics,
+                               float[:, :, ::1] channel_range, int64_t elements) except *:
+    """`statistics` has mean and 1 / deviation, `channel_range` minimum and maximum."""
+    cdef dfp_group_norm n
+    n.x, n.gamma, n.bits = operand(x), address(gamma), bits
+    n.images, n.groups = statistics.shape[1], statistics.shape[2]
+    n.channels = channel_range.shape[2]
+    n.pixels = elements // (n.images * n.channels)
+    n.mean, n.rstd = &statistics[0, 0, 0], &statistics[1, 0, 0]
+    n.minimum, n.maximum = &channel_range[0, 0, 0], &channel_range[1, 0, 0]
+    return n
+
+
+def group_norm_forward(x, const float[::1] gamma, const float[::1] beta, double epsilon, int bits,
+                       float[:, :, ::1] statistics, float[:, :, ::1] channel_range,
+                       int16_t[::1] y):
+    """Fills y, `statistics` and `channel_range`; returns (exponent, max_abs). gamma and beta may be
+    None."""
+    cdef dfp_group_norm n = group_norm(x, gamma, bits, statistics, channel_range, y.shape[0])
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    n.beta, n.epsilon = address(beta), epsilon
+    with nogil:
+        status = kernels.group_norm_forward(&n, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def group_norm_backward(x, dy, const float[::1] gamma, int bits, float[:, :, ::1] statistics,
+                        float[:, :, ::1] channel_range, int16_t[::1] dx, float[:, ::1] parameters):
+    """Fills dx and the rows of `parameters`, the gradients of gamma and beta; returns (exponent,
+    max_abs) of dx."""
+    cdef dfp_group_norm n = group_norm(x, gamma, bits, statistics, channel_range, dx.shape[0])
+    cdef dfp_result result = result_in(dx)
+    cdef dfp_status status
+    n.dy, n.beta, n.epsilon = operand(dy), NULL, 0
+    with nogil:
+        status = kernels.group_norm_backward(&n, &result, &parameters[0, 0], &parameters[1, 0])
     check(status)
     return result.scale.exponent, result.scale.max_abs
 

@@ -55,6 +55,7 @@
 #include "ops/product.h"
 #include "ops/layer_norm.h"
 #include "ops/pooling_windows.h"
+#include "ops/group_norm.h"
 #include "ops/extremum.h"
 #include "ops/prelu.h"
 #include "ops/max_pool.h"
@@ -89,6 +90,8 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .layer_norm_backward = dfp_layer_norm_backward,
     .multiply_tensors = dfp_multiply_tensors,
     .sum_products = dfp_sum_products,
+    .group_norm_forward = dfp_group_norm_forward,
+    .group_norm_backward = dfp_group_norm_backward,
     .extremum_forward = dfp_extremum_forward,
     .extremum_backward = dfp_extremum_backward,
     .prelu_forward = dfp_prelu_forward,

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from dfpkeras.integration.installation import release
+from dfpkeras.integration.keras_internals import LayerScale
 
 
 def _on_images(*kinds, shape=(6, 6, 2)):
@@ -37,6 +38,13 @@ def _merging(merge, *others):
         return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(outputs)))
 
     return make
+
+
+def _adding_what_is_scaled():
+    inputs = keras.Input((6, 6, 2))
+    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    x = x + LayerScale(0.5, 4)(x)
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
 
 
 def _one_after_another():
@@ -90,9 +98,12 @@ MODELS = {
     ),
     "batch_norm": _on_images(layers.BatchNormalization, layers.ReLU),
     "batch_norm_axis": _on_images(lambda: layers.BatchNormalization(axis=1)),
-    "layer_norm": _on_images(layers.LayerNormalization),
+    "layer_norm": _on_images(
+        layers.LayerNormalization, lambda: layers.GroupNormalization(2, axis=-1)
+    ),
     "add": _merging(layers.Add),
     "multiply": _merging(layers.Multiply, layers.ReLU),
+    "residual": _adding_what_is_scaled,
     "gate": _merging(
         layers.Multiply, layers.ReLU, lambda: layers.GlobalAveragePooling2D(keepdims=True)
     ),

@@ -45,6 +45,7 @@ MODULES = [
     "keras.src.layers.core.einsum_dense_test",
     "keras.src.layers.merging.merging_test",
     "keras.src.layers.normalization.batch_normalization_test",
+    "keras.src.layers.normalization.group_normalization_test",
     "keras.src.layers.normalization.layer_normalization_test",
     "keras.src.layers.pooling.average_pooling_test",
     "keras.src.layers.pooling.global_average_pooling_test",
@@ -85,6 +86,7 @@ KERNELS = {
     r"einsum_dense_test\.py::.*::test_einsum_dense_basics_[23]d_bert$": ("dense_forward"),
     r"multi_head_attention_test\.py::.*::test_(basics\d*|masking[01])$": "dense_forward",
     r"layer_normalization_test\.py::.*::test_ln_basics": "layer_norm_backward",
+    r"group_normalization_test\.py::.*::test_groupnorm$": "group_norm_forward",
     r"batch_normalization_test\.py::.*::test_bn_basics": "batch_norm_backward",
     r"batch_normalization_test\.py::.*::test_(trainable_behavior|correctness[0-7]$)": (
         "batch_norm_forward"

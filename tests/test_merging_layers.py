@@ -1,13 +1,23 @@
 """Layers between products that pass integers on in one pass each way, against Keras' own."""
 
+import operator
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from keras_support import QUANTIZATION_TOLERANCE, dtype_policy, random_array, relative_error
+from keras.src.applications.convnext import ConvNeXt
+from keras_support import (
+    QUANTIZATION_TOLERANCE,
+    dtype_policy,
+    float32_twin,
+    random_array,
+    relative_error,
+)
 from test_function_layers import assert_like_float32, sequential
 
+import dfpkeras
 from dfpkeras.kernels.number_format import NumberFormat
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.views import find_view
@@ -61,6 +71,17 @@ def test_a_layer_between_integer_layers(made, shape, kernels, traced):
     assert all(ran[name] == 1 for name in kernels)
     # The images, and what the last convolution hands to the dense layer.
     assert not traced or ("dequantize" not in ran and ran["quantize_activation"] == 2)
+
+
+@pytest.mark.parametrize("groups", [1, 4, -1])
+@pytest.mark.parametrize(("center", "scale"), [(True, True), (False, False)])
+def test_group_normalization(groups, center, scale):
+    with dtype_policy():
+        norm = layers.GroupNormalization(groups, center=center, scale=scale)
+        model = sequential(layers.Conv2D(16, 3), norm, layers.ReLU(), layers.Conv2D(4, 2))
+        ran = assert_like_float32(model, (4, 6, 6, 3))
+    assert ran["group_norm_forward"] == ran["group_norm_backward"] == 1
+    assert "dequantize" not in ran and ran["quantize_activation"] == 2
 
 
 def test_upsampling_of_channels_first():
@@ -119,6 +140,75 @@ def test_dropout_drops_what_keras_drops(traced, shape):
         np.testing.assert_array_equal(ours == 0, theirs == 0)
         assert relative_error(ours, theirs) < QUANTIZATION_TOLERANCE
     assert np.any((results[0][0] == 0) != (results[0][2] == 0))
+
+
+def with_sum(add, dtypes=("dfp16", "dfp16")):
+    """A model of two convolutions of given policies whose results are added."""
+    inputs = keras.Input((6, 6, 3))
+    a, b = (layers.Conv2D(16, 3, activation="silu", dtype=dtype)(inputs) for dtype in dtypes)
+    return keras.Model(inputs, layers.Flatten()(layers.Conv2D(3, 2)(add(a, b))))
+
+
+class Summing(keras.Layer):
+    """A user's layer."""
+
+    def call(self, a, b):
+        return a + keras.ops.add(a, b)
+
+
+@pytest.mark.parametrize("add", [operator.add, keras.ops.add])
+def test_a_sum_in_a_functional_model(add, tmp_path):
+    with dtype_policy():
+        model = with_sum(add)
+        assert report_of(model, "Add")[0] == "float32"  # it was not called yet
+        ran = assert_like_float32(model, (4, 6, 6, 3))
+    assert ran["add"] == 1 and "dequantize" not in ran and ran["quantize_activation"] == 1
+    assert report_of(model, "Add") == ("int16", "integers in, integers out")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x = random_array(2, 6, 6, 3)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert report_of(loaded, "Add") == report_of(model, "Add")
+
+
+def report_of(model, class_name):
+    (row,) = (row for row in dfpkeras.report(model).rows if row.class_name == class_name)
+    return row.computes, row.reason
+
+
+@pytest.mark.parametrize(
+    ("add", "dtypes"),
+    [
+        (operator.add, ("dfp16", "float32")),
+        (operator.add, ("dfp16", "dfp16(activation_bits=9)")),
+        (lambda a, b: a + 1.0, ("dfp16", "dfp16")),
+        (lambda a, b: Summing()(a, b), ("dfp16", "dfp16")),
+    ],
+)
+def test_sums_of_anything_else_are_keras_own(add, dtypes):
+    with dtype_policy():
+        model = with_sum(add, dtypes)
+        hits.reset()
+        model(tf.constant(random_array(4, 6, 6, 3)))
+    assert hits["activation_forward"] and not hits["add"]
+    rows = [row for row in dfpkeras.report(model).rows if row.class_name in ("Add", "Summing")]
+    assert rows and all(row.computes == "float32" for row in rows)
+
+
+def test_the_residual_path_of_a_small_convnext():
+    keras.utils.set_random_seed(1)
+    with dtype_policy():
+        options = {"input_shape": (64, 64, 3), "classes": 5, "weights": None}
+        model = ConvNeXt([1] * 4, [16, 16, 32, 32], layer_scale_init_value=0.5, **options)
+        x, arguments = random_array(2, 64, 64, 3) * 50 + 128, {"training": True}
+        twin = float32_twin(model)
+        hits.reset()
+        y = tf.function(model)(x, **arguments)
+    assert relative_error(y, twin(x, **arguments)) < 2 * QUANTIZATION_TOLERANCE
+    assert hits["add"] == hits["multiply"] == 4
+    rows = dfpkeras.report(model).rows
+    for class_name in ("Add", "LayerScale"):
+        assert [row.computes for row in rows if row.class_name == class_name] == ["int16"] * 4
 
 
 def test_what_has_no_integers_stays_keras_own():

@@ -9,7 +9,7 @@ import rich.table
 
 from dfpkeras.console import make_console
 from dfpkeras.integration.calls import observe
-from dfpkeras.integration.keras_internals import Functional, inner_layers
+from dfpkeras.integration.keras_internals import Functional, inner_layers, operations_of
 from dfpkeras.integration.registry import family_of
 from dfpkeras.runtime.argument_checks import check_integer
 
@@ -109,7 +109,7 @@ def _rows(layer, parent_path, batch_size, seen):
         computes = "int16" if decision.integer else "float32"
         algorithms = family_of(layer).algorithms(layer, batch_size) if decision.integer else None
         yield LayerReport(path, type(layer).__name__, computes, decision.reason, algorithms)
-    for inner in inner_layers(layer):
+    for inner in (*inner_layers(layer), *filter(family_of, operations_of(layer))):
         yield from _rows(inner, f"{path}/", batch_size, seen)
 
 

@@ -40,6 +40,7 @@ from dfpkeras.kernels.elementwise import (
     weighted_sum,
 )
 from dfpkeras.kernels.extremum import maximum, maximum_backward, minimum, minimum_backward
+from dfpkeras.kernels.group_normalization import group_norm_backward, group_norm_forward
 from dfpkeras.kernels.int8_matrix_product import matmul_int8
 from dfpkeras.kernels.layer_normalization import layer_norm_backward, layer_norm_forward
 from dfpkeras.kernels.matrix_product import matmul, sum_channels
@@ -87,6 +88,8 @@ __all__ = [
     "global_average_pool_backward",
     "global_max_pool",
     "global_max_pool_backward",
+    "group_norm_backward",
+    "group_norm_forward",
     "info",
     "layer_norm_backward",
     "layer_norm_forward",

@@ -78,6 +78,24 @@ def multiply_by(x, make_factor, *, number_format):
     return quantized_result(y, [x], gradient, lambda x: x * factor)
 
 
+@operation
+def scale_channels(x, factors, *, number_format):
+    """A product by a vector, whether `x` has integers or not.
+
+    Args:
+        x: float32 tensor (N, ..., channels).
+        factors: float32 tensor or variable (channels,).
+        number_format: `NumberFormat`.
+
+    Returns:
+        float32 tensor of the shape of `x`, with a quantised view.
+    """
+    backend = current()
+    shape = [*(1 for _ in x.shape[1:]), x.shape[-1]]
+    factors = backend.reshape(backend.in_scope(factors), shape)
+    return _multiply(backend.in_scope(x), factors, number_format)
+
+
 def _gradient_of_constant(factor, number_format, dy):
     return _times(current().as_tensor(dy), factor, number_format)
 

@@ -39,6 +39,9 @@ typedef struct {
     dfp_status (*multiply_tensors)(const dfp_product *p, dfp_result *y);
     /* sums[group][c] = sum over the group's pixels of a * b; uses neither factors nor bits. */
     dfp_status (*sum_products)(const dfp_product *p, float *sums);
+    dfp_status (*group_norm_forward)(const dfp_group_norm *n, dfp_result *y);
+    dfp_status (*group_norm_backward)(const dfp_group_norm *n, dfp_result *dx, float *dgamma,
+                                      float *dbeta);
     /* da and db receive dy where a, or b, is the extremum; a where they are equal. */
     dfp_status (*extremum_forward)(const dfp_extremum *e, dfp_result *y);
     dfp_status (*extremum_backward)(const dfp_extremum *e, const dfp_tensor *dy, dfp_result *da,

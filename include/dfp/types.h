@@ -224,6 +224,20 @@ typedef struct {
     int32_t bits;
 } dfp_layer_norm;
 
+/* A normalisation of x [images][pixels][channels] over the pixels and channels of each image and group of
+ * channels and, for its gradient, dy. mean and rstd (1 / deviation) are [images][groups], minimum and
+ * maximum of x [images][channels]: forward writes them, backward reads them. gamma and beta may be NULL
+ * for 1 and 0. */
+typedef struct {
+    int64_t images, pixels, channels, groups;
+    dfp_operand x, dy;
+    const float *gamma, *beta;
+    double epsilon;
+    float *mean, *rstd;
+    float *minimum, *maximum;
+    int32_t bits;
+} dfp_group_norm;
+
 /* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
 typedef struct {
     int16_t *data;

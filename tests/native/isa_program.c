@@ -516,6 +516,38 @@ static void run_layer_norms(const dfp_kernels *k) {
     }
 }
 
+static void run_group_norms(const dfp_kernels *k) {
+    /* images, pixels, channels, groups */
+    static const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 7, 6, 2},     {2, 16, 32, 32},
+                                        {4, 11, 17, 1}, {2, 333, 48, 16}, {3, 1030, 64, 8}};
+    for (int i = 0; i < 6; ++i) {
+        const int64_t *s = shapes[i], n = s[0] * s[1] * s[2];
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            float *statistics = guarded((size_t)(s[0] * s[3]) * 8);
+            float *range = guarded((size_t)(s[0] * s[2]) * 8);
+            float *parameters = guarded((size_t)s[2] * 8);
+            dfp_group_norm job = {s[0], s[1], s[2], s[3], .epsilon = 1e-3, .bits = 14};
+            dfp_result y = {.data = guarded((size_t)n * 2)}, dx = {.data = guarded((size_t)n * 2)};
+            job.x = any_operand(n, s[2], kinds / 3);
+            job.dy = any_operand(n, s[2], kinds % 3);
+            job.gamma = kinds % 2 ? numbers(s[2]) : NULL;
+            job.beta = kinds % 4 > 1 ? numbers(s[2]) : NULL;
+            job.mean = statistics;
+            job.rstd = statistics + s[0] * s[3];
+            job.minimum = range;
+            job.maximum = range + s[0] * s[2];
+            if (k->group_norm_forward(&job, &y)) exit(2);
+            print_result("group_norm", 9 * i + kinds, &y, n);
+            print_hash("group_norm_statistics", 9 * i + kinds, statistics,
+                       (size_t)(s[0] * s[3]) * 8);
+            print_hash("group_norm_range", 9 * i + kinds, range, (size_t)(s[0] * s[2]) * 8);
+            if (k->group_norm_backward(&job, &dx, parameters, parameters + s[2])) exit(2);
+            print_result("group_norm_dx", 9 * i + kinds, &dx, n);
+            print_hash("group_norm_parameters", 9 * i + kinds, parameters, (size_t)s[2] * 8);
+        }
+    }
+}
+
 static void run_extrema(const dfp_kernels *k) {
     for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
         int64_t channels = batch_norms[i][1], n = batch_norms[i][0] * channels;
@@ -897,6 +929,7 @@ static void run_all(const dfp_kernels *k) {
     run_prelus(k);
     run_upsamplings(k);
     run_weighted_sums(k);
+    run_group_norms(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */
