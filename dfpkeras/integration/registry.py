@@ -14,18 +14,20 @@ class IntegerMethod:
     """A method of Keras that is wrapped.
 
     Attributes:
-        cls: layer class.
+        cls: class of layers, or of Keras' operations.
         name: name of the method.
         compute: function that runs instead, of the layer and the method's arguments; it returns
             NotImplemented if it cannot. The operations of `dfpkeras.ops` that it calls get the
             number format of the layer.
         applies: function of a layer; where it is False, the method is Keras' own.
+        inputs: name of the method's first parameter.
     """
 
     cls: type
     name: str
     compute: typing.Callable
     applies: typing.Callable = lambda layer: True
+    inputs: str = "inputs"
 
 
 @dataclasses.dataclass(frozen=True)
