@@ -410,6 +410,18 @@ def test_a_tensor_with_few_useful_bits_is_warned_of_once():
         assert remedy in of_first[0]
 
 
+def test_a_sum_that_is_no_layer_is_warned_of_too():
+    inputs = keras.Input((8, 8, 3))
+    a, b = (layers.Conv2D(64, 1, name=name)(inputs) for name in ("a", "b"))
+    total = a + b
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(total), name="net")
+    model.compile("sgd", "mse")
+    x = random_array(4, 8, 8, 3) * 1e-4
+    x[0, 0, 0, 0] = 1
+    with pytest.warns(UserWarning, match="net/add.*, activation: [0-2].. useful bits.* normalise"):
+        model.fit(x, np.zeros((4, 64)), verbose=0, callbacks=[DFPMonitor(interval=1, verbose=0)])
+
+
 def test_ordinary_training_is_not_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -46,7 +46,7 @@ def decide(layer):
     Returns:
         `Decision` from what is known without calling the layer.
     """
-    if isinstance(layer, keras.Layer) and number_format_of(layer) is None:
+    if number_format_of(layer) is None and isinstance(layer, keras.Layer):
         return Decision(False, f"its dtype policy is {policy_of(layer).name!r}")
     family = family_of(layer)
     operation = family and family.operation(layer)

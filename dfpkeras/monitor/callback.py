@@ -145,11 +145,13 @@ def _scalars(rows):
 
 
 def _warning(row, number_format):
-    bits = getattr(number_format, f"{_SETTINGS[row.role]}_bits")
     remedies = [_REMEDIES[row.role]]
-    if bits < MAX_BITS:
-        remedies.append(f"more {_SETTINGS[row.role]}_bits than {bits} in the layer's DFP16Policy")
-    remedies.append('dtype="float32" for this layer')
+    if number_format is not None:  # an operation, such as a sum, has no policy of its own
+        bits = getattr(number_format, f"{_SETTINGS[row.role]}_bits")
+        if bits < MAX_BITS:
+            of_policy = f"{_SETTINGS[row.role]}_bits than {bits} in the layer's DFP16Policy"
+            remedies.append(f"more {of_policy}")
+        remedies.append('dtype="float32" for this layer')
     return (
         f"{row.layer}, {row.role}: {row.useful_bits:.1f} useful bits in step {row.step}, "
         f"{FEW_USEFUL_BITS:g} or more are wanted: the largest number of this tensor, "
