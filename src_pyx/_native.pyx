@@ -35,6 +35,13 @@ cdef extern from "dfp.h" nogil:
         int transpose_a, transpose_b
         int64_t flush_every
         const float *bias
+    ctypedef struct dfp_batched_matmul:
+        int64_t products, m, n, k
+        const int64_t *a_first
+        const int64_t *b_first
+        const int64_t *c_first
+        int64_t a_row, a_column, b_row, b_column, c_row
+        int64_t flush_every
     ctypedef enum dfp_activation:
         pass
     ctypedef struct dfp_operand:
@@ -170,6 +177,9 @@ cdef extern from "dfp.h" nogil:
         dfp_convolution depthwise_backward_weights
         dfp_status (*matmul)(
             const dfp_matmul *, const dfp_tensor *, const dfp_tensor *, float *) noexcept nogil
+        dfp_status (*batched_matmul)(
+            const dfp_batched_matmul *, const dfp_tensor *, const dfp_tensor *,
+            float *) noexcept nogil
         dfp_status (*matmul_int8)(
             const dfp_matmul *, const int8_t *, const int8_t *, int32_t *) noexcept nogil
         dfp_status (*sum_channels)(const dfp_tensor *, int64_t, int64_t, float *) noexcept nogil
@@ -399,6 +409,23 @@ def matmul(int64_t m, int64_t n, int64_t k, bint transpose_a, bint transpose_b,
     description.bias = address(bias)
     with nogil:
         status = kernels.matmul(&description, &ta, &tb, &c[0])
+    check(status)
+
+
+def batched_matmul(int64_t m, int64_t n, int64_t k, const int64_t[:, ::1] first, strides,
+                   int64_t flush_every, const int16_t[::1] a, int a_exponent, int a_max,
+                   const int16_t[::1] b, int b_exponent, int b_max, float[::1] c):
+    """The rows of `first` are where the matrices of a, b and c begin; `strides` are the fields
+    a_row to c_row."""
+    cdef dfp_batched_matmul d
+    cdef dfp_tensor ta = describe(a, a_exponent, a_max)
+    cdef dfp_tensor tb = describe(b, b_exponent, b_max)
+    cdef dfp_status status
+    d.products, d.m, d.n, d.k, d.flush_every = first.shape[1], m, n, k, flush_every
+    d.a_first, d.b_first, d.c_first = &first[0, 0], &first[1, 0], &first[2, 0]
+    d.a_row, d.a_column, d.b_row, d.b_column, d.c_row = strides
+    with nogil:
+        status = kernels.batched_matmul(&d, &ta, &tb, &c[0])
     check(status)
 
 

@@ -45,6 +45,7 @@
 #include "ops/winograd/algorithms.h"
 #include "ops/conv_algorithms.h"
 #include "ops/matmul.h"
+#include "ops/batched_matmul.h"
 #include "ops/matmul_int8.h"
 #include "ops/channel_sums.h"
 #include "ops/activation_gradient.h"
@@ -80,6 +81,7 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .depthwise_backward_data = dfp_depthwise_backward_data,
     .depthwise_backward_weights = dfp_depthwise_backward_weights,
     .matmul = dfp_matrix_multiply,
+    .batched_matmul = dfp_matrix_multiply_batch,
     .matmul_int8 = dfp_matrix_multiply_int8,
     .sum_channels = dfp_sum_channels,
     .batch_norm_statistics = dfp_batch_norm_statistics,

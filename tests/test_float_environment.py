@@ -120,6 +120,7 @@ CALLS = {
     ),
     "depthwise_conv2d_backward_weights": lambda k, o: k(o.a, o.b, (3, 3, 20, 1), **_SAME),
     "depthwise_conv2d_forward": lambda k, o: k(o.a, o.taps, bias=np.tile(o.channels[0], 2)),
+    "einsum": lambda k, o: k("bhwc,bhvc->bhwv", o.a, o.b),
     "global_average_pool": lambda k, o: k(o.xq),
     "global_average_pool_backward": lambda k, o: k(o.one_pixel, o.x.shape),
     "global_max_pool": lambda k, o: k(o.xq),

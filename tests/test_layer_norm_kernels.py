@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from poison import poisoned_memory
 from strategies import OPERAND_KINDS, as_operand_of_kind, seeds
 from test_batch_norm_kernels import assert_same_everywhere
 from test_product_kernels import operand
@@ -139,6 +140,22 @@ def test_what_is_not_finite(on_every_isa, bad):
     marked = x if bad != 1e38 else np.full((3, 4), np.nan, np.float32)
     for operands in ((marked, clean), (clean, marked), (dfpkeras.quantize(marked), clean)):
         assert not kernels.layer_norm_backward(*operands, statistics).dx.is_finite
+
+
+def test_statistics_of_all_pixels_where_one_is_not_finite(on_every_isa):
+    """They are written whatever the memory held before."""
+    x = np.ones((5, 4), np.float32) * np.arange(4, dtype=np.float32)
+    x[1] *= np.float32(1e38)
+    _, expected = kernels.layer_norm_forward(np.delete(x, 1, 0))
+    with poisoned_memory():
+        for _, found in on_every_isa(lambda: kernels.layer_norm_forward(x)).values():
+            assert not np.isfinite(found[1, 1])
+            np.testing.assert_array_equal(np.delete(found, 1, 1), expected)
+    _, statistics = kernels.layer_norm_forward(np.nan_to_num(x / 1e30))
+    statistics[:, 1] = np.nan
+    gradients = kernels.layer_norm_backward(x / 1e30, x / 1e30, statistics)
+    assert not gradients.dx.is_finite and np.isnan(gradients.dgamma).all()
+    np.testing.assert_allclose(gradients.dbeta, (x / 1e30).sum(0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (2, 0, 4)])

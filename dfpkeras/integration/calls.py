@@ -90,19 +90,19 @@ def _call(family, method, original, layer, *args, **kwargs):
 
     Its kernels run on behalf of the layer, which graphs, kept for longer, refer to weakly.
     """
-    inputs, *args = args if args else [kwargs.pop(method.inputs)]
+    inputs = args[: len(method.inputs)]
     if not (method.applies(layer) and decide(layer).integer and _computes_values(inputs)):
-        return original(layer, inputs, *args, **kwargs)
+        return original(layer, *args, **kwargs)
     why_not = _refusal(family, inputs) or why_too_small(family, layer, inputs)
     if why_not is None:
         with owned_by(weakref.ref(layer)):
-            result = method.compute(layer, inputs, *args, **kwargs)
+            result = method.compute(layer, *args, **kwargs)
         if result is not NotImplemented:
             _last_call[layer] = Decision(True, family.operation(layer))
             return remember_number_format(result, layer)
         why_not = _NO_PATH if family.has_weights else _NO_INTEGERS
     _last_call[layer] = Decision(False, why_not)
-    return original(layer, inputs, *args, **kwargs)
+    return original(layer, *args, **kwargs)
 
 
 _NO_PATH = "its latest call has no integer path"
@@ -115,7 +115,8 @@ def _computes_values(inputs):
 
 
 def _refusal(family, inputs):
-    return current().refusal() or (current().unsupported(inputs) if family.has_weights else None)
+    unsupported = map(current().unsupported, inputs if family.has_weights else ())
+    return current().refusal() or next(filter(None, unsupported), None)
 
 
 def _why_no_operation(layer):

@@ -83,9 +83,14 @@ def operations_of(layer):
 
 
 def wrap_layer(cls, method, wrapper, inputs):
-    """Has ``wrapper(original, layer, ...)`` run instead of a method of a layer's, or operation's,
-    class, whose first parameter has the name `inputs`."""
-    _wrappers.wrap(cls, method, wrapper, parameters=("self", inputs))
+    """Has ``wrapper(original, layer, *inputs, ...)`` run instead of a method of a layer's, or
+    operation's, class, whose first parameters have the names in `inputs`."""
+
+    def by_position(original, layer, *args, **kwargs):
+        named = (kwargs.pop(name) for name in inputs[len(args) :])
+        return wrapper(original, layer, *args, *named, **kwargs)
+
+    _wrappers.wrap(cls, method, by_position, parameters=("self", *inputs))
 
 
 def is_wrapped(layer, method):

@@ -1,5 +1,6 @@
 """What a training step multiplies and moves, layer by layer, as far as shapes say."""
 
+import inspect
 import math
 import typing
 
@@ -49,10 +50,17 @@ def shapes_for(layer, inputs):
     if not isinstance(layer, keras.Layer):
         return Shapes(tuple(inputs), _with_batch(layer.output.shape, inputs[0][0]))
     try:
-        outputs = layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
+        outputs = _output_shape(layer, inputs)
     except (NotImplementedError, TypeError, ValueError):
         return None
     return None if None in outputs else Shapes(tuple(inputs), tuple(outputs))
+
+
+def _output_shape(layer, inputs):
+    parameters = inspect.signature(layer.compute_output_shape).parameters
+    if "query_shape" in parameters:  # Attention takes its tensors one by one, and so their shapes.
+        return layer.compute_output_shape(*inputs)
+    return layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
 
 
 def multiply_adds_of(layer, shapes):

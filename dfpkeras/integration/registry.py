@@ -19,15 +19,15 @@ class IntegerMethod:
         compute: function that runs instead, of the layer and the method's arguments; it returns
             NotImplemented if it cannot. The operations of `dfpkeras.ops` that it calls get the
             number format of the layer.
+        inputs: names of the method's first parameters, which are the tensors that it is given.
         applies: function of a layer; where it is False, the method is Keras' own.
-        inputs: name of the method's first parameter.
     """
 
     cls: type
     name: str
     compute: typing.Callable
+    inputs: tuple = ("inputs",)
     applies: typing.Callable = lambda layer: True
-    inputs: str = "inputs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +37,8 @@ class LayerFamily:
     Attributes:
         kind: what a step's profile counts them as, such as "convolution".
         methods: tuple of `IntegerMethod`.
-        has_weights: whether they multiply by weights, whatever their input is. Without weights,
-            they pass on the integers that they are given.
+        has_weights: whether they multiply by weights, or their inputs by each other, whatever those
+            are. Without weights, they pass on the integers that they are given.
         operation: function of a layer, what it computes on integers, such as "2-D convolution"; or
             None if it does not.
         algorithms: function of a layer and a batch size, {direction: name of the algorithm} of its

@@ -35,6 +35,7 @@ from dfpkeras.kernels.depthwise_convolution import (
     depthwise_conv2d_backward_weights,
     depthwise_conv2d_forward,
 )
+from dfpkeras.kernels.einsum import einsum
 from dfpkeras.kernels.elementwise import (
     activation_backward,
     activation_forward,
@@ -97,6 +98,7 @@ __all__ = [
     "depthwise_conv2d_backward_data",
     "depthwise_conv2d_backward_weights",
     "depthwise_conv2d_forward",
+    "einsum",
     "get_isa",
     "global_average_pool",
     "global_average_pool_backward",

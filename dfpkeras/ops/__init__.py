@@ -7,6 +7,7 @@ a `views.QuantizedView`, from which the next operation reads them. `number_forma
 
 from dfpkeras.ops.batch_normalization import batch_norm
 from dfpkeras.ops.data_movement import concatenate, crop, reshape, transpose, zero_pad
+from dfpkeras.ops.einsum import einsum
 from dfpkeras.ops.elementwise import activate, add
 from dfpkeras.ops.extremum import maximum, minimum
 from dfpkeras.ops.group_normalization import group_norm
@@ -29,6 +30,7 @@ __all__ = [
     "convolution",
     "crop",
     "depthwise_convolution",
+    "einsum",
     "global_average_pool",
     "global_max_pool",
     "group_norm",

@@ -63,10 +63,13 @@ def _gradients(x, parameters, known, kernel, float32_forward, tensor_format, dy)
     of_parameters = {"gamma": dgamma, "beta": dbeta}
     of_parameters = [backend.with_shape(of_parameters[name], x.shape[-1:]) for name in parameters]
 
-    def float32_values(dy, *inputs):
-        return current().float32_gradient(float32_forward, inputs, [dy])
+    def float32_values(which, dy, *inputs):
+        return current().float32_gradient(float32_forward, inputs, [dy])[which]
 
-    inputs = [dy, x, *parameters.values()]
-    values = [dequantized(dx), *of_parameters]
-    result, *others = differentiable_in_float32(values, inputs, float32_values)
-    return [attach_view(result, dx), *others]
+    def with_gradient(values, which):
+        of_inputs = functools.partial(float32_values, which)
+        return differentiable_in_float32(values, [dy, x, *parameters.values()], of_inputs)
+
+    # Apart: whoever reads the parameters' gradients does not read the float32 value of dx.
+    result = attach_view(with_gradient(dequantized(dx), 0), dx)
+    return [result, *(with_gradient(of_parameters, slice(1, None)) if parameters else [])]

@@ -18,6 +18,8 @@ typedef struct {
     dfp_convolution depthwise_backward_data;
     dfp_convolution depthwise_backward_weights;
     dfp_status (*matmul)(const dfp_matmul *m, const dfp_tensor *a, const dfp_tensor *b, float *c);
+    dfp_status (*batched_matmul)(const dfp_batched_matmul *m, const dfp_tensor *a,
+                                 const dfp_tensor *b, float *c);
     /* C = op(A) * op(B) of INT8 in INT32, exact; k <= DFP_INT8_MOST_PRODUCTS; without bias. */
     dfp_status (*matmul_int8)(const dfp_matmul *m, const int8_t *a, const int8_t *b, int32_t *c);
     /* sums[c] = sum over pixels of q[pixel][c], rounded to FP32 once. */

@@ -294,4 +294,14 @@ typedef struct {
     const float *bias; /* n numbers added to every row of C, or NULL */
 } dfp_matmul;
 
+/* Product i of `products`: C (m x n) = A (m x k) * B (k x n), whose elements (0, 0) are elements
+ * a_first[i], b_first[i] and c_first[i] of the tensors; *_row and *_column are elements from a row or
+ * column to the next. Columns of C are next to each other. */
+typedef struct {
+    int64_t products, m, n, k;
+    const int64_t *a_first, *b_first, *c_first;
+    int64_t a_row, a_column, b_row, b_column, c_row;
+    int64_t flush_every;
+} dfp_batched_matmul;
+
 #endif

@@ -21,6 +21,7 @@ repeat = tf.repeat
 maximum_of_two = tf.maximum
 minimum_of_two = tf.minimum
 matmul = keras.ops.matmul
+einsum = keras.ops.einsum
 
 
 def activation(name, alpha):

@@ -23,7 +23,7 @@ def _call(operation, a, b):
 register(
     LayerFamily(
         kind="add, concatenate",
-        methods=(IntegerMethod(Add, "call", _call, inputs="x1"),),
+        methods=(IntegerMethod(Add, "call", _call, inputs=("x1", "x2")),),
         has_weights=False,
         layers="`a + b`, `keras.ops.add(a, b)` in a functional model",
         computation="INT16 out, one pass, if layers of one number format gave both tensors, "

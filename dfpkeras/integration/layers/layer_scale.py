@@ -15,7 +15,7 @@ def _call(layer, x):
 register(
     LayerFamily(
         kind="other",
-        methods=(IntegerMethod(LayerScale, "call", _call, inputs="x"),),
+        methods=(IntegerMethod(LayerScale, "call", _call, inputs=("x",)),),
         has_weights=True,
         operation=lambda layer: "product of channels",
         layers="`LayerScale` of `keras.applications.ConvNeXtTiny` and larger ones",

@@ -1,7 +1,7 @@
 /* The gradient of a bias: the sum over all pixels, exact in integers. */
 
 /* Pixels that one task sums: 65536 * 32767 fits INT32, and fewer make more tasks. */
-#define DFP_SUM_PIXELS 4096
+#define DFP_SUM_PIXELS 1024
 
 typedef struct {
     const int16_t *q;

@@ -134,7 +134,6 @@ static void dfp_norm_measure_task(void *context, int64_t task, int worker) {
         if (of_row > largest) largest = of_row;
         /* A maximum ignores NaN, a sum does not. */
         if (!isfinite(r->n->rstd[p]) || !isfinite(r->n->mean[p])) largest = NAN;
-        if (isnan(largest)) break;
     }
     r->largest[task] = largest;
 }
@@ -188,7 +187,6 @@ static void dfp_norm_reduce_task(void *context, int64_t task, int worker) {
         float of_row = dfp_largest_in_row(row, r->padded);
         if (of_row > largest) largest = of_row;
         if (!isfinite(r->means[2 * p]) || !isfinite(r->means[2 * p + 1])) largest = NAN;
-        if (isnan(largest)) break;
     }
     r->largest[task] = largest;
 }
