@@ -97,6 +97,17 @@ cdef extern from "dfp.h" nogil:
         dfp_tensor y
         dfp_activation activation
         int32_t bits
+        const float *factors
+    ctypedef struct dfp_extremum:
+        int64_t elements
+        dfp_operand a, b
+        int smaller
+        int32_t bits
+    ctypedef struct dfp_prelu:
+        int64_t pixels, channels
+        dfp_operand x, dy
+        const float *slopes
+        int32_t bits
     ctypedef struct dfp_layer_norm:
         int64_t pixels, channels
         dfp_operand x, dy
@@ -105,6 +116,17 @@ cdef extern from "dfp.h" nogil:
         double epsilon
         float *mean
         float *rstd
+        int32_t bits
+    ctypedef struct dfp_group_norm:
+        int64_t images, pixels, channels, groups
+        dfp_operand x, dy
+        const float *gamma
+        const float *beta
+        double epsilon
+        float *mean
+        float *rstd
+        float *minimum
+        float *maximum
         int32_t bits
     ctypedef struct dfp_product:
         int64_t groups, pixels, channels
@@ -127,6 +149,7 @@ cdef extern from "dfp.h" nogil:
     ctypedef struct dfp_pooling:
         int64_t batch, channels
         dfp_pool_axis rows, columns
+        int sums
     ctypedef struct dfp_pad_and_crop_shape:
         int64_t batch, channels, in_h, in_w, out_h, out_w, top, left
     ctypedef struct dfp_concatenation:
@@ -174,6 +197,15 @@ cdef extern from "dfp.h" nogil:
                                           float *) noexcept nogil
         dfp_status (*multiply_tensors)(const dfp_product *, dfp_result *) noexcept nogil
         dfp_status (*sum_products)(const dfp_product *, float *) noexcept nogil
+        dfp_status (*group_norm_forward)(const dfp_group_norm *, dfp_result *) noexcept nogil
+        dfp_status (*group_norm_backward)(const dfp_group_norm *, dfp_result *, float *,
+                                          float *) noexcept nogil
+        dfp_status (*extremum_forward)(const dfp_extremum *, dfp_result *) noexcept nogil
+        dfp_status (*extremum_backward)(
+            const dfp_extremum *, const dfp_tensor *, dfp_result *, dfp_result *) noexcept nogil
+        dfp_status (*prelu_forward)(const dfp_prelu *, dfp_result *) noexcept nogil
+        dfp_status (*prelu_backward)(const dfp_prelu *, dfp_result *, float *) noexcept nogil
+        void (*upsample)(const dfp_pooling *, const int16_t *, int16_t *) noexcept nogil
         dfp_status (*max_pool_forward)(
             const dfp_pooling *, const dfp_tensor *, dfp_result *) noexcept nogil
         dfp_status (*max_pool_backward)(
@@ -567,8 +599,10 @@ def batch_norm_backward(dy, y, tuple activation, x, const float[::1] mean,
             (z_result.scale.exponent, z_result.scale.max_abs))
 
 
-def sum_gradients(list gradients, y, int activation, int bits, int16_t[::1] dz):
-    """Fills dz; returns (exponent, max_abs). `y` is (int16 data or None, exponent, max_abs)."""
+def sum_gradients(list gradients, y, int activation, int bits, int16_t[::1] dz,
+                  const float[::1] factors=None):
+    """Fills dz; returns (exponent, max_abs). `y` is (int16 data or None, exponent, max_abs);
+    `factors` may be None."""
     cdef dfp_gradient_sum s
     cdef dfp_result result = result_in(dz)
     cdef dfp_status status
@@ -579,7 +613,7 @@ def sum_gradients(list gradients, y, int activation, int bits, int16_t[::1] dz):
         operands[i] = operand(gradients[i])
     s.elements, s.count, s.gradients = dz.shape[0], len(gradients), operands
     s.y = optional(y[0], y[1], y[2])
-    s.activation, s.bits = <dfp_activation>activation, bits
+    s.activation, s.bits, s.factors = <dfp_activation>activation, bits, address(factors)
     with nogil:
         status = kernels.sum_gradients(&s, &result)
     check(status)
@@ -593,9 +627,10 @@ cdef dfp_pool_axis pool_axis(tuple numbers) except *:
 
 
 cdef dfp_pooling pooling(tuple description) except *:
-    """From (batch, channels, rows, columns), each axis (in, out, pool, stride, pad)."""
+    """From (batch, channels, rows, columns), each axis (in, out, pool, stride, pad); and, for sums
+    instead of averages, True."""
     cdef dfp_pooling p
-    p.batch, p.channels = description[0], description[1]
+    p.batch, p.channels, p.sums = description[0], description[1], len(description) > 4
     p.rows, p.columns = pool_axis(description[2]), pool_axis(description[3])
     return p
 
@@ -648,6 +683,13 @@ def average_pool_backward(description, dy, dy_exponent, dy_max, int bits, int16_
         status = kernels.average_pool_backward(&p, &tdy, &result, bits)
     check(status)
     return result.scale.exponent, result.scale.max_abs
+
+
+def upsample(description, const int16_t[::1] x, int16_t[::1] y):
+    """`description` is that of the pooling of y whose result has the shape of x."""
+    cdef dfp_pooling p = pooling(description)
+    with nogil:
+        kernels.upsample(&p, &x[0], &y[0])
 
 
 def global_average_pool(const int16_t[::1] x, int exponent, int max_abs, float[:, ::1] y):
@@ -715,6 +757,48 @@ def layer_norm_backward(x, dy, const float[::1] gamma, int bits, float[:, ::1] s
     return result.scale.exponent, result.scale.max_abs
 
 
+cdef dfp_group_norm group_norm(x, const float[::1] gamma, int bits, float[:, :, ::1] statistics,
+                               float[:, :, ::1] channel_range, int64_t elements) except *:
+    """`statistics` has mean and 1 / deviation, `channel_range` minimum and maximum."""
+    cdef dfp_group_norm n
+    n.x, n.gamma, n.bits = operand(x), address(gamma), bits
+    n.images, n.groups = statistics.shape[1], statistics.shape[2]
+    n.channels = channel_range.shape[2]
+    n.pixels = elements // (n.images * n.channels)
+    n.mean, n.rstd = &statistics[0, 0, 0], &statistics[1, 0, 0]
+    n.minimum, n.maximum = &channel_range[0, 0, 0], &channel_range[1, 0, 0]
+    return n
+
+
+def group_norm_forward(x, const float[::1] gamma, const float[::1] beta, double epsilon, int bits,
+                       float[:, :, ::1] statistics, float[:, :, ::1] channel_range,
+                       int16_t[::1] y):
+    """Fills y, `statistics` and `channel_range`; returns (exponent, max_abs). gamma and beta may be
+    None."""
+    cdef dfp_group_norm n = group_norm(x, gamma, bits, statistics, channel_range, y.shape[0])
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    n.beta, n.epsilon = address(beta), epsilon
+    with nogil:
+        status = kernels.group_norm_forward(&n, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def group_norm_backward(x, dy, const float[::1] gamma, int bits, float[:, :, ::1] statistics,
+                        float[:, :, ::1] channel_range, int16_t[::1] dx, float[:, ::1] parameters):
+    """Fills dx and the rows of `parameters`, the gradients of gamma and beta; returns (exponent,
+    max_abs) of dx."""
+    cdef dfp_group_norm n = group_norm(x, gamma, bits, statistics, channel_range, dx.shape[0])
+    cdef dfp_result result = result_in(dx)
+    cdef dfp_status status
+    n.dy, n.beta, n.epsilon = operand(dy), NULL, 0
+    with nogil:
+        status = kernels.group_norm_backward(&n, &result, &parameters[0, 0], &parameters[1, 0])
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
 cdef dfp_product product(shape, a, b) except *:
     cdef dfp_product p
     p.groups, p.pixels, p.channels = shape
@@ -742,6 +826,69 @@ def sum_products(shape, a, b, float[::1] sums):
     with nogil:
         status = kernels.sum_products(&p, &sums[0])
     check(status)
+
+
+cdef dfp_extremum extremum(a, b, bint smaller, int bits, int64_t elements) except *:
+    cdef dfp_extremum e
+    e.elements, e.a, e.b = elements, operand(a), operand(b)
+    e.smaller, e.bits = smaller, bits
+    return e
+
+
+def extremum_forward(a, b, bint smaller, int bits, int16_t[::1] y):
+    """Fills y; returns (exponent, max_abs)."""
+    cdef dfp_extremum e = extremum(a, b, smaller, bits, y.shape[0])
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.extremum_forward(&e, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def extremum_backward(a, b, bint smaller, dy, dy_exponent, dy_max, int16_t[::1] da,
+                      int16_t[::1] db):
+    """Fills da and db; returns (exponent, max_abs) of each."""
+    cdef dfp_extremum e = extremum(a, b, smaller, 0, da.shape[0])
+    cdef dfp_tensor tdy = describe(dy, dy_exponent, dy_max)
+    cdef dfp_result first = result_in(da)
+    cdef dfp_result second = result_in(db)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.extremum_backward(&e, &tdy, &first, &second)
+    check(status)
+    return ((first.scale.exponent, first.scale.max_abs),
+            (second.scale.exponent, second.scale.max_abs))
+
+
+cdef dfp_prelu prelu(x, dy, const float[::1] slopes, int bits, int64_t elements) except *:
+    cdef dfp_prelu p
+    p.x, p.dy = operand(x), operand(dy)
+    p.slopes, p.bits, p.channels = address(slopes), bits, slopes.shape[0]
+    p.pixels = elements // p.channels
+    return p
+
+
+def prelu_forward(x, absent, const float[::1] slopes, int bits, int16_t[::1] y):
+    """Fills y; returns (exponent, max_abs)."""
+    cdef dfp_prelu p = prelu(x, absent, slopes, bits, y.shape[0])
+    cdef dfp_result result = result_in(y)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.prelu_forward(&p, &result)
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
+
+
+def prelu_backward(x, dy, const float[::1] slopes, int bits, int16_t[::1] dx, float[::1] dslopes):
+    """Fills dx and dslopes; returns (exponent, max_abs) of dx."""
+    cdef dfp_prelu p = prelu(x, dy, slopes, bits, dx.shape[0])
+    cdef dfp_result result = result_in(dx)
+    cdef dfp_status status
+    with nogil:
+        status = kernels.prelu_backward(&p, &result, &dslopes[0])
+    check(status)
+    return result.scale.exponent, result.scale.max_abs
 
 
 def pad_and_crop(description, const int16_t[::1] x, int16_t[::1] y):

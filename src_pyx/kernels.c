@@ -57,9 +57,13 @@
 #include "ops/product.h"
 #include "ops/layer_norm.h"
 #include "ops/pooling_windows.h"
+#include "ops/group_norm.h"
+#include "ops/extremum.h"
+#include "ops/prelu.h"
 #include "ops/max_pool.h"
 #include "ops/average_pool.h"
 #include "ops/global_pool.h"
+#include "ops/upsample.h"
 #include "ops/pad_and_crop.h"
 #include "ops/concatenate.h"
 #include "ops/depthwise.h"
@@ -89,6 +93,13 @@ const dfp_kernels DFP_JOIN(dfp_kernels_, DFP_ISA) = {
     .layer_norm_backward = dfp_layer_norm_backward,
     .multiply_tensors = dfp_multiply_tensors,
     .sum_products = dfp_sum_products,
+    .group_norm_forward = dfp_group_norm_forward,
+    .group_norm_backward = dfp_group_norm_backward,
+    .extremum_forward = dfp_extremum_forward,
+    .extremum_backward = dfp_extremum_backward,
+    .prelu_forward = dfp_prelu_forward,
+    .prelu_backward = dfp_prelu_backward,
+    .upsample = dfp_upsample,
     .max_pool_forward = dfp_max_pool_forward,
     .max_pool_backward = dfp_max_pool_backward,
     .average_pool_forward = dfp_average_pool_forward,

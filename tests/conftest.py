@@ -43,6 +43,14 @@ def same_weights_in_every_run():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def layers_of_any_size_compute_on_integers(request, monkeypatch):
+    """The layers of most tests are too small to gain; those of the mark "small_layers" are about
+    that."""
+    if not request.node.get_closest_marker("small_layers"):
+        monkeypatch.setattr("dfpkeras.integration.calls.why_too_small", lambda *args: None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def modules_are_not_searched_for_garbage():
     """TensorFlow and Keras are 400,000 objects, through which each full collection would go again:

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from dfpkeras.integration.installation import release
+from dfpkeras.integration.keras_internals import LayerScale
 
 
 def _on_images(*kinds, shape=(6, 6, 2)):
@@ -65,6 +66,25 @@ def _attending():
     return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
 
 
+def _adding_what_is_scaled():
+    inputs = keras.Input((6, 6, 2))
+    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    x = x + LayerScale(0.5, 4)(x)
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+
+
+def _one_after_another():
+    """Every merge of two tensors that is not in a model of its own."""
+
+    def merge(tensors):
+        a, b = tensors
+        for cls in (layers.Average, layers.Maximum, layers.Subtract, layers.Minimum):
+            a = cls()([a, b])
+        return a
+
+    return merge
+
+
 def _pooling_globally(average, maximum, shape):
     def make():
         inputs = keras.Input(shape)
@@ -87,7 +107,12 @@ MODELS = {
     "depthwise": _on_images(
         lambda: layers.DepthwiseConv2D(2), lambda: layers.SeparableConv2D(4, 2)
     ),
-    "activations": _on_images(layers.ReLU, lambda: layers.Conv2D(4, 3, activation="relu6")),
+    "activations": _on_images(
+        layers.ReLU,
+        lambda: layers.Conv2D(4, 3, activation="relu6"),
+        layers.PReLU,
+        lambda: layers.PReLU(shared_axes=(1, 2)),
+    ),
     "functions": _on_images(
         layers.BatchNormalization,
         lambda: layers.Activation("silu"),
@@ -99,14 +124,19 @@ MODELS = {
     ),
     "batch_norm": _on_images(layers.BatchNormalization, layers.ReLU),
     "batch_norm_axis": _on_images(lambda: layers.BatchNormalization(axis=1)),
-    "layer_norm": _on_images(layers.LayerNormalization),
+    "layer_norm": _on_images(
+        layers.LayerNormalization, lambda: layers.GroupNormalization(2, axis=-1)
+    ),
     "add": _merging(layers.Add),
     "multiply": _merging(layers.Multiply, layers.ReLU),
+    "residual": _adding_what_is_scaled,
     "gate": _merging(
         layers.Multiply, layers.ReLU, lambda: layers.GlobalAveragePooling2D(keepdims=True)
     ),
+    "merges": _merging(_one_after_another),
     "dropout": _on_images(
         layers.ReLU,
+        lambda: layers.Dropout(0.3),
         lambda: layers.SpatialDropout2D(0.3),
         lambda: layers.Dropout(0.3, noise_shape=(None, 1, 1, 1)),
     ),
@@ -137,11 +167,18 @@ MODELS = {
         layers.ReLU,
         lambda: layers.ZeroPadding2D(1),
         lambda: layers.Cropping2D(((2, 0), (0, 1))),
-        lambda: layers.Reshape((10, 8)),
+        lambda: layers.UpSampling2D((2, 3)),
+        lambda: layers.Reshape((15, 32)),
+        lambda: layers.Permute((2, 1)),
     ),
     "volumes": _on_volumes,
     "data_movement_1d": _on_sequences(
-        layers.ReLU, lambda: layers.ZeroPadding1D(1), lambda: layers.Cropping1D((2, 0))
+        layers.ReLU,
+        lambda: layers.ZeroPadding1D(1),
+        lambda: layers.Cropping1D((2, 0)),
+        lambda: layers.UpSampling1D(3),
+        layers.Flatten,
+        lambda: layers.RepeatVector(2),
     ),
 }
 

@@ -75,6 +75,8 @@ def float32_twin(model):
     """A copy of a functional or sequential model with all its layers under "float32"."""
 
     def clone(layer):
+        if not isinstance(layer, keras.Layer):  # an operation
+            return type(layer).from_config(layer.get_config())
         return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
 
     twin = keras.models.clone_model(model, clone_function=clone)

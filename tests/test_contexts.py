@@ -20,6 +20,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 import dfpkeras
 from dfpkeras.integration import registry
+from dfpkeras.integration.keras_internals import operations_of
 from dfpkeras.ops.kernel_hits import hits
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -57,9 +58,9 @@ def assert_close(results, expected, tolerance):
 
 
 def test_there_is_a_model_for_every_layer():
-    tried = {
-        cls for make in MODELS.values() for layer in make().layers for cls in type(layer).mro()
-    }
+    models = [make() for make in MODELS.values()]
+    parts = [part for model in models for part in (*model.layers, *operations_of(model))]
+    tried = {cls for part in parts for cls in type(part).mro()}
     assert not {cls for family in registry.families() for cls in family.classes} - tried
 
 

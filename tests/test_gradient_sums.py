@@ -67,6 +67,52 @@ def test_matches_the_oracle(
             assert result.max_abs == np.abs(data.astype(np.int64)).max()
 
 
+@pytest.mark.slow
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from(SIZES),
+    st.lists(st.sampled_from(["float32", "integers", "zeros"]), min_size=1, max_size=4),
+    st.integers(2, 15),
+)
+def test_a_weighted_sum(on_every_isa, on_every_thread_count, seed, size, kinds, bits):
+    """FP32 products in units of the result, added in the order given."""
+    rng = np.random.default_rng(seed)
+    tensors = random_gradients(rng, size, kinds)
+    factors = rng.choice([1, -1, 1 / 3, 0.5, 0, 1e3], len(kinds)).astype(np.float32)
+    given_tensors = [tensor(t) if isinstance(t, reference.Operand) else t for t in tensors]
+    call = partial(kernels.weighted_sum, given_tensors, factors, bits)
+    pairs = [(oracle.values(t), f) for t, f in zip(tensors, factors, strict=True)]
+    reach = sum(float(np.abs(v).max()) * abs(float(f)) for v, f in pairs)
+    exponent = oracle.exponent_of(reach, bits)
+    terms = [in_units_of(t, exponent, factor) for t, factor in zip(tensors, factors, strict=True)]
+    data = oracle.quantize_to(sum(terms[1:], terms[0]), 0, bits)
+    for by_threads in on_every_isa(lambda: on_every_thread_count(call)).values():
+        for result in by_threads.values():
+            assert result.exponent == exponent
+            np.testing.assert_array_equal(result.data, data)
+            assert result.max_abs == np.abs(data.astype(np.int64)).max()
+
+
+def in_units_of(operand, exponent, factor):
+    """Numbers of an operand times FP32's factor of them."""
+    is_integer = isinstance(operand, reference.Operand)
+    numbers = operand.data.astype(np.float32) if is_integer else operand
+    unit = np.ldexp(1.0, operand.exponent) if is_integer else 1.0
+    return numbers * np.float32(unit * np.ldexp(float(factor), -exponent))
+
+
+def test_weighted_sums_that_are_refused_or_not_finite():
+    x = np.ones(3, np.float32)
+    for tensors, factors in (([], []), ([x], [1, 2])):
+        with pytest.raises(ValueError, match="factors: expected a number for each"):
+            kernels.weighted_sum(tensors, factors)
+    with pytest.raises(ValueError, match="tensors: expected the shape"):
+        kernels.weighted_sum([x, x[:2]], [1, 1])
+    assert not kernels.weighted_sum([x, x * np.nan], [1, 1]).is_finite
+    assert not kernels.weighted_sum([x], [np.inf]).is_finite
+    assert kernels.weighted_sum([x[:0]], [1]).shape == (0,)
+
+
 def test_many_parts(on_every_isa, on_every_thread_count):
     rng = np.random.default_rng(1)
     gradients = random_gradients(rng, 300_001, ["float32", "integers"])

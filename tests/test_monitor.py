@@ -97,7 +97,8 @@ def test_every_kernel_has_the_layer_that_runs_it(name, eagerly):
     finally:
         kernel_observers.remove_observer(owners)
     assert {kernel for _, kernel in owners.seen} == set(hits)
-    assert all(layer in model.layers for layer, _ in owners.seen), owners.seen
+    operations = getattr(model, "operations", model.layers)
+    assert all(owner in operations for owner, _ in owners.seen), owners.seen
     with_kernels = {row.path.split("/")[1] for row in int16_rows(model)}
     assert {layer.name for layer, _ in owners.seen} <= with_kernels
     for layer, kernel in owners.seen:
@@ -253,6 +254,15 @@ def test_nan_is_recorded_not_raised():
     assert first.exponent == 127 and math.isnan(first.largest)
 
 
+def test_a_model_in_float32_has_nothing_to_record(tmp_path, capsys):
+    with dtype_policy("float32"):
+        model = small_cnn()
+    monitor = DFPMonitor(tmp_path)
+    fit(model, monitor)
+    assert monitor.rows == Records(tmp_path / "monitor.csv").read() == []
+    assert "No layer computed on integers" in capsys.readouterr().out
+
+
 # When, and what it changes
 
 
@@ -308,7 +318,8 @@ def test_a_step_that_fails_leaves_no_observer():
 
 
 def test_file_table_and_events(tmp_path, capsys):
-    model = small_cnn()
+    model = keras.models.clone_model(small_cnn())
+    model.name = "net"  # short enough for a line of the table
     monitor = DFPMonitor(tmp_path, tensorboard=tmp_path / "events")
     fit(model, monitor)
     with open(tmp_path / "monitor.csv", newline="") as file:
@@ -397,6 +408,18 @@ def test_a_tensor_with_few_useful_bits_is_warned_of_once():
     assert len(of_first) == 1
     for remedy in ("normalise or clip", "activation_bits than 14", 'dtype="float32"'):
         assert remedy in of_first[0]
+
+
+def test_a_sum_that_is_no_layer_is_warned_of_too():
+    inputs = keras.Input((8, 8, 3))
+    a, b = (layers.Conv2D(64, 1, name=name)(inputs) for name in ("a", "b"))
+    total = a + b
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(total), name="net")
+    model.compile("sgd", "mse")
+    x = random_array(4, 8, 8, 3) * 1e-4
+    x[0, 0, 0, 0] = 1
+    with pytest.warns(UserWarning, match="net/add.*, activation: [0-2].. useful bits.* normalise"):
+        model.fit(x, np.zeros((4, 64)), verbose=0, callbacks=[DFPMonitor(interval=1, verbose=0)])
 
 
 def test_ordinary_training_is_not_warned_of():

@@ -39,7 +39,7 @@ def capture_all(data, num_classes, steps, work):
         FileExistsError: ``work`` already holds captured tensors of such a network.
         ValueError: there are fewer images than a batch needs.
     """
-    keras.config.set_dtype_policy("dfp16")
+    keras.config.set_dtype_policy("dfp16(small_layers=int16)")
     small = ImageSource(data, 32, 64, num_classes)
     capture_small("resnet20", resnet20, small, steps, work)
     capture_small("vgg_small", vgg_small, small, steps, work)

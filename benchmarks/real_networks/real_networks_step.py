@@ -162,7 +162,7 @@ def compare(build, images, mode="frozen"):
 
 def _built(build):
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("dfp16")
+    keras.config.set_dtype_policy("dfp16(small_layers=int16)")
     try:
         return build()
     finally:

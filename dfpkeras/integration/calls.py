@@ -10,10 +10,13 @@ import functools
 import typing
 import weakref
 
+import keras
+
 from dfpkeras.backend import current
 from dfpkeras.integration.keras_internals import is_symbolic, is_wrapped, wrap_layer
 from dfpkeras.integration.policy import number_format_of, policy_of
 from dfpkeras.integration.registry import families, family_of
+from dfpkeras.integration.results import remember_number_format
 from dfpkeras.integration.small_layers import why_too_small
 from dfpkeras.runtime.kernel_observers import owned_by
 
@@ -37,12 +40,13 @@ def decide(layer):
     """Says whether a Keras layer runs on integers, or would if its input were integers.
 
     Args:
-        layer: `keras.Layer`, built or not.
+        layer: `keras.Layer`, built or not; or an operation of a functional model, whose policy is
+            that of the layers that it reads.
 
     Returns:
         `Decision` from what is known without calling the layer.
     """
-    if number_format_of(layer) is None:
+    if number_format_of(layer) is None and isinstance(layer, keras.Layer):
         return Decision(False, f"its dtype policy is {policy_of(layer).name!r}")
     family = family_of(layer)
     operation = family and family.operation(layer)
@@ -77,8 +81,8 @@ def wrap_layers():
     """Wraps the methods of all families; what is already wrapped stays as it is."""
     for family in families():
         for method in family.methods:
-            call = functools.partial(_call, family, method)
-            wrap_layer(method.cls, method.name, call, method.inputs)
+            wrapper = functools.partial(_call, family, method)
+            wrap_layer(method.cls, method.name, wrapper, method.inputs)
 
 
 def _call(family, method, original, layer, *args, **kwargs):
@@ -95,7 +99,7 @@ def _call(family, method, original, layer, *args, **kwargs):
             result = method.compute(layer, *args, **kwargs)
         if result is not NotImplemented:
             _last_call[layer] = Decision(True, family.operation(layer))
-            return result
+            return remember_number_format(result, layer)
         why_not = _NO_PATH if family.has_weights else _NO_INTEGERS
     _last_call[layer] = Decision(False, why_not)
     return original(layer, *args, **kwargs)

@@ -7,6 +7,7 @@ changed one of them is refused with a clear message instead of failing during tr
 import sys
 
 import keras
+from keras.src.applications.convnext import LayerScale
 from keras.src.backend.common import global_state
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.dtype_policies.dtype_policy import DTypePolicy, FloatDTypePolicy
@@ -19,11 +20,13 @@ from keras.src.layers.merging.base_merge import Merge
 from keras.src.layers.pooling.base_pooling import BasePooling
 from keras.src.layers.regularization.spatial_dropout import BaseSpatialDropout
 from keras.src.models.functional import Functional
+from keras.src.ops.numpy import Add
 from keras.src.trainers import trainer
 
 from dfpkeras.runtime.wrapping import Wrappers
 
 __all__ = [
+    "Add",
     "BaseConv",
     "BaseConvTranspose",
     "BaseDepthwiseConv",
@@ -34,11 +37,14 @@ __all__ = [
     "DTypePolicyMap",
     "FloatDTypePolicy",
     "Functional",
+    "LayerScale",
     "Merge",
+    "has_mask",
     "inner_layers",
     "install",
     "is_symbolic",
     "is_wrapped",
+    "operations_of",
     "training_of_current_call",
     "uninstall",
     "wrap_layer",
@@ -52,6 +58,11 @@ def is_symbolic(inputs):
     return any_symbolic_tensors((inputs,))
 
 
+def has_mask(inputs):
+    """Whether Keras attached a mask to one of several tensors."""
+    return any(getattr(x, "_keras_mask", None) is not None for x in inputs)
+
+
 def training_of_current_call():
     """The argument `training` of the running call, which a layer need not take itself."""
     context = global_state.get_global_attribute("current_call_ctx")
@@ -59,13 +70,21 @@ def training_of_current_call():
 
 
 def inner_layers(layer, recursive=False):
-    """The layers that a layer holds, itself excepted unless `recursive`."""
+    """The layers that a layer holds, itself excepted unless `recursive`; none in an operation."""
+    if not isinstance(layer, keras.Layer):
+        return []
     return layer._flatten_layers(include_self=recursive, recursive=recursive)
 
 
+def operations_of(layer):
+    """The operations of a functional model that are no layers, such as those of ``a + b``."""
+    operations = layer.operations if isinstance(layer, Functional) else ()
+    return [operation for operation in operations if not isinstance(operation, keras.Layer)]
+
+
 def wrap_layer(cls, method, wrapper, inputs):
-    """Has ``wrapper(original, layer, *inputs, ...)`` run instead of a method of a layer class, whose
-    first parameters have the names in `inputs`."""
+    """Has ``wrapper(original, layer, *inputs, ...)`` run instead of a method of a layer's, or
+    operation's, class, whose first parameters have the names in `inputs`."""
 
     def by_position(original, layer, *args, **kwargs):
         named = (kwargs.pop(name) for name in inputs[len(args) :])

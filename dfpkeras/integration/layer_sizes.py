@@ -44,10 +44,12 @@ def shapes_of(layer, batch_size):
 
 
 def shapes_for(layer, inputs):
-    """Returns the `Shapes` of a layer for a list of shapes of its inputs, None if a size is
-    unknown."""
+    """Returns the `Shapes` of a layer, or of an operation of a functional model, for a list of
+    shapes of its inputs; None if a size is unknown."""
     if any(None in shape for shape in inputs):
         return None
+    if not isinstance(layer, keras.Layer):
+        return Shapes(tuple(inputs), _with_batch(layer.output.shape, inputs[0][0]))
     try:
         outputs = _output_shape(layer, inputs)
     except (NotImplementedError, TypeError, ValueError):
@@ -94,11 +96,19 @@ def moved_by(layer, shapes, integer):
     """
     if isinstance(layer, keras.layers.InputLayer):
         return Moved(0, 0)
-    if shapes is None or not layer.built or family_or_relatives(layer) is None:
+    if shapes is None or family_or_relatives(layer) is None:
+        return None
+    is_layer = isinstance(layer, keras.Layer)
+    if is_layer and not layer.built:
         return None
     inputs = sum(map(math.prod, shapes.inputs))
     outputs = math.prod(shapes.outputs)
+<<<<<<< HEAD
     weights = sum(math.prod(weight.shape) for weight in _own_trainable_weights(layer))
+=======
+    trained = layer.trainable_weights if is_layer else ()
+    weights = sum(math.prod(weight.shape) for weight in trained)
+>>>>>>> main
     passes = 3 if weights else 2
     tensors = passes * inputs + 2 * outputs
     if integer:

@@ -150,8 +150,9 @@ def policy_of(layer):
 
 
 def number_format_of(layer):
-    """Returns the `NumberFormat` of one Keras layer, None under any other policy."""
-    policy = policy_of(layer)
+    """Returns the `NumberFormat` of one Keras layer; None under any other policy, and of an
+    operation, which has none."""
+    policy = policy_of(layer) if isinstance(layer, keras.Layer) else None
     return policy.number_format if isinstance(policy, DFP16Policy) else None
 
 

@@ -14,7 +14,7 @@ class IntegerMethod:
     """A method of Keras that is wrapped.
 
     Attributes:
-        cls: layer class.
+        cls: class of layers, or of Keras' operations.
         name: name of the method.
         compute: function that runs instead, of the layer and the method's arguments; it returns
             NotImplemented if it cannot. The operations of `dfpkeras.ops` that it calls get the
@@ -47,7 +47,7 @@ class LayerFamily:
             `dfpkeras.integration.layer_sizes.Shapes`, or None, how many multiply-adds the products
             of its forward pass take, by their definition; None if that is unknown.
         least_multiply_adds: those of a call from which products gain from integers, by measurement
-            (benchmarks/results/small_layers.md).
+            (benchmarks/results/small_layers_avx512vnni.md).
         relatives: classes of layers of the same kind that stay float32.
         kernels: prefixes of the names under which `KernelHits` counts their kernels.
         float32_operations: substrings of the types of TensorFlow's operations that identify this

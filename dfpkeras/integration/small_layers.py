@@ -29,11 +29,13 @@ def why_too_small(family, layer, inputs):
 
     Args:
         family: `LayerFamily`.
-        layer: `keras.Layer`, of a policy "dfp16".
+        layer: `keras.Layer`, of a policy "dfp16"; or an operation of a functional model, which
+            computes on integers only if its inputs are.
         inputs: tensors that it is called with, whose sizes may be unknown: of such images it is
             not said to be too small.
     """
-    if routing_of(layer).small_layers == "int16":
+    is_layer = isinstance(layer, keras.Layer)
+    if not is_layer or routing_of(layer).small_layers == "int16":
         return None
     tensors = keras.tree.flatten(inputs)
     tensor_format = number_format_of(layer).activation

@@ -36,7 +36,15 @@ from dfpkeras.kernels.depthwise_convolution import (
     depthwise_conv2d_forward,
 )
 from dfpkeras.kernels.einsum import einsum
-from dfpkeras.kernels.elementwise import activation_backward, activation_forward, add, sum_gradients
+from dfpkeras.kernels.elementwise import (
+    activation_backward,
+    activation_forward,
+    add,
+    sum_gradients,
+    weighted_sum,
+)
+from dfpkeras.kernels.extremum import maximum, maximum_backward, minimum, minimum_backward
+from dfpkeras.kernels.group_normalization import group_norm_backward, group_norm_forward
 from dfpkeras.kernels.int8_matrix_product import matmul_int8
 from dfpkeras.kernels.layer_normalization import layer_norm_backward, layer_norm_forward
 from dfpkeras.kernels.matrix_product import matmul, sum_channels
@@ -49,7 +57,10 @@ from dfpkeras.kernels.pooling import (
     global_max_pool_backward,
     max_pool,
     max_pool_backward,
+    sum_pool,
+    upsample,
 )
+from dfpkeras.kernels.prelu import prelu_backward, prelu_forward
 from dfpkeras.kernels.product import multiply, sum_products
 from dfpkeras.kernels.volume_pooling import (
     average_pool3d,
@@ -93,6 +104,8 @@ __all__ = [
     "global_average_pool_backward",
     "global_max_pool",
     "global_max_pool_backward",
+    "group_norm_backward",
+    "group_norm_forward",
     "info",
     "layer_norm_backward",
     "layer_norm_forward",
@@ -102,11 +115,20 @@ __all__ = [
     "max_pool3d",
     "max_pool3d_backward",
     "max_pool_backward",
+    "maximum",
+    "maximum_backward",
+    "minimum",
+    "minimum_backward",
     "multiply",
+    "prelu_backward",
+    "prelu_forward",
     "set_isa",
     "split",
     "sum_channels",
     "sum_gradients",
+    "sum_pool",
     "sum_products",
+    "upsample",
+    "weighted_sum",
     "zero_pad",
 ]

@@ -61,9 +61,7 @@ def _are_distinct(names):
 
 
 @default_float_environment
-def einsum(
-    equation: str, a: DFPTensor, b: DFPTensor, flush_every: int | None = None
-) -> np.ndarray:
+def einsum(equation: str, a: DFPTensor, b: DFPTensor, flush_every: int | None = None) -> np.ndarray:
     """Matrix products, one for each index that both operands and the result share.
 
     Args:

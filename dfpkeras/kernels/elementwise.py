@@ -170,6 +170,43 @@ def sum_gradients(
     return DFPTensor._wrap(dz, *scale)
 
 
+def weighted_sum(tensors: list, factors: list[float], bits: int = 14) -> DFPTensor:
+    """Sum of tensors, each multiplied by a number.
+
+    Args:
+        tensors: sequence of at least one `DFPTensor` or ``float32`` array, of one shape.
+        factors: as many numbers, which are rounded to FP32.
+        bits: magnitude bits of the result, 2 to 15.
+
+    Returns:
+        A `DFPTensor`: the FP32 sum of FP32 products, in the order given, rounded with the exponent
+        that the sum of the largest magnitudes needs.
+
+    Raises:
+        TypeError: if a tensor is of another type, or ``bits`` not an integer.
+        ValueError: if shapes differ, there is no tensor or another number of factors, or ``bits``
+            is out of range.
+    """
+    tensors, numbers = list(tensors), np.array(factors, np.float32)
+    if not tensors or numbers.shape != (len(tensors),):
+        raise ValueError(
+            f"factors: expected a number for each of at least one tensor, got {numbers.size} "
+            f"for {len(tensors)}"
+        )
+    for tensor in tensors:
+        check_operand("tensors", tensor, getattr(tensors[0], "shape", None))
+    bits, shape = check_bits(bits), tensors[0].shape
+    if not (is_finite(*tensors) and np.isfinite(numbers).all()):
+        return _nonfinite(shape)
+    y = aligned_empty(shape, np.int16)
+    if not y.size:
+        return DFPTensor._wrap(y, 0, 0)
+    operands = [parts(tensor) for tensor in tensors]
+    index, _ = check_activation(None)
+    scale = _native.sum_gradients(operands, parts(None)[:3], index, bits, y.reshape(-1), numbers)
+    return DFPTensor._wrap(y, *scale)
+
+
 def _combine(a, b, activation, bits, bounds=None):
     """activation(a + b), where b may be None: a normalisation of one channel by 1 and 0."""
     of_activation = check_activation(activation)

@@ -8,9 +8,9 @@ import numpy as np
 from dfpkeras import _native
 from dfpkeras.kernels.operand_checks import (
     check_bits,
-    check_channel_numbers,
     check_channels,
     check_operand,
+    check_optional_channel_numbers,
     is_finite,
     parts,
 )
@@ -59,7 +59,8 @@ def layer_norm_forward(
     """
     check_operand("x", x)
     channels, bits = check_channels("x", x), check_bits(bits)
-    gamma, beta = _optional("gamma", gamma, channels), _optional("beta", beta, channels)
+    gamma = check_optional_channel_numbers("gamma", gamma, channels)
+    beta = check_optional_channel_numbers("beta", beta, channels)
     statistics = aligned_empty((2, math.prod(x.shape[:-1])), np.float32)
     if not is_finite(x):
         statistics.fill(np.nan)
@@ -100,7 +101,7 @@ def layer_norm_backward(
     check_operand("dy", dy)
     channels, bits = check_channels("dy", dy), check_bits(bits)
     check_operand("x", x, dy.shape)
-    gamma = _optional("gamma", gamma, channels)
+    gamma = check_optional_channel_numbers("gamma", gamma, channels)
     pixels = math.prod(dy.shape[:-1])
     if statistics.shape != (2, pixels) or statistics.dtype != np.float32:
         raise ValueError(
@@ -119,7 +120,3 @@ def layer_norm_backward(
         parts(x), parts(dy), gamma, bits, statistics, dx.reshape(-1), parameters
     )
     return LayerNormGradients(DFPTensor._wrap(dx, *scale), *parameters)
-
-
-def _optional(name, value, channels):
-    return None if value is None else check_channel_numbers(name, value, channels)

@@ -72,6 +72,11 @@ def check_channel_numbers(name, value, channels):
     return np.ascontiguousarray(value)
 
 
+def check_optional_channel_numbers(name, value, channels):
+    """The same, or None."""
+    return None if value is None else check_channel_numbers(name, value, channels)
+
+
 def parts(operand):
     """What the native module takes for an operand."""
     if operand is None:

@@ -96,6 +96,53 @@ def max_pool_backward(
     return _pooled(_native.max_pool_backward, description, dy, extra, x.shape)
 
 
+def upsample(x: DFPTensor, size: int | tuple[int, int]) -> DFPTensor:
+    """Every pixel as often as a window of a size has pixels.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        size: integer, or a pair for height and width; at most 65535 pixels.
+
+    Returns:
+        A `DFPTensor` of shape (batch, height * size[0], width * size[1], channels), with the
+        integers and the exponent of ``x``.
+
+    Raises:
+        TypeError: if ``x`` is not a `DFPTensor` or a number not an integer.
+        ValueError: if the shape or an argument does not fit.
+    """
+    rows, columns = check_sizes("size", size, 2)
+    batch, height, width, channels = check_rank("x", x, 4).shape
+    shape = batch, height * rows, width * columns, channels
+    description = _description("x", shape, (rows, columns), None, "valid")
+    if not x.is_finite:
+        return _nonfinite(shape)
+    y = aligned_empty(shape, np.int16)
+    if y.size:
+        _native.upsample(description, x.data.reshape(-1), y.reshape(-1))
+    return DFPTensor._wrap(y, x.exponent, x.max_abs)
+
+
+def sum_pool(x: DFPTensor, size: int | tuple[int, int], bits: int = 15) -> DFPTensor:
+    """The sum of each window and channel; the gradient of `upsample`.
+
+    Args:
+        x: `DFPTensor` of shape (batch, height, width, channels).
+        size: as in `upsample`; windows lie side by side.
+        bits: magnitude bits of the result, 2 to 15.
+
+    Returns:
+        A `DFPTensor` of shape (batch, height // size[0], width // size[1], channels): the exact sum
+        of integers, rounded with the exponent that windows of ``max|x|`` need.
+
+    Raises:
+        TypeError, ValueError: as in `upsample`.
+    """
+    description = _description("x", check_rank("x", x, 4).shape, size, None, "valid")
+    extra, shape = (check_bits(bits),), _output_shape(description)
+    return _pooled(_native.average_pool_forward, (*description, True), x, extra, shape)
+
+
 def average_pool(
     x: DFPTensor,
     pool_size: int | tuple[int, int],

@@ -30,11 +30,12 @@ class DFPMonitor(keras.callbacks.Callback):
     the training are the same, bit for bit, with and without it.
 
     A tensor with few useful bits is warned of once, with what helps. At the end of the training a
-    table is printed.
+    table of the least values is printed.
 
     Args:
-        directory: str or path of the directory that gets ``monitor.csv``; None for no file. A
-            training that is resumed, so that the optimizer's steps are not 0, continues it.
+        directory: str or path of the directory that gets ``monitor.csv``; None for no file. Rows of
+            steps that the optimizer has not done yet are replaced, so that a resumed training
+            continues the file, and a new one begins it again.
         interval: number of steps between two that are recorded. The first one of a training is,
             too.
         tensorboard: str or path of a directory for event files, or None for none.
@@ -46,6 +47,7 @@ class DFPMonitor(keras.callbacks.Callback):
     Raises:
         TypeError: `interval` is not an integer.
         ValueError: `interval` is not positive.
+        MonitorError: when training begins, ``monitor.csv`` is something else, or cannot be written.
     """
 
     def __init__(self, directory=None, interval=100, tensorboard=None, verbose=1):
@@ -99,7 +101,7 @@ class DFPMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         _stop(self._observing)
-        if self._verbose and self._summary.steps:
+        if self._verbose:
             print(self._summary)
 
     def _steps(self):
@@ -143,11 +145,13 @@ def _scalars(rows):
 
 
 def _warning(row, number_format):
-    bits = getattr(number_format, f"{_SETTINGS[row.role]}_bits")
     remedies = [_REMEDIES[row.role]]
-    if bits < MAX_BITS:
-        remedies.append(f"more {_SETTINGS[row.role]}_bits than {bits} in the layer's DFP16Policy")
-    remedies.append('dtype="float32" for this layer')
+    if number_format is not None:  # an operation, such as a sum, has no policy of its own
+        bits = getattr(number_format, f"{_SETTINGS[row.role]}_bits")
+        if bits < MAX_BITS:
+            of_policy = f"{_SETTINGS[row.role]}_bits than {bits} in the layer's DFP16Policy"
+            remedies.append(f"more {of_policy}")
+        remedies.append('dtype="float32" for this layer')
     return (
         f"{row.layer}, {row.role}: {row.useful_bits:.1f} useful bits in step {row.step}, "
         f"{FEW_USEFUL_BITS:g} or more are wanted: the largest number of this tensor, "

@@ -37,6 +37,8 @@ class Summary:
                 self._algorithms.setdefault(row.layer, {})[row.direction] = row.algorithm
 
     def __str__(self):
+        if not self.steps:
+            return "No layer computed on integers in a recorded step."
         roles, directions = " /\n".join(_ROLES), " /\n".join(_DIRECTIONS)
         table = rich.table.Table()
         table.add_column("layer", overflow="fold", min_width=10)

@@ -1,4 +1,5 @@
-"""The gradient of a sum of two tensors, fused with another operation or not."""
+"""The gradients of a sum of two tensors, fused with another operation or not, and of whatever else
+may broadcast an unknown number of images."""
 
 import functools
 
@@ -8,9 +9,8 @@ from dfpkeras.backend import current
 from dfpkeras.kernels.tensor_format import quantize_to
 from dfpkeras.ops.kernel_arguments import pack, unpack
 from dfpkeras.ops.views import (
-    QuantizedView,
     attach_view,
-    find_view,
+    find_integers,
     make_view,
     named_view,
     quantized_result,
@@ -20,7 +20,8 @@ from dfpkeras.ops.views import (
 
 
 def may_have_one_shape(a, b):
-    """Whether an addition broadcasts no dimension except, perhaps, an unknown number of images."""
+    """Whether an operation on two tensors broadcasts no dimension except, perhaps, an unknown
+    number of images."""
     backend = current()
     if backend.unsupported(a) or backend.unsupported(b):
         return False
@@ -29,6 +30,7 @@ def may_have_one_shape(a, b):
 
 
 def addition_gradient(a, b, number_format, dy):
+<<<<<<< HEAD
     """The gradients of the operands of a sum: `dy`, or, where both numbers of images are unknown,
     its sum over the images for an operand that had only one."""
     dy = _summed(dy, number_format.gradient)
@@ -49,9 +51,32 @@ def _summed(dy, tensor_format):
 
 
 def _sum_over_images(dy, x, tensor_format):
+=======
+    """The gradients of the operands of a sum: `dy`, as `of_images` has it."""
+    formats = number_format.activation, number_format.gradient
+    return [of_images(dy, x, formats) for x in (a, b)]
+
+
+def of_images(dy, x, formats):
+    """The gradient of an operand that may have been broadcast along the images: `dy`, or, where the
+    number of images of `x` is unknown, its sum over the images if `x` had only one.
+
+    Args:
+        dy: float32 tensor.
+        x: float32 tensor, the operand.
+        formats: the `TensorFormat` of `x` and that of `dy`.
+    """
+    if not len(x.shape) or x.shape[0] is not None:
+        return dy
+    found = find_integers(x, formats[0])
+    images = current().sizes(x if found is None else found.data)[0]
+    return _sum_over_images(current().as_tensor(dy), images, formats[1])
+
+
+def _sum_over_images(dy, images, tensor_format):
+>>>>>>> main
     """Reads no float32 value of `dy` unless somebody reads that of the result."""
     backend, dyq = current(), view_of(dy, tensor_format)
-    images = backend.sizes(x.data if isinstance(x, QuantizedView) else x)[0]
 
     def summed():
         kernel = functools.partial(_sum_over_images_kernel, tensor_format)

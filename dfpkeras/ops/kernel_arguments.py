@@ -41,12 +41,22 @@ def from_arrays(data, scale=None):
     return BlockTensor(data, scale) if scale.dtype == np.float32 else unpack(data, scale)
 
 
-def broadcast(a, b):
-    """Broadcasts two operands of kernels to one shape, by NumPy's rules."""
-    if a.shape == b.shape:
+def broadcast(*operands):
+    """Broadcasts operands of kernels to one shape, by NumPy's rules."""
+    shapes = {operand.shape for operand in operands}
+    if len(shapes) == 1:
+        return operands
+    shape = np.broadcast_shapes(*shapes)
+    return tuple(_broadcast_to(operand, shape) for operand in operands)
+
+
+def broadcast_images(a, b):
+    """Broadcasts the images of `a`, or of `b` if all else has one shape, to those of the other."""
+    if a.shape[1:] == b.shape[1:]:
+        return broadcast(a, b)
+    if a.shape[0] == b.shape[0] or a.shape[0] != 1:
         return a, b
-    shape = np.broadcast_shapes(a.shape, b.shape)
-    return _broadcast_to(a, shape), _broadcast_to(b, shape)
+    return _broadcast_to(a, (b.shape[0], *a.shape[1:])), b
 
 
 def _broadcast_to(operand, shape):

@@ -7,17 +7,9 @@ from dfpkeras.backend import current
 from dfpkeras.kernels.tensor_format import round_to
 from dfpkeras.ops.kernel_arguments import from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
+from dfpkeras.ops.normalization_gradient import normalization_result
 from dfpkeras.ops.operation import operation
-from dfpkeras.ops.views import (
-    attach_view,
-    dequantized,
-    differentiable_in_float32,
-    gradient_operand,
-    make_view,
-    named_operand,
-    quantized_result,
-    view_dtypes,
-)
+from dfpkeras.ops.views import named_operand
 
 
 @operation
@@ -33,52 +25,23 @@ def layer_norm(x, gamma, beta, *, epsilon, number_format):
     Returns:
         float32 tensor of the shape of `x`, with a quantised view.
     """
-    backend, tensor_format = current(), number_format.activation
-    x = backend.in_scope(x)
-    parameters = {"gamma": gamma, "beta": beta}
-    parameters = {
-        name: backend.in_scope(value) for name, value in parameters.items() if value is not None
-    }
-    of_x = named_operand("x", x, tensor_format)
-    kernel = functools.partial(_forward_kernel, epsilon, tensor_format)
-    dtypes = [*view_dtypes(), backend.float32]
-    *view, statistics = backend.call(kernel, {**of_x, **parameters}, dtypes)
-    y = make_view(*view, x.shape, tensor_format)
-
-    def gradient(dy):
-        operands = {**of_x, "statistics": statistics}
-        operands |= {name: parameters[name] for name in parameters if name == "gamma"}
-        arguments = epsilon, list(parameters), number_format.gradient
-        return _backward(x, parameters, operands, *arguments, current().as_tensor(dy))
-
-    float32_values = functools.partial(_float32_forward, epsilon, list(parameters))
-    return quantized_result(y, [x, *parameters.values()], gradient, float32_values)
+    tensor_format = number_format.activation
+    x = current().in_scope(x)
+    return normalization_result(
+        x,
+        named_operand("x", x, tensor_format),
+        {"gamma": gamma, "beta": beta},
+        forward=functools.partial(_forward_kernel, epsilon, tensor_format),
+        backward=functools.partial(_backward_kernel, number_format.gradient),
+        float32_forward=functools.partial(_float32_forward, epsilon),
+        statistics=("statistics",),
+        number_format=number_format,
+    )
 
 
-def _backward(x, parameters, operands, epsilon, names, tensor_format, dy):
-    backend = current()
-    of_gradient = gradient_operand("dy", dy, tensor_format)
-    kernel = functools.partial(_backward_kernel, tensor_format)
-    dtypes = [*view_dtypes(), backend.float32, backend.float32]
-    data, scale, dgamma, dbeta = backend.call(kernel, {**operands, **of_gradient}, dtypes)
-    dx = make_view(data, scale, x.shape, tensor_format)
-    of_parameters = {"gamma": dgamma, "beta": dbeta}
-    of_parameters = [backend.with_shape(of_parameters[name], x.shape[-1:]) for name in names]
-
-    def float32_values(dy, *inputs):
-        forward = functools.partial(_float32_forward, epsilon, names)
-        return current().float32_gradient(forward, inputs, [dy])
-
-    inputs = [dy, x, *parameters.values()]
-    values = [dequantized(dx), *of_parameters]
-    result, *others = differentiable_in_float32(values, inputs, float32_values)
-    return [attach_view(result, dx), *others]
-
-
-def _float32_forward(epsilon, names, x, *values):
+def _float32_forward(epsilon, x, values):
     """`layer_norm` by float32 operations of the backend."""
     operations = current().float32_operations
-    values = dict(zip(names, values, strict=True))
     mean, variance = operations.moments(x, [-1], keepdims=True)
     y = (x - mean) * operations.rsqrt(variance + epsilon)
     return y * values.get("gamma", 1.0) + values.get("beta", 0.0)

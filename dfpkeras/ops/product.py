@@ -6,8 +6,8 @@ import operator
 from dfpkeras import kernels
 from dfpkeras.backend import current
 from dfpkeras.kernels.tensor_format import round_to
-from dfpkeras.ops.addition_gradient import may_have_one_shape
-from dfpkeras.ops.kernel_arguments import from_arrays, pack
+from dfpkeras.ops.addition_gradient import may_have_one_shape, of_images
+from dfpkeras.ops.kernel_arguments import broadcast_images, from_arrays, pack
 from dfpkeras.ops.kernel_hits import hits
 from dfpkeras.ops.operation import operation
 from dfpkeras.ops.views import (
@@ -33,7 +33,7 @@ def multiply(a, b, *, number_format):
 
     Returns:
         float32 tensor of the larger shape, with a quantised view; or None if shapes do not fit, or
-        the larger tensor has no integers.
+        the larger tensor has no integers. Of one shape, neither of them.
     """
     backend = current()
     if backend.unsupported(a) or backend.unsupported(b):
@@ -41,21 +41,22 @@ def multiply(a, b, *, number_format):
     a, b = backend.in_scope(a), backend.in_scope(b)
     if _is_factor(a, b):
         a, b = b, a
-    elif not _is_factor(b, a) and not _have_one_shape(a, b):
+    larger = [a] if _is_factor(b, a) else [a, b]
+    if len(larger) == 2 and not may_have_one_shape(a, b):
         return None
-    if find_integers(a, number_format.activation) is None:
+    if all(find_integers(x, number_format.activation) is None for x in larger):
         return None
     return _multiply(a, b, number_format)
 
 
 @operation
 def multiply_by(x, make_factor, *, number_format):
-    """A product by a factor that is made for it.
+    """A product by a constant that is made for it: only `x` has a gradient.
 
     Args:
         x: float32 tensor.
         make_factor: function of the number of images, a scalar tensor, that returns the factor: see
-            `multiply`. It is called if there is a result.
+            `multiply`. It is called if `x` has integers.
         number_format: `NumberFormat`.
 
     Returns:
@@ -64,12 +65,39 @@ def multiply_by(x, make_factor, *, number_format):
     backend = current()
     if backend.unsupported(x):
         return None
-    integers = find_integers(backend.in_scope(x), number_format.activation)
+    x = backend.in_scope(x)
+    integers = find_integers(x, number_format.activation)
     if integers is None:
         return None
     # Not those of x, whose float32 value nobody may need.
-    images = backend.sizes(integers.data)[0]
-    return multiply(x, make_factor(images), number_format=number_format)
+    factor = make_factor(backend.sizes(integers.data)[0])
+    if not _is_factor(factor, x) and not may_have_one_shape(x, factor):
+        return None
+    y = _product(x, factor, number_format)
+    gradient = functools.partial(_gradient_of_constant, factor, number_format)
+    return quantized_result(y, [x], gradient, lambda x: x * factor)
+
+
+@operation
+def scale_channels(x, factors, *, number_format):
+    """A product by a vector, whether `x` has integers or not.
+
+    Args:
+        x: float32 tensor (N, ..., channels).
+        factors: float32 tensor or variable (channels,).
+        number_format: `NumberFormat`.
+
+    Returns:
+        float32 tensor of the shape of `x`, with a quantised view.
+    """
+    backend = current()
+    shape = [*(1 for _ in x.shape[1:]), x.shape[-1]]
+    factors = backend.reshape(backend.in_scope(factors), shape)
+    return _multiply(backend.in_scope(x), factors, number_format)
+
+
+def _gradient_of_constant(factor, number_format, dy):
+    return _times(current().as_tensor(dy), factor, number_format)
 
 
 def _is_factor(factor, x):
@@ -81,36 +109,36 @@ def _is_factor(factor, x):
     return fits and x[-1] is not None and x[1:-1] != factor[1:-1]
 
 
-def _have_one_shape(a, b):
-    return may_have_one_shape(a, b) and tuple(a.shape)[:1] != (None,)
-
-
 def _multiply(a, b, number_format):
-    tensor_format = number_format.activation
-    operands = named_operand("a", a, tensor_format) | named_operand("b", b, tensor_format)
-    y = call_for_view(
-        functools.partial(_product_kernel, tensor_format), operands, a.shape, tensor_format
-    )
+    y = _product(a, b, number_format)
     gradient = functools.partial(_gradients, a, b, number_format)
     return quantized_result(y, [a, b], gradient, operator.mul)
+
+
+def _product(a, b, number_format):
+    tensor_format = number_format.activation
+    operands = named_operand("a", a, tensor_format) | named_operand("b", b, tensor_format)
+    kernel = functools.partial(_product_kernel, tensor_format)
+    return call_for_view(kernel, operands, a.shape, tensor_format)
 
 
 def _gradients(a, b, number_format, dy):
     dy = current().as_tensor(dy)
     # As the gradient is bilinear in dy and the factors, float32 products have its derivatives.
-    da = _times(dy, b, dy.shape, number_format)
+    formats = number_format.activation, number_format.gradient
+    da = of_images(_times(dy, b, number_format), a, formats)
     if tuple(a.shape) == tuple(b.shape):
-        return [da, _times(dy, a, dy.shape, number_format)]
+        return [da, of_images(_times(dy, a, number_format), b, formats)]
     return [da, _summed(dy, a, b, number_format)]
 
 
-def _times(dy, factor, shape, number_format):
+def _times(dy, factor, number_format):
     """dy * factor, with its view."""
     tensor_format = number_format.gradient
     operands = gradient_operand("a", dy, tensor_format)
     operands |= named_operand("b", factor, number_format.activation)
     kernel = functools.partial(_product_kernel, tensor_format)
-    view = call_for_view(kernel, operands, shape, tensor_format)
+    view = call_for_view(kernel, operands, dy.shape, tensor_format)
     values = dequantized(view)
     return attach_view(differentiable_in_float32(values, [dy, factor], operator.mul), view)
 
@@ -133,11 +161,11 @@ def _summed(dy, x, factor, number_format):
 
 def _product_kernel(tensor_format, a, b, a_scale=None, b_scale=None):
     hits.add("multiply")
-    a, b = from_arrays(a, a_scale), from_arrays(b, b_scale)
+    a, b = broadcast_images(from_arrays(a, a_scale), from_arrays(b, b_scale))
     return pack(round_to(kernels.multiply(a, b, tensor_format.written_bits), tensor_format))
 
 
 def _sums_kernel(a, b, shape, a_scale=None, b_scale=None):
     hits.add("sum_products")
-    shape = tuple(int(size) for size in shape)
-    return [kernels.sum_products(from_arrays(a, a_scale), from_arrays(b, b_scale), shape)]
+    a, b = broadcast_images(from_arrays(a, a_scale), from_arrays(b, b_scale))
+    return [kernels.sum_products(a, b, tuple(int(size) for size in shape))]

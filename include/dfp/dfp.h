@@ -41,10 +41,21 @@ typedef struct {
     dfp_status (*multiply_tensors)(const dfp_product *p, dfp_result *y);
     /* sums[group][c] = sum over the group's pixels of a * b; uses neither factors nor bits. */
     dfp_status (*sum_products)(const dfp_product *p, float *sums);
+    dfp_status (*group_norm_forward)(const dfp_group_norm *n, dfp_result *y);
+    dfp_status (*group_norm_backward)(const dfp_group_norm *n, dfp_result *dx, float *dgamma,
+                                      float *dbeta);
+    /* da and db receive dy where a, or b, is the extremum; a where they are equal. */
+    dfp_status (*extremum_forward)(const dfp_extremum *e, dfp_result *y);
+    dfp_status (*extremum_backward)(const dfp_extremum *e, const dfp_tensor *dy, dfp_result *da,
+                                    dfp_result *db);
+    dfp_status (*prelu_forward)(const dfp_prelu *p, dfp_result *y);
+    dfp_status (*prelu_backward)(const dfp_prelu *p, dfp_result *dx, float *dslopes);
     /* dx receives dy of each window at the first of its pixels where x equals y, in row-major order. */
     dfp_status (*max_pool_forward)(const dfp_pooling *p, const dfp_tensor *x, dfp_result *y);
     dfp_status (*max_pool_backward)(const dfp_pooling *p, const dfp_tensor *dy, const dfp_tensor *x,
                                     const dfp_tensor *y, dfp_result *dx, int32_t bits);
+    /* y[n][h][w][c] = x[n][h / rows.pool][w / columns.pool][c], where p pools y without padding. */
+    void (*upsample)(const dfp_pooling *p, const int16_t *x, int16_t *y);
     /* Averages over the pixels of x in each window. */
     dfp_status (*average_pool_forward)(const dfp_pooling *p, const dfp_tensor *x, dfp_result *y,
                                        int32_t bits);

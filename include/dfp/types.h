@@ -178,7 +178,7 @@ typedef struct {
     float *max_dz;
 } dfp_gradient_sums;
 
-/* dz = gradients[0] + ... + gradients[count - 1] where the activation passed its argument on, else
+/* dz = gradients[0] + ... + gradients[count - 1], each times its factor, where the activation passed its argument on, else
  * 0; all have `elements` elements. */
 typedef struct {
     int64_t elements, count;
@@ -186,7 +186,24 @@ typedef struct {
     dfp_tensor y;              /* the activation's result; data is NULL without an activation */
     dfp_activation activation; /* not a function */
     int32_t bits;
+    const float *factors; /* of each gradient, or NULL for 1 */
 } dfp_gradient_sum;
+
+/* y = the larger of a and b, or the smaller; all have `elements` elements. */
+typedef struct {
+    int64_t elements;
+    dfp_operand a, b;
+    int smaller;
+    int32_t bits;
+} dfp_extremum;
+
+/* y = max(x, 0) + slope * min(x, 0), all [pixels][channels], slopes [channels]; dy is absent forward. */
+typedef struct {
+    int64_t pixels, channels;
+    dfp_operand x, dy;
+    const float *slopes;
+    int32_t bits;
+} dfp_prelu;
 
 /* y = a * b, all [groups][pixels][channels]; or b has one number for all pixels of a group and channel,
  * factors[groups][channels], and is absent. */
@@ -218,6 +235,20 @@ typedef struct {
     double signal, noise;
 } dfp_measurement;
 
+/* A normalisation of x [images][pixels][channels] over the pixels and channels of each image and group of
+ * channels and, for its gradient, dy. mean and rstd (1 / deviation) are [images][groups], minimum and
+ * maximum of x [images][channels]: forward writes them, backward reads them. gamma and beta may be NULL
+ * for 1 and 0. */
+typedef struct {
+    int64_t images, pixels, channels, groups;
+    dfp_operand x, dy;
+    const float *gamma, *beta;
+    double epsilon;
+    float *mean, *rstd;
+    float *minimum, *maximum;
+    int32_t bits;
+} dfp_group_norm;
+
 /* A result that is written once its shared exponent is known; data is NULL if it is not wanted. */
 typedef struct {
     int16_t *data;
@@ -235,6 +266,7 @@ typedef struct {
 typedef struct {
     int64_t batch, channels;
     dfp_pool_axis rows, columns;
+    int sums; /* whether an average is not divided by its number of pixels */
 } dfp_pooling;
 
 /* y[n][i][j][c] = x[n][i - top][j - left][c], or 0 where x has no such pixel: padding with zeros where

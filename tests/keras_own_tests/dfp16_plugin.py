@@ -151,7 +151,7 @@ def run_under_dfp16():
 
     def set_up_under_dfp16(self):
         set_up(self)
-        keras.config.set_dtype_policy("dfp16")
+        keras.config.set_dtype_policy("dfp16(small_layers=int16)")
 
     def assert_close_enough(self, actual, desired, atol=1e-6, rtol=1e-6, **options):
         atol = max(atol, tolerance(self.convert_to_numpy(desired)))

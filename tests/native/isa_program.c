@@ -530,6 +530,103 @@ static void run_layer_norms(const dfp_kernels *k) {
     }
 }
 
+static void run_group_norms(const dfp_kernels *k) {
+    /* images, pixels, channels, groups */
+    static const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 7, 6, 2},     {2, 16, 32, 32},
+                                        {4, 11, 17, 1}, {2, 333, 48, 16}, {3, 1030, 64, 8}};
+    for (int i = 0; i < 6; ++i) {
+        const int64_t *s = shapes[i], n = s[0] * s[1] * s[2];
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            float *statistics = guarded((size_t)(s[0] * s[3]) * 8);
+            float *range = guarded((size_t)(s[0] * s[2]) * 8);
+            float *parameters = guarded((size_t)s[2] * 8);
+            dfp_group_norm job = {s[0], s[1], s[2], s[3], .epsilon = 1e-3, .bits = 14};
+            dfp_result y = {.data = guarded((size_t)n * 2)}, dx = {.data = guarded((size_t)n * 2)};
+            job.x = any_operand(n, s[2], kinds / 3);
+            job.dy = any_operand(n, s[2], kinds % 3);
+            job.gamma = kinds % 2 ? numbers(s[2]) : NULL;
+            job.beta = kinds % 4 > 1 ? numbers(s[2]) : NULL;
+            job.mean = statistics;
+            job.rstd = statistics + s[0] * s[3];
+            job.minimum = range;
+            job.maximum = range + s[0] * s[2];
+            if (k->group_norm_forward(&job, &y)) exit(2);
+            print_result("group_norm", 9 * i + kinds, &y, n);
+            print_hash("group_norm_statistics", 9 * i + kinds, statistics,
+                       (size_t)(s[0] * s[3]) * 8);
+            print_hash("group_norm_range", 9 * i + kinds, range, (size_t)(s[0] * s[2]) * 8);
+            if (k->group_norm_backward(&job, &dx, parameters, parameters + s[2])) exit(2);
+            print_result("group_norm_dx", 9 * i + kinds, &dx, n);
+            print_hash("group_norm_parameters", 9 * i + kinds, parameters, (size_t)s[2] * 8);
+        }
+    }
+}
+
+static void run_extrema(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
+        int64_t channels = batch_norms[i][1], n = batch_norms[i][0] * channels;
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            dfp_extremum e = {.elements = n, .smaller = kinds % 2, .bits = 14};
+            dfp_tensor dy = tensor(n, 15, RANDOM);
+            dfp_result y = {.data = guarded((size_t)n * 2)}, da = {.data = guarded((size_t)n * 2)},
+                       db = {.data = guarded((size_t)n * 2)};
+            e.a = any_operand(n, channels, kinds / 3);
+            e.b = kinds == 4 ? e.a : any_operand(n, channels, kinds % 3);
+            if (k->extremum_forward(&e, &y) || k->extremum_backward(&e, &dy, &da, &db)) exit(2);
+            print_result("extremum", 9 * i + kinds, &y, n);
+            print_result("extremum_gradient", 9 * i + kinds, &da, n);
+            print_result("extremum_gradient", 9 * i + kinds, &db, n);
+        }
+    }
+}
+
+static void run_prelus(const dfp_kernels *k) {
+    for (int i = 0; i < (int)(sizeof batch_norms / sizeof *batch_norms); ++i) {
+        int64_t channels = batch_norms[i][1], n = batch_norms[i][0] * channels;
+        for (int kinds = 0; kinds < 9; ++kinds) {
+            dfp_prelu p = {.pixels = batch_norms[i][0], .channels = channels, .bits = 15};
+            dfp_result y = {.data = guarded((size_t)n * 2)}, dx = {.data = guarded((size_t)n * 2)};
+            float *sums = guarded((size_t)channels * 4);
+            p.x = any_operand(n, channels, kinds / 3);
+            p.dy = any_operand(n, channels, kinds % 3);
+            p.slopes = numbers(channels);
+            if (k->prelu_forward(&p, &y) || k->prelu_backward(&p, &dx, sums)) exit(2);
+            print_result("prelu", 9 * i + kinds, &y, n);
+            print_result("prelu_dx", 9 * i + kinds, &dx, n);
+            print_hash("prelu_slopes", 9 * i + kinds, sums, (size_t)channels * 4);
+        }
+    }
+}
+
+static void run_upsamplings(const dfp_kernels *k) {
+    static const int64_t channels[] = {1, 5, 32, 33, 70};
+    for (int i = 0; i < 5; ++i) {
+        dfp_pool_axis rows = {9, 3, 3, 3, 0}, columns = {14, 7, 2, 2, 0};
+        dfp_pooling p = {2, channels[i], rows, columns, 1};
+        int64_t n = 2 * 3 * 7 * channels[i];
+        dfp_tensor x = tensor(n, 15, RANDOM), dy = tensor(6 * n, 15, i ? RANDOM : LARGEST);
+        dfp_result dx = {.data = guarded((size_t)n * 2)};
+        int16_t *y = guarded((size_t)n * 12);
+        k->upsample(&p, x.data, y);
+        print_hash("upsampling", i, y, (size_t)n * 12);
+        if (k->average_pool_forward(&p, &dy, &dx, 15)) exit(2);
+        print_result("sum_pooling", i, &dx, n);
+    }
+}
+
+static void run_weighted_sums(const dfp_kernels *k) {
+    for (int i = 0; i < 6; ++i) {
+        int64_t n = 77 + 500 * i;
+        dfp_operand operands[] = {integer_operand(n), float_operand(n), integer_operand(n)};
+        dfp_gradient_sum sum = {.elements = n, .count = 1 + i % 3, .gradients = operands};
+        dfp_result y = {.data = guarded((size_t)n * 2)};
+        sum.factors = numbers(3);
+        sum.bits = 15;
+        if (k->sum_gradients(&sum, &y)) exit(2);
+        print_result("weighted_sum", i, &y, n);
+    }
+}
+
 /* A transposed convolution with a bias: backward_data in cells, phases, and phases without taps. */
 static void run_transposed(const dfp_kernels *k) {
     static const int64_t channels[] = {3, 16, 70};
@@ -844,6 +941,11 @@ static void run_all(const dfp_kernels *k) {
     run_layer_norms(k);
     run_transposed(k);
     run_convolutions(k, volumes, LENGTH(volumes), DFP_DIRECT, "_of_volumes");
+    run_extrema(k);
+    run_prelus(k);
+    run_upsamplings(k);
+    run_weighted_sums(k);
+    run_group_norms(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */

@@ -16,6 +16,10 @@ sum = tf.reduce_sum
 concatenate = tf.concat
 split = tf.split
 pad = tf.pad
+relu = tf.nn.relu
+repeat = tf.repeat
+maximum_of_two = tf.maximum
+minimum_of_two = tf.minimum
 matmul = keras.ops.matmul
 einsum = keras.ops.einsum
 
@@ -52,6 +56,11 @@ def max_pool(x, **arguments):
 def average_pool(x, **arguments):
     """The average of each window."""
     return keras.ops.average_pool(x, **arguments, data_format="channels_last")
+
+
+def sum_pool(x, size):
+    """The sum of each window; windows lie side by side."""
+    return average_pool(x, pool_size=size, strides=size, padding="valid") * (size[0] * size[1])
 
 
 def values_at_maxima(x, y, values, pool_size, strides, padding):

@@ -53,7 +53,7 @@ register(
         methods=tuple(IntegerMethod(cls, "call", _call) for cls in _CLASSES),
         has_weights=False,
         operation=_operation,
-        relatives=(keras.layers.PReLU, keras.layers.Softmax),
+        relatives=(keras.layers.Softmax,),
         kernels=("activation_",),
         float32_operations=("Relu", "Elu", "Selu", "Softsign", "Tanh"),
         layers="`ReLU`, `LeakyReLU`, `ELU`, `Activation` and `activation=` of a layer: ReLU6, "

@@ -85,7 +85,7 @@ def _operation(layer):
 def _multiply_adds(layer, shapes):
     if shapes is None or not layer.built:
         return None
-    batch, queries, *others = shapes.inputs[0]
+    batch, queries = shapes.inputs[0][:2]
     keys = shapes.inputs[min(1, len(shapes.inputs) - 1)][1]
     of_head = layer._query_dense.kernel.shape[1:], layer._value_dense.kernel.shape[-1]
     (heads, channels), of_value = of_head

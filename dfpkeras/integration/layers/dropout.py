@@ -1,4 +1,4 @@
-"""Dropout of whole images or channels."""
+"""Dropout of elements, and of whole images or channels."""
 
 import keras
 
@@ -10,7 +10,8 @@ from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
 def _call(layer, inputs, training=False):
-    return _drop(layer, inputs, layer.noise_shape, training)
+    shape = layer.noise_shape or (None, *inputs.shape[1:])
+    return NotImplemented if None in shape[1:] else _drop(layer, inputs, shape, training)
 
 
 def _call_spatial(layer, inputs, training=False):
@@ -38,7 +39,7 @@ def _drop(layer, inputs, shape, training):
 def _operation(layer):
     shape = tuple(layer.noise_shape or ())
     is_of_channels = len(shape) > 2 and set(shape[1:-1]) == {1} and isinstance(shape[-1], int)
-    fits = isinstance(layer, BaseSpatialDropout) or is_of_channels
+    fits = isinstance(layer, BaseSpatialDropout) or is_of_channels or not shape
     return "integers in, integers out" if fits else None
 
 
@@ -51,8 +52,8 @@ register(
         ),
         has_weights=False,
         operation=_operation,
-        layers="`SpatialDropout2D` and its 1-D and 3-D forms, `Dropout` with a `noise_shape` of "
-        "images or channels",
+        layers="`Dropout`, of elements or with a `noise_shape` of images or channels, "
+        "`SpatialDropout2D` and its 1-D and 3-D forms",
         computation="INT16 in and out, if the layer before gave it integers",
     )
 )

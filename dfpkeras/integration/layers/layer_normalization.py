@@ -30,7 +30,7 @@ register(
         methods=(IntegerMethod(keras.layers.LayerNormalization, "call", _call),),
         has_weights=True,
         operation=_operation,
-        relatives=(keras.layers.GroupNormalization, keras.layers.UnitNormalization),
+        relatives=(keras.layers.UnitNormalization,),
         kernels=("layer_norm_",),
         layers="`LayerNormalization` of the last dimension",
         computation="INT16 out, forward and backward",

@@ -3,14 +3,13 @@
 import keras
 
 from dfpkeras import ops
+from dfpkeras.integration.keras_internals import has_mask
 from dfpkeras.integration.layer_support import folded
 from dfpkeras.integration.registry import IntegerMethod, LayerFamily, register
 
 
 def _multiply(layer, inputs):
-    if any(getattr(x, "_keras_mask", None) is not None for x in inputs):
-        return NotImplemented
-    return folded(ops.multiply, layer, inputs)
+    return NotImplemented if has_mask(inputs) else folded(ops.multiply, layer, inputs)
 
 
 register(
@@ -20,6 +19,7 @@ register(
         has_weights=False,
         kernels=("multiply", "sum_products"),
         layers="`Multiply` of one shape, or of channels by a number each (squeeze-and-excite)",
-        computation="INT16 in and out, if a layer before gave the larger tensor integers",
+        computation="INT16 in and out, if a layer before gave integers to the larger tensor, "
+        "or to one of one shape",
     )
 )

@@ -1,4 +1,4 @@
-"""Flatten and Reshape."""
+"""Flatten, Reshape and Permute."""
 
 import math
 
@@ -28,13 +28,14 @@ def _call_reshape(layer, inputs):
     return or_not_implemented(ops.reshape(inputs, shape, number_format=number_format_of(layer)))
 
 
+def _call_permute(layer, inputs):
+    moved = ops.transpose(inputs, (0, *layer.dims), number_format=number_format_of(layer))
+    return or_not_implemented(moved)
+
+
 # Keras' layers that move numbers, or compute on each by itself.
 _RELATIVES = (
     keras.layers.InputLayer,
-    keras.layers.Permute,
-    keras.layers.RepeatVector,
-    keras.layers.UpSampling1D,
-    keras.layers.UpSampling2D,
     keras.layers.Identity,
     keras.layers.Rescaling,
     keras.layers.Normalization,
@@ -47,10 +48,11 @@ register(
         methods=(
             IntegerMethod(keras.layers.Flatten, "call", _call_flatten),
             IntegerMethod(keras.layers.Reshape, "call", _call_reshape),
+            IntegerMethod(keras.layers.Permute, "call", _call_permute),
         ),
         has_weights=False,
         relatives=_RELATIVES,
-        layers="`Flatten`, `Reshape`",
+        layers="`Flatten`, `Reshape`, `Permute`",
         computation="INT16 in and out, if the layer before gave them integers",
     )
 )

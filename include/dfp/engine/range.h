@@ -20,6 +20,14 @@ static inline double dfp_add_term(dfp_range *r, double term) {
     return magnitude;
 }
 
+/* The range of two results. */
+static inline dfp_range dfp_join_ranges(dfp_range a, dfp_range b) {
+    a.finite &= b.finite;
+    if (b.bound > a.bound) a.bound = b.bound;
+    if (b.terms > a.terms) a.terms = b.terms;
+    return a;
+}
+
 /* floor(log2(bound)) - (bits - 1), as in quantisation; more where FP32 would not hold the terms. */
 static int32_t dfp_range_exponent(const dfp_range *r, int32_t bits) {
     if (!r->finite) return DFP_NONFINITE_EXPONENT;

@@ -1,4 +1,4 @@
-/* The average of each window, over those of its pixels that x has, and its gradient.
+/* The average of each window, over those of its pixels that x has, or their sum, and its gradient.
  *
  * Sums are exact in INT32: fewer than 2^16 numbers of INT16. In FP32 they are multiplied by the
  * product of a factor for the rows and one for the columns of the window. */
@@ -15,24 +15,26 @@ typedef struct {
     int32_t *largest; /* of each task */
 } dfp_average_pool;
 
+/* What the sum of a window along one axis is divided by. */
+static double dfp_divisor(const dfp_pooling *p, dfp_extent window) {
+    return p->sums ? 1.0 : (double)(window.end - window.first);
+}
+
 /* unit / size of each window. */
-static void dfp_fill_factors(const dfp_pool_axis *axis, double unit, float *factors) {
-    for (int64_t o = 0; o < axis->out; ++o) {
-        dfp_extent window = dfp_window_of(axis, o);
-        factors[o] = (float)(unit / (double)(window.end - window.first));
-    }
+static void dfp_fill_factors(const dfp_pooling *p, const dfp_pool_axis *axis, double unit,
+                             float *factors) {
+    for (int64_t o = 0; o < axis->out; ++o)
+        factors[o] = (float)(unit / dfp_divisor(p, dfp_window_of(axis, o)));
 }
 
 /* How many pixels the windows over one pixel share, at most: the largest sum of 1 / size. */
-static double dfp_largest_share(const dfp_pool_axis *axis) {
+static double dfp_largest_share(const dfp_pooling *p, const dfp_pool_axis *axis) {
     double largest = 0;
     for (int64_t i = 0; i < axis->in; ++i) {
         dfp_extent over = dfp_windows_over(axis, i);
         double share = 0;
-        for (int64_t o = over.first; o < over.end; ++o) {
-            dfp_extent window = dfp_window_of(axis, o);
-            share += 1.0 / (double)(window.end - window.first);
-        }
+        for (int64_t o = over.first; o < over.end; ++o)
+            share += 1.0 / dfp_divisor(p, dfp_window_of(axis, o));
         largest = share > largest ? share : largest;
     }
     return largest;
@@ -137,8 +139,8 @@ static void dfp_run_average_pool(dfp_average_pool *a, dfp_task task, const dfp_t
     range.terms = range.bound;
     int32_t e = dfp_range_exponent(&range, bits);
     if (!dfp_begin_result(result, e, elements)) return;
-    dfp_fill_factors(&a->p.rows, unit * dfp_exp2_double(-e), a->row_factors);
-    dfp_fill_factors(&a->p.columns, 1.0, a->column_factors);
+    dfp_fill_factors(&a->p, &a->p.rows, unit * dfp_exp2_double(-e), a->row_factors);
+    dfp_fill_factors(&a->p, &a->p.columns, 1.0, a->column_factors);
     a->limit = (float)((1 << bits) - 1);
     dfp_parallel(a->tasks.count, task, a);
     result->scale.max_abs = dfp_largest_of(a->largest, a->tasks.count);
@@ -171,7 +173,8 @@ static dfp_status dfp_average_pool_forward(const dfp_pooling *p, const dfp_tenso
     if (enough) {
         dfp_fill_windows_of(&p->columns, a.extents);
         int64_t elements = p->batch * p->rows.out * p->columns.out * p->channels;
-        dfp_run_average_pool(&a, dfp_average_task, x, 1.0, y, elements, bits);
+        double share = p->sums ? (double)(p->rows.pool * p->columns.pool) : 1.0;
+        dfp_run_average_pool(&a, dfp_average_task, x, share, y, elements, bits);
     }
     dfp_end();
     return enough ? DFP_OK : DFP_OUT_OF_MEMORY;
@@ -185,7 +188,7 @@ static dfp_status dfp_average_pool_backward(const dfp_pooling *p, const dfp_tens
                           .tasks = dfp_share_input_rows(p)};
     int enough = dfp_begin_average_pool(&a, p->columns.in);
     if (enough) {
-        double share = dfp_largest_share(&p->rows) * dfp_largest_share(&p->columns);
+        double share = dfp_largest_share(p, &p->rows) * dfp_largest_share(p, &p->columns);
         dfp_fill_windows_over(&p->columns, a.extents);
         int64_t elements = p->batch * p->rows.in * p->columns.in * p->channels;
         dfp_run_average_pool(&a, dfp_average_gradient_task, dy, share, dx, elements, bits);

@@ -185,12 +185,9 @@ static void dfp_forward_task(void *context, int64_t task, int worker) {
 #undef DFP_CASE
 }
 
-static void dfp_plan_y(dfp_forward *f, double x_largest, double residual_largest, dfp_result *y) {
+/* Prepares results of an exponent. */
+static void dfp_scale_y(dfp_forward *f, int32_t e) {
     const dfp_normalization *n = f->n;
-    dfp_range range = dfp_forward_range(n, x_largest, residual_largest);
-    int32_t e = dfp_range_exponent(&range, n->bits);
-    f->y = dfp_begin_result(y, e, f->rows.elements);
-    if (!f->y) return;
     double unit = dfp_exp2_double(-e), limit = (1 << n->bits) - 1, six = 6.0 * unit;
     f->high = (float)(n->activation == DFP_RELU6 && six < limit ? six : limit);
     f->low = n->activation == DFP_LINEAR || f->function ? -f->high : 0.0f;
@@ -199,6 +196,13 @@ static void dfp_plan_y(dfp_forward *f, double x_largest, double residual_largest
     f->residual_scale = (float)(dfp_operand_unit(&n->residual) * unit);
     dfp_repeat(&f->rows, n->scale, dfp_operand_unit(&n->x) * unit, f->scale);
     dfp_repeat(&f->rows, n->offset, unit, f->offset);
+}
+
+static void dfp_plan_y(dfp_forward *f, double x_largest, double residual_largest, dfp_result *y) {
+    dfp_range range = dfp_forward_range(f->n, x_largest, residual_largest);
+    int32_t e = dfp_range_exponent(&range, f->n->bits);
+    f->y = dfp_begin_result(y, e, f->rows.elements);
+    if (f->y) dfp_scale_y(f, e);
 }
 
 static void dfp_plan_normalized(dfp_forward *f, double x_largest, dfp_result *normalized) {

@@ -160,9 +160,9 @@ static void dfp_merge_gradients(const dfp_reduction *d) {
     }
 }
 
-static void dfp_run_reduction(dfp_reduction *d, const dfp_gradient_sums *sums) {
+/* Writes the result from the sums of all parts. */
+static void dfp_write_gradient_sums(const dfp_reduction *d, const dfp_gradient_sums *sums) {
     double unit = dfp_operand_unit(&d->source.dy);
-    dfp_parallel(d->rows.parts, dfp_reduce_task, d);
     dfp_merge_gradients(d);
     for (int64_t c = 0; c < d->rows.channels; ++c) {
         sums->sum_dz[c] = d->sum_dz[c] * unit;
@@ -170,6 +170,11 @@ static void dfp_run_reduction(dfp_reduction *d, const dfp_gradient_sums *sums) {
         /* The maximum ignores NaN, the sum does not. */
         sums->max_dz[c] = isnan(d->sum_dz[c]) ? NAN : (float)(d->max_dz[c] * unit);
     }
+}
+
+static void dfp_run_reduction(dfp_reduction *d, const dfp_gradient_sums *sums) {
+    dfp_parallel(d->rows.parts, dfp_reduce_task, d);
+    dfp_write_gradient_sums(d, sums);
 }
 
 static dfp_status dfp_batch_norm_backward_reduce(const dfp_normalization_gradient *g,

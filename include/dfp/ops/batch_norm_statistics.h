@@ -152,17 +152,21 @@ static void dfp_write_statistics(const dfp_moments *m, double count, const dfp_s
     }
 }
 
-static void dfp_run_moments(dfp_moments *m, const dfp_statistics *s) {
-    int64_t channels = m->rows.channels;
+/* Merges all parts into part 0; returns the number of their pixels. */
+static double dfp_merge_all_moments(const dfp_moments *m) {
     double count = 0;
-    dfp_parallel(m->rows.parts, dfp_moments_task, m);
     for (int64_t index = 0; index < m->rows.parts; ++index) {
         dfp_part part = dfp_part_at(&m->rows, index);
-        double added = (double)(part.rows * (part.length / channels));
+        double added = (double)(part.rows * (part.length / m->rows.channels));
         if (index > 0) dfp_merge_moments(m, index, count, added);
         count += added;
     }
-    dfp_write_statistics(m, count, s);
+    return count;
+}
+
+static void dfp_run_moments(dfp_moments *m, const dfp_statistics *s) {
+    dfp_parallel(m->rows.parts, dfp_moments_task, m);
+    dfp_write_statistics(m, dfp_merge_all_moments(m), s);
 }
 
 static dfp_status dfp_batch_norm_statistics(const dfp_operand *x, int64_t pixels, int64_t channels,

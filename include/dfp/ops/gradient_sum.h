@@ -56,19 +56,25 @@ static void dfp_summation_task(void *context, int64_t task, int worker) {
     m->largest[task] = dfp_largest_int_lane(largest);
 }
 
+static double dfp_factor_of(const dfp_gradient_sum *s, int64_t i) {
+    return s->factors ? s->factors[i] : 1.0;
+}
+
 static void dfp_run_summation(dfp_summation *m, dfp_result *dz) {
     const dfp_gradient_sum *s = m->s;
     dfp_range range = {.finite = 1};
     for (int64_t i = 0; i < s->count; ++i) {
         double largest = dfp_operand_largest(&s->gradients[i], m->rows.elements, m->largest);
-        range.bound += dfp_add_term(&range, largest);
-        dfp_add_term(&range, dfp_operand_unit(&s->gradients[i]));
+        dfp_add_term(&range, largest);
+        range.bound += dfp_add_term(&range, largest * dfp_factor_of(s, i));
+        dfp_add_term(&range, dfp_operand_unit(&s->gradients[i]) * dfp_factor_of(s, i));
     }
     int32_t e = dfp_range_exponent(&range, s->bits);
     m->dz = dfp_begin_result(dz, e, m->rows.elements);
     if (!m->dz) return;
     for (int64_t i = 0; i < s->count; ++i)
-        m->scales[i] = (float)(dfp_operand_unit(&s->gradients[i]) * dfp_exp2_double(-e));
+        m->scales[i] =
+            (float)(dfp_operand_unit(&s->gradients[i]) * dfp_exp2_double(-e) * dfp_factor_of(s, i));
     m->limit = (float)((1 << s->bits) - 1);
     m->top = dfp_largest_passing(s->activation, s->y.exponent);
     dfp_parallel(m->rows.parts, dfp_summation_task, m);
