@@ -87,8 +87,8 @@ def moved_by(layer, shapes, integer):
     outputs, inputs and weights, and writes the gradients of inputs and weights. Without weights it
     reads inputs and writes outputs, forward, and the other way round, backward. Where a layer
     computes on integers these are INT16, except the master weights and their gradient. A layer is
-    counted once, however often it is called, and without the layers inside. What caches and fused passes save is not considered,
-    nor what a layer of unknown kind moves.
+    counted once, however often it is called, and without the layers inside. What caches and fused
+    passes save is not considered, nor what a layer of unknown kind moves.
 
     Args:
         layer, shapes: as for `multiply_adds_of`.
@@ -103,12 +103,8 @@ def moved_by(layer, shapes, integer):
         return None
     inputs = sum(map(math.prod, shapes.inputs))
     outputs = math.prod(shapes.outputs)
-<<<<<<< HEAD
-    weights = sum(math.prod(weight.shape) for weight in _own_trainable_weights(layer))
-=======
-    trained = layer.trainable_weights if is_layer else ()
+    trained = _own_trainable_weights(layer) if is_layer else ()
     weights = sum(math.prod(weight.shape) for weight in trained)
->>>>>>> main
     passes = 3 if weights else 2
     tensors = passes * inputs + 2 * outputs
     if integer:

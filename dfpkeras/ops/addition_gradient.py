@@ -30,15 +30,10 @@ def may_have_one_shape(a, b):
 
 
 def addition_gradient(a, b, number_format, dy):
-<<<<<<< HEAD
-    """The gradients of the operands of a sum: `dy`, or, where both numbers of images are unknown,
-    its sum over the images for an operand that had only one."""
+    """The gradients of the operands of a sum: `dy`, as `of_images` has it."""
+    formats = number_format.activation, number_format.gradient
     dy = _summed(dy, number_format.gradient)
-    if not len(a.shape) or a.shape[0] is not None:
-        return [dy, dy]
-    dy = current().as_tensor(dy)
-    operands = [find_view(x, number_format.activation) or x for x in (a, b)]
-    return [_sum_over_images(dy, x, number_format.gradient) for x in operands]
+    return [of_images(dy, x, formats) for x in (a, b)]
 
 
 def _summed(dy, tensor_format):
@@ -48,13 +43,6 @@ def _summed(dy, tensor_format):
     if current().summands(dy) is None:
         return dy
     return quantized_result(view_of(dy, tensor_format), [dy], lambda ddy: ddy, lambda dy: dy)
-
-
-def _sum_over_images(dy, x, tensor_format):
-=======
-    """The gradients of the operands of a sum: `dy`, as `of_images` has it."""
-    formats = number_format.activation, number_format.gradient
-    return [of_images(dy, x, formats) for x in (a, b)]
 
 
 def of_images(dy, x, formats):
@@ -74,7 +62,6 @@ def of_images(dy, x, formats):
 
 
 def _sum_over_images(dy, images, tensor_format):
->>>>>>> main
     """Reads no float32 value of `dy` unless somebody reads that of the result."""
     backend, dyq = current(), view_of(dy, tensor_format)
 
