@@ -65,8 +65,10 @@ def test_there_is_a_model_for_every_layer():
 
 
 @pytest.mark.slow
-@every_model
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "attention"])
 def test_vectorized(name):
+    """Keras' own attention is not among them: TensorFlow 2.21 vectorises its gradient to numbers
+    that are wrong, or crashes, without dfpkeras as well."""
     model, twin, x = build(name)
 
     def run(model):

@@ -88,6 +88,8 @@ KERNELS = {
     r"einsum_dense_test\.py::.*_basics_(?!embedding|.*elided_input)": "dense_forward",
     r"einsum_dense_test\.py::.*_basics_.*elided_input": "conv_forward",
     r"multi_head_attention_test\.py::.*::test_(basics\d*|masking[01])$": "dense_forward",
+    r"multi_head_attention_test\.py::.*::test_(basics|correctness|masking)": "einsum_forward",
+    r"grouped_query_attention_test\.py::.*::test_(basics|correctness|masking)": "einsum_forward",
     r"layer_normalization_test\.py::.*::test_ln_basics": "layer_norm_backward",
     r"group_normalization_test\.py::.*::test_groupnorm$": "group_norm_forward",
     r"batch_normalization_test\.py::.*::test_bn_basics": "batch_norm_backward",
