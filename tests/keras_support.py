@@ -13,6 +13,13 @@ from dfpkeras.ops.kernel_hits import hits
 QUANTIZATION_TOLERANCE = 3e-3
 
 
+def keep_small_layers_on_integers():
+    """Turns off the rule that layers too small to gain stay float32, in this process."""
+    from dfpkeras.integration import calls
+
+    calls.why_too_small = lambda family, layer, inputs: None
+
+
 @contextlib.contextmanager
 def dtype_policy(name="dfp16"):
     """Sets the global dtype policy, with the hit counts at zero; afterwards restores the old

@@ -48,7 +48,7 @@ class MemoryRecord(keras.callbacks.Callback):
 
 def main():
     keras.utils.set_random_seed(3)
-    with dtype_policy():
+    with dtype_policy("dfp16(small_layers=int16)"):
         model = small_model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.1, 0.9), loss)

@@ -26,5 +26,5 @@ def train(policy):
 
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-results, expected = train("dfp16"), train("float32")
+results, expected = train("dfp16(small_layers=int16)"), train("float32")
 print(json.dumps(max(map(float, map(relative_error, results, expected)))))

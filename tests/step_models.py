@@ -5,11 +5,13 @@ import time
 
 import keras
 from keras import layers
-from keras_support import small_cnn
+from keras_support import keep_small_layers_on_integers, small_cnn
 
 from dfpkeras.benchmark.step.functions import AddPositions
 
 SLEEP = 600
+
+keep_small_layers_on_integers()
 
 
 def small():

@@ -38,7 +38,7 @@ def labels_of(images):
 
 def build_model(seed):
     keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy("dfp16")
+    keras.config.set_dtype_policy("dfp16(small_layers=int16)")
     inputs = keras.Input((12, 12, 6))
     x = layers.Conv2D(16 + 8 * seed, 3, padding="same", use_bias=False)(inputs)
     shortcut = x = layers.ReLU()(layers.BatchNormalization()(x))

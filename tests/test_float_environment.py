@@ -125,6 +125,10 @@ CALLS = {
     "global_average_pool_backward": lambda k, o: k(o.one_pixel, o.x.shape),
     "global_max_pool": lambda k, o: k(o.xq),
     "global_max_pool_backward": lambda k, o: k(o.one_pixel, o.xq, kernels.global_max_pool(o.xq)),
+    "group_norm_backward": lambda k, o: k(
+        o.dyq, o.xq, *kernels.group_norm_forward(o.xq, 4)[1:], o.channels[0]
+    ),
+    "group_norm_forward": lambda k, o: [k(x, 4, *o.channels[:2]) for x in (o.x, o.xq)],
     "layer_norm_backward": lambda k, o: k(
         o.dyq, o.xq, kernels.layer_norm_forward(o.xq)[1], o.channels[0]
     ),
@@ -147,7 +151,16 @@ CALLS = {
     ),
     "multiply": lambda k, o: [k(o.a, o.b), k(o.a, o.factors)],
     "split": lambda k, o: k(o.xq, (3, 17)),
+    "maximum": lambda k, o: k(o.x, o.dyq),
+    "maximum_backward": lambda k, o: k(o.dy, o.x, o.dyq),
+    "minimum": lambda k, o: k(o.x, o.dyq),
+    "minimum_backward": lambda k, o: k(o.dyq, o.x, o.dyq),
+    "prelu_backward": lambda k, o: k(o.dy, o.x, o.channels[0]),
+    "prelu_forward": lambda k, o: k(o.x, o.channels[0]),
     "sum_channels": lambda k, o: k(o.xq),
+    "sum_pool": lambda k, o: k(o.xq, 2),
+    "upsample": lambda k, o: k(o.xq, 2),
+    "weighted_sum": lambda k, o: k([o.x, o.dyq, o.dy], [1 / 3, -1.0, 0.5]),
     "sum_products": lambda k, o: [k(o.a, o.b, (2, 1, 1, 20)), k(o.a, o.b, (2, 1, 1, 1))],
     "sum_gradients": lambda k, o: k([o.x, o.dyq, o.dy], o.xq, "relu"),
     "zero_pad": lambda k, o: k(o.xq, ((1, 0), (2, 1))),

@@ -27,7 +27,6 @@ register(
         ),
         has_weights=False,
         kernels=("maximum", "minimum"),
-        float32_operations=("Maximum", "Minimum"),
         layers="`Maximum`, `Minimum`",
         computation="INT16 in and out, if a layer before gave one of two tensors integers",
     )
