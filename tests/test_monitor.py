@@ -15,6 +15,7 @@ from keras_support import dtype_policy, random_array, small_cnn
 
 import dfpkeras
 from dfpkeras.callbacks import DFPMonitor
+from dfpkeras.integration.keras_internals import inner_layers
 from dfpkeras.kernels.convolution_plan import DIRECTIONS
 from dfpkeras.kernels.measurement import measure
 from dfpkeras.monitor.records import MonitorError, Records
@@ -97,9 +98,9 @@ def test_every_kernel_has_the_layer_that_runs_it(name, eagerly):
     finally:
         kernel_observers.remove_observer(owners)
     assert {kernel for _, kernel in owners.seen} == set(hits)
-    operations = getattr(model, "operations", model.layers)
+    operations = [*getattr(model, "operations", ()), *inner_layers(model, recursive=True)]
     assert all(owner in operations for owner, _ in owners.seen), owners.seen
-    with_kernels = {row.path.split("/")[1] for row in int16_rows(model)}
+    with_kernels = {row.path.split("/")[-1] for row in int16_rows(model)}
     assert {layer.name for layer, _ in owners.seen} <= with_kernels
     for layer, kernel in owners.seen:
         kinds = KERNELS.get(type(layer))
