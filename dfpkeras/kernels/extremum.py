@@ -28,7 +28,17 @@ def maximum(a: DFPTensor | np.ndarray, b: DFPTensor | np.ndarray, bits: int = 14
 
 
 def minimum(a: DFPTensor | np.ndarray, b: DFPTensor | np.ndarray, bits: int = 14) -> DFPTensor:
-    """The smaller of two numbers; as `maximum`."""
+    """The smaller of two numbers.
+
+    Args:
+        a, b, bits: as in `maximum`.
+
+    Returns:
+        A `DFPTensor`, as `maximum`.
+
+    Raises:
+        TypeError, ValueError: as in `maximum`.
+    """
     return _extremum(a, b, True, bits)
 
 
@@ -56,7 +66,17 @@ def maximum_backward(
 def minimum_backward(
     dy: DFPTensor | np.ndarray, a: DFPTensor | np.ndarray, b: DFPTensor | np.ndarray, bits: int = 15
 ) -> tuple[DFPTensor, DFPTensor]:
-    """Gradients of `minimum`, as `maximum_backward`: ``a`` has ``dy`` where ``a <= b``."""
+    """Gradients of `minimum` with respect to ``a`` and ``b``.
+
+    Args:
+        dy, a, b, bits: as in `maximum_backward`.
+
+    Returns:
+        (da, db): as `maximum_backward`, but ``a`` has ``dy`` where ``a <= b``.
+
+    Raises:
+        TypeError, ValueError: as in `maximum`.
+    """
     return _gradients(dy, a, b, True, bits)
 
 

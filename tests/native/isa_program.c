@@ -283,6 +283,32 @@ static void run_matmuls(const dfp_kernels *k) {
 }
 
 /* Extreme values among them; the last one has the longest reduction. */
+/* The products of attention: scores of queries and keys, values weighted by scores. */
+static void run_batched_matmuls(const dfp_kernels *k) {
+    enum { IMAGES = 2, HEADS = 3, QUERIES = 7, KEYS = 37, MOST = IMAGES * HEADS };
+    static const int64_t channels[] = {1, 8, 33};
+    for (int i = 0; i < 3; ++i) {
+        int64_t d = channels[i], row = HEADS * d, query[MOST], key[MOST], score[MOST];
+        for (int64_t j = 0; j < MOST; ++j) {
+            query[j] = j / HEADS * QUERIES * row + j % HEADS * d;
+            key[j] = j / HEADS * KEYS * row + j % HEADS * d;
+            score[j] = j * QUERIES * KEYS;
+        }
+        dfp_tensor q = tensor(IMAGES * QUERIES * row, 14, RANDOM);
+        dfp_tensor v = tensor(IMAGES * KEYS * row, 14, i ? RANDOM : LARGEST);
+        dfp_tensor s = tensor(MOST * QUERIES * KEYS, 14, RANDOM);
+        size_t scores = MOST * QUERIES * KEYS * 4, values = (size_t)(IMAGES * QUERIES * row) * 4;
+        float *c = guarded(scores), *y = guarded(values);
+        dfp_batched_matmul m = {MOST, QUERIES, KEYS, d, query, key, score, row, 1, 1, row, KEYS, 0};
+        if (k->batched_matmul(&m, &q, &v, c)) exit(2);
+        print_hash("scores", i, c, scores);
+        m = (dfp_batched_matmul){MOST, QUERIES, d,   KEYS, score, key, query,
+                                 KEYS, 1,       row, 1,    row,   8};
+        if (k->batched_matmul(&m, &s, &v, y)) exit(2);
+        print_hash("values", i, y, values);
+    }
+}
+
 static void run_int8_matmuls(const dfp_kernels *k) {
     static const dfp_matmul products[] = {
         {1, 1, 1, 0, 0, 0, 0},      {7, 17, 33, 0, 0, 0, 0},  {6, 64, 40, 1, 0, 0, 0},
@@ -946,6 +972,7 @@ static void run_all(const dfp_kernels *k) {
     run_upsamplings(k);
     run_weighted_sums(k);
     run_group_norms(k);
+    run_batched_matmuls(k);
 }
 
 /* What <fenv.h> cannot do: it has no mode that flushes to zero. */
