@@ -12,6 +12,7 @@ from dfpkeras.integration.keras_internals import Functional
 from dfpkeras.integration.layer_paths import named_layers
 from dfpkeras.integration.layer_sizes import Moved, moved_by, multiply_adds_of, shapes_of
 from dfpkeras.integration.registry import family_of
+from dfpkeras.kernels.convolution_plan import DIRECTIONS
 from dfpkeras.runtime.argument_checks import check_integer
 
 # Layers of unknown size that are named.
@@ -97,7 +98,7 @@ class Report:
         table = rich.table.Table(*columns, *(["algorithms"] if has_choice else []))
         for row in self.rows:
             cells = [row.path, row.class_name, row.computes, row.reason]
-            table.add_row(*cells, *([_names(row.algorithms)] if has_choice else []))
+            table.add_row(*cells, *([algorithm_names(row.algorithms)] if has_choice else []))
         integer = sum(row.computes == "int16" for row in self.rows)
         lines = [f"{integer} of {len(self.rows)} layers compute in int16."]
         return as_lines(table, *lines, *self._shares())
@@ -117,9 +118,11 @@ class Report:
             yield f"Not counted, in whole or in part, since it is unknown: {named}{more}."
 
 
-def _names(algorithms):
-    """One name where all directions have the same, otherwise one for each."""
-    names = list((algorithms or {}).values())
+def algorithm_names(algorithms):
+    """As text, {direction: algorithm} or None: one name where all directions have the same,
+    otherwise one for each."""
+    algorithms = algorithms or {}
+    names = [algorithms[direction] for direction in DIRECTIONS if direction in algorithms]
     return " / ".join(names if len(set(names)) > 1 else names[:1])
 
 

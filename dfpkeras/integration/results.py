@@ -12,7 +12,7 @@ def remember_number_format(result, layer):
     """Returns what a layer computed on integers, and notes its number format; that of an operation
     is noted already."""
     if isinstance(layer, keras.Layer) and not current().unsupported(result):
-        current().attach(result, _NAME, number_format_of(layer))
+        return with_number_format(result, number_format_of(layer))
     return result
 
 

@@ -25,7 +25,7 @@ class Routing:
     small_layers: str = "float32"
 
     def __post_init__(self):
-        check_bool("strict", self.strict)
+        object.__setattr__(self, "strict", check_bool("strict", self.strict))
         if self.small_layers not in _FORMATS:
             raise ValueError(
                 f"small_layers: expected one of {', '.join(_FORMATS)}, got {self.small_layers!r}"

@@ -161,13 +161,7 @@ def sum_gradients(
     bits = check_bits(bits)
     if not is_finite(*gradients, y):
         return _nonfinite(shape)
-    dz = aligned_empty(shape, np.int16)
-    if not dz.size:
-        return DFPTensor._wrap(dz, 0, 0)
-    operands = [parts(gradient) for gradient in gradients]
-    index, _ = check_activation(activation)
-    scale = _native.sum_gradients(operands, parts(y)[:3], index, bits, dz.reshape(-1))
-    return DFPTensor._wrap(dz, *scale)
+    return _sum(gradients, shape, bits, y, activation)
 
 
 def weighted_sum(tensors: list, factors: list[float], bits: int = 14) -> DFPTensor:
@@ -198,13 +192,19 @@ def weighted_sum(tensors: list, factors: list[float], bits: int = 14) -> DFPTens
     bits, shape = check_bits(bits), tensors[0].shape
     if not (is_finite(*tensors) and np.isfinite(numbers).all()):
         return _nonfinite(shape)
-    y = aligned_empty(shape, np.int16)
-    if not y.size:
-        return DFPTensor._wrap(y, 0, 0)
+    return _sum(tensors, shape, bits, factors=numbers)
+
+
+def _sum(tensors, shape, bits, y=None, activation=None, factors=None):
+    """The sum of tensors of a shape, masked by the result `y` of an activation or each times a
+    factor."""
+    total = aligned_empty(shape, np.int16)
+    if not total.size:
+        return DFPTensor._wrap(total, 0, 0)
     operands = [parts(tensor) for tensor in tensors]
-    index, _ = check_activation(None)
-    scale = _native.sum_gradients(operands, parts(None)[:3], index, bits, y.reshape(-1), numbers)
-    return DFPTensor._wrap(y, *scale)
+    index, _ = check_activation(activation)
+    scale = _native.sum_gradients(operands, parts(y)[:3], index, bits, total.reshape(-1), factors)
+    return DFPTensor._wrap(total, *scale)
 
 
 def _combine(a, b, activation, bits, bounds=None):

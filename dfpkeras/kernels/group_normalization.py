@@ -6,7 +6,9 @@ import typing
 import numpy as np
 
 from dfpkeras import _native
+from dfpkeras.kernels.layer_normalization import NormalizationGradients
 from dfpkeras.kernels.operand_checks import (
+    check_array,
     check_bits,
     check_channels,
     check_operand,
@@ -34,19 +36,6 @@ class GroupNormResult(typing.NamedTuple):
     y: DFPTensor
     statistics: np.ndarray
     channel_range: np.ndarray
-
-
-class GroupNormGradients(typing.NamedTuple):
-    """The gradients of a group normalisation.
-
-    Attributes:
-        dx: `DFPTensor` of the shape of ``x``.
-        dgamma, dbeta: ``float32`` arrays of shape (channels,).
-    """
-
-    dx: DFPTensor
-    dgamma: np.ndarray
-    dbeta: np.ndarray
 
 
 @default_float_environment
@@ -104,7 +93,7 @@ def group_norm_backward(
     channel_range: np.ndarray,
     gamma: np.ndarray | None = None,
     bits: int = 14,
-) -> GroupNormGradients:
+) -> NormalizationGradients:
     """The gradients of `group_norm_forward`.
 
     Args:
@@ -115,7 +104,7 @@ def group_norm_backward(
         bits: magnitude bits of ``dx``, 2 to 15.
 
     Returns:
-        A `GroupNormGradients`: the non-finite tensor and NaN if an operand holds NaN or Inf.
+        A `NormalizationGradients`: the non-finite tensor and NaN if an operand holds NaN or Inf.
 
     Raises:
         TypeError: if an operand is of another type, or ``bits`` not an integer.
@@ -126,21 +115,21 @@ def group_norm_backward(
     check_operand("x", x, dy.shape)
     gamma = check_optional_channel_numbers("gamma", gamma, channels)
     groups = statistics.shape[-1]
-    _check_numbers("statistics", statistics, (2, dy.shape[0], groups))
-    _check_numbers("channel_range", channel_range, (2, dy.shape[0], channels))
+    check_array("statistics", statistics, (2, dy.shape[0], groups))
+    check_array("channel_range", channel_range, (2, dy.shape[0], channels))
     _check_groups(groups, dy.shape)
     parameters = np.zeros((2, channels), np.float32)
     if not is_finite(dy, x):
         parameters.fill(np.nan)
-        return GroupNormGradients(_nonfinite(dy.shape), *parameters)
+        return NormalizationGradients(_nonfinite(dy.shape), *parameters)
     if not math.prod(dy.shape):
-        return GroupNormGradients(_empty(dy), *parameters)
+        return NormalizationGradients(_empty(dy), *parameters)
     dx = aligned_empty(dy.shape, np.int16)
     numbers = [np.array(v, np.float32, order="C") for v in (statistics, channel_range)]
     scale = _native.group_norm_backward(
         parts(x), parts(dy), gamma, bits, *numbers, dx.reshape(-1), parameters
     )
-    return GroupNormGradients(DFPTensor._wrap(dx, *scale), *parameters)
+    return NormalizationGradients(DFPTensor._wrap(dx, *scale), *parameters)
 
 
 def _check_groups(groups, shape):
@@ -151,14 +140,6 @@ def _check_groups(groups, shape):
             f"for shape {shape}"
         )
     return groups
-
-
-def _check_numbers(name, value, shape):
-    if value.shape != shape or value.dtype != np.float32:
-        raise ValueError(
-            f"{name}: expected a float32 array of shape {shape}, got {value.dtype} of shape "
-            f"{value.shape}"
-        )
 
 
 def _empty(x):

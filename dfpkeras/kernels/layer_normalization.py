@@ -7,6 +7,7 @@ import numpy as np
 
 from dfpkeras import _native
 from dfpkeras.kernels.operand_checks import (
+    check_array,
     check_bits,
     check_channels,
     check_operand,
@@ -19,8 +20,8 @@ from dfpkeras.runtime.float_environment import default_float_environment
 from dfpkeras.runtime.memory import aligned_empty
 
 
-class LayerNormGradients(typing.NamedTuple):
-    """The gradients of a layer normalisation.
+class NormalizationGradients(typing.NamedTuple):
+    """The gradients of a layer or group normalisation.
 
     Attributes:
         dx: `DFPTensor` of the shape of ``x``.
@@ -81,7 +82,7 @@ def layer_norm_backward(
     statistics: np.ndarray,
     gamma: np.ndarray | None = None,
     bits: int = 14,
-) -> LayerNormGradients:
+) -> NormalizationGradients:
     """The gradients of `layer_norm_forward`.
 
     Args:
@@ -92,7 +93,7 @@ def layer_norm_backward(
         bits: magnitude bits of ``dx``, 2 to 15.
 
     Returns:
-        A `LayerNormGradients`: the non-finite tensor and NaN if an operand holds NaN or Inf.
+        A `NormalizationGradients`: the non-finite tensor and NaN if an operand holds NaN or Inf.
 
     Raises:
         TypeError: if an operand is of another type, or ``bits`` not an integer.
@@ -102,21 +103,16 @@ def layer_norm_backward(
     channels, bits = check_channels("dy", dy), check_bits(bits)
     check_operand("x", x, dy.shape)
     gamma = check_optional_channel_numbers("gamma", gamma, channels)
-    pixels = math.prod(dy.shape[:-1])
-    if statistics.shape != (2, pixels) or statistics.dtype != np.float32:
-        raise ValueError(
-            f"statistics: expected a float32 array of shape (2, {pixels}), got {statistics.dtype} "
-            f"of shape {statistics.shape}"
-        )
+    check_array("statistics", statistics, (2, math.prod(dy.shape[:-1])))
     parameters = np.zeros((2, channels), np.float32)
     if not is_finite(dy, x):
         parameters.fill(np.nan)
-        return LayerNormGradients(_nonfinite(dy.shape), *parameters)
+        return NormalizationGradients(_nonfinite(dy.shape), *parameters)
     dx = aligned_empty(dy.shape, np.int16)
     if not dx.size:
-        return LayerNormGradients(DFPTensor._wrap(dx, 0, 0), *parameters)
+        return NormalizationGradients(DFPTensor._wrap(dx, 0, 0), *parameters)
     statistics = np.array(statistics, np.float32, order="C")
     scale = _native.layer_norm_backward(
         parts(x), parts(dy), gamma, bits, statistics, dx.reshape(-1), parameters
     )
-    return LayerNormGradients(DFPTensor._wrap(dx, *scale), *parameters)
+    return NormalizationGradients(DFPTensor._wrap(dx, *scale), *parameters)

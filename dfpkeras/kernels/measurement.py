@@ -3,10 +3,8 @@
 import math
 import typing
 
-import numpy as np
-
 from dfpkeras import _native
-from dfpkeras.kernels.block_tensor import BlockTensor
+from dfpkeras.kernels.operand_checks import parts
 from dfpkeras.kernels.product_operands import tensor_parts
 
 # Mean square of the rounding error in units of the last place, if every fraction is as likely:
@@ -61,7 +59,7 @@ def measure(tensor, bits, rounding="nearest", source=None):
     if not tensor.is_finite or not tensor.data.size:
         return Measurement(tensor.exponent, *[math.nan] * 4, False, math.nan)
     counts, saturated, squares, numbers, signal, noise = _native.measure(
-        *tensor_parts(tensor), bits, _operand(source)
+        *tensor_parts(tensor), bits, None if source is None else parts(source)
     )
     size, nonzero = tensor.data.size, counts[0]
     if source is None:
@@ -78,14 +76,6 @@ def measure(tensor, bits, rounding="nearest", source=None):
         is_measured=source is not None,
         useful_bits=_useful_bits(counts, numbers),
     )
-
-
-def _operand(source):
-    if source is None:
-        return None
-    if isinstance(source, BlockTensor):
-        return source.parts
-    return None, 0, 0, np.ascontiguousarray(source).reshape(-1)
 
 
 def _decibels(signal, noise):

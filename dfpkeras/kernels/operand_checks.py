@@ -77,6 +77,16 @@ def check_optional_channel_numbers(name, value, channels):
     return None if value is None else check_channel_numbers(name, value, channels)
 
 
+def check_array(name, value, shape):
+    """A ``float32`` array of the given shape."""
+    if value.shape != shape or value.dtype != np.float32:
+        raise ValueError(
+            f"{name}: expected a float32 array of shape {shape}, got {value.dtype} of shape "
+            f"{value.shape}"
+        )
+    return value
+
+
 def parts(operand):
     """What the native module takes for an operand."""
     if operand is None:

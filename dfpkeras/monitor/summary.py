@@ -5,11 +5,9 @@ import math
 import rich.table
 
 from dfpkeras.console import as_lines
+from dfpkeras.integration.report import algorithm_names
 from dfpkeras.kernels.convolution_plan import DIRECTIONS
 from dfpkeras.monitor.rows import ROLES
-
-_ROLES = ("activation", "weights", "gradient")
-_DIRECTIONS = ("forward", "backward-data", "backward-weights")
 
 
 class Summary:
@@ -39,7 +37,7 @@ class Summary:
     def __str__(self):
         if not self.steps:
             return "No layer computed on integers in a recorded step."
-        roles, directions = " /\n".join(_ROLES), " /\n".join(_DIRECTIONS)
+        roles, directions = " /\n".join(ROLES), " /\n".join(DIRECTIONS).replace("_", "-")
         table = rich.table.Table()
         table.add_column("layer", overflow="fold", min_width=10)
         table.add_column(f"useful bits:\n{roles}", justify="right", min_width=18)
@@ -52,7 +50,7 @@ class Summary:
                 _cells(least, "useful_bits", ROLES, ".1f"),
                 _cells(least, "sqnr_db", ROLES, ".0f"),
                 _cells(least, "run_length", DIRECTIONS, ".0f"),
-                _names(self._algorithms.get(layer, {})),
+                algorithm_names(self._algorithms.get(layer)),
             )
         steps = f"{self.steps} step" if self.steps == 1 else f"{self.steps} steps"
         return as_lines(table, f"The least of what was recorded in {steps} (docs/monitor.md).")
@@ -64,9 +62,3 @@ def _cells(least, name, keys, number_format):
     if all(number is None for number in numbers):
         return ""
     return " / ".join("-" if n is None else format(n, number_format) for n in numbers)
-
-
-def _names(algorithms):
-    """One name where all directions have the same, otherwise one for each."""
-    names = [algorithms[direction] for direction in DIRECTIONS if direction in algorithms]
-    return " / ".join(names if len(set(names)) > 1 else names[:1])

@@ -42,7 +42,8 @@ def normalization_result(
     data, scale, *found = backend.call(forward, {**operands, **parameters}, dtypes)
     y = make_view(data, scale, x.shape, tensor_format)
     known = {**operands, **dict(zip(statistics, found, strict=True))}
-    known |= {name: parameters[name] for name in parameters if name == "gamma"}
+    if "gamma" in parameters:
+        known["gamma"] = parameters["gamma"]
     names = list(parameters)
 
     def float32_values(x, *values):

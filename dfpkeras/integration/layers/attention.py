@@ -87,8 +87,8 @@ def _multiply_adds(layer, shapes):
         return None
     batch, queries = shapes.inputs[0][:2]
     keys = shapes.inputs[min(1, len(shapes.inputs) - 1)][1]
-    of_head = layer._query_dense.kernel.shape[1:], layer._value_dense.kernel.shape[-1]
-    (heads, channels), of_value = of_head
+    heads, channels = layer._query_dense.kernel.shape[1:]
+    of_value = layer._value_dense.kernel.shape[-1]
     return batch * queries * keys * heads * (channels + of_value)
 
 

@@ -174,10 +174,9 @@ def _operation(layer):
 
 
 def _products(layer):
-    operands, _, result = layer.equation.replace(" ", "").partition("->")
-    w = operands.partition(",")[2]
+    _, w, y = _labels_of(layer.equation)
     pairs = zip(w, layer.kernel.shape, strict=True)
-    return math.prod(size for name, size in pairs if name not in result)
+    return math.prod(size for label, size in pairs if label not in y)
 
 
 register(
